@@ -1,0 +1,84 @@
+/** What this machine offers, named the way its driver names it, with what is missing and how to get it. */
+import { z } from 'zod'
+
+export const AdapterSchema = z.object({
+  /** Stable within this machine; pass it as `--adapter`. "reference" is the f64 CPU backend. */
+  id: z.string(),
+  name: z.string(),
+  vendor: z.string(),
+  backend: z.string(),
+  driver: z.string(),
+  type: z.enum(['discrete', 'integrated', 'software', 'reference', 'unknown']),
+  selected: z.boolean(),
+  usable: z.boolean(),
+  reason: z.string().nullable(),
+  features: z.object({
+    f16: z.boolean(),
+    subgroups: z.boolean(),
+    subgroupSize: z.tuple([z.number().int(), z.number().int()]).nullable(),
+    timestamps: z.boolean(),
+    packedDot: z.boolean(),
+    subgroupMatrix: z.boolean(),
+  }),
+  limits: z
+    .object({ maxBufferBytes: z.number(), maxBindingBytes: z.number(), workgroupStorageBytes: z.number(), maxInvocations: z.number() })
+    .nullable(),
+  memory: z.object({ totalBytes: z.number().nullable(), freeBytes: z.number().nullable(), source: z.string() }),
+})
+
+export const LedgerEntrySchema = z.object({ owner: z.string(), bytes: z.number(), buffers: z.number().int() })
+
+export const LoadedModelSchema = z.object({
+  modelId: z.string(),
+  name: z.string(),
+  weightBytes: z.number(),
+  kvBytes: z.number(),
+  otherBytes: z.number(),
+  contextLimit: z.number().int(),
+  busy: z.boolean(),
+  lastUsedAt: z.string(),
+})
+
+export const HardwareSchema = z.object({
+  adapters: z.array(AdapterSchema),
+  /** Missing pieces with the command that brings them. */
+  advice: z.array(z.object({ what: z.string(), why: z.string(), fix: z.string() })),
+  host: z.object({
+    platform: z.string(),
+    cpu: z.string(),
+    cores: z.number().int(),
+    totalMemoryBytes: z.number(),
+    freeMemoryBytes: z.number(),
+    nodeVersion: z.string(),
+    engineRssBytes: z.number(),
+  }),
+  ledger: z.array(LedgerEntrySchema),
+  gpuBytesInUse: z.number(),
+  gpuBudgetBytes: z.number().nullable(),
+  loaded: z.array(LoadedModelSchema),
+})
+
+export const KernelShareSchema = z.object({
+  kernel: z.string(),
+  milliseconds: z.number(),
+  share: z.number(),
+  gigabytesPerSecond: z.number().nullable(),
+  gigaflops: z.number().nullable(),
+  dispatches: z.number().int(),
+})
+export const HardwareBenchmarkSchema = z.object({
+  copyGigabytesPerSecond: z.number(),
+  readGigabytesPerSecond: z.number(),
+  matmulGigaflops: z.number(),
+  submitRoundTripMs: z.number(),
+  adapter: z.string(),
+  software: z.boolean(),
+  measuredAt: z.string(),
+})
+
+export type Adapter = z.infer<typeof AdapterSchema>
+export type Hardware = z.infer<typeof HardwareSchema>
+export type LedgerEntry = z.infer<typeof LedgerEntrySchema>
+export type LoadedModel = z.infer<typeof LoadedModelSchema>
+export type KernelShare = z.infer<typeof KernelShareSchema>
+export type HardwareBenchmark = z.infer<typeof HardwareBenchmarkSchema>

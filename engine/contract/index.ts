@@ -1,0 +1,150 @@
+/**
+ * The contract between the engine and anything that talks to it: procedures, their inputs and outputs, one event stream, error codes.
+ * It imports no other part of Lathe, holds no logic, and is the only part of the engine that the renderer may import.
+ * Every procedure may fail with LATHE, whose data is an ErrorShape.
+ */
+import { eventIterator, oc } from '@orpc/contract'
+import { z } from 'zod'
+import { ChatEventSchema, ChatMessageSchema, ChatSendSchema, ChatThreadSchema, SamplingSchema } from './chat.ts'
+import { StudioEventSchema } from './events.ts'
+import { HardwareBenchmarkSchema, HardwareSchema, KernelShareSchema } from './hardware.ts'
+import { JobLogLineSchema, JobSchema } from './job.ts'
+import {
+  ErrorSchema,
+  ModelDetailSchema,
+  ModelSummarySchema,
+  TensorInfoSchema,
+  TensorStatsSchema,
+  TokenizationSchema,
+  TokenizerInfoSchema,
+} from './model.ts'
+import { EvaluationOptionsSchema, PreflightSchema, PresetPredictionSchema, StartCompressionSchema } from './optimize.ts'
+import { ResultSetSchema } from './result.ts'
+import { SettingsSchema } from './settings.ts'
+
+export * from './chat.ts'
+export * from './errors.ts'
+export * from './events.ts'
+export * from './hardware.ts'
+export * from './job.ts'
+export * from './model.ts'
+export * from './optimize.ts'
+export * from './result.ts'
+export * from './settings.ts'
+
+const procedure = oc.errors({ LATHE: { status: 400, data: ErrorSchema } })
+const modelId = z.object({ modelId: z.string() })
+const jobId = z.object({ jobId: z.string() })
+const threadId = z.object({ threadId: z.string() })
+const nothing = z.object({})
+
+export const contract = {
+  system: {
+    info: procedure.output(
+      z.object({
+        version: z.string(),
+        runId: z.string(),
+        dataFolder: z.string(),
+        homeFolder: z.string(),
+        platform: z.string(),
+        shell: z.enum(['desktop', 'browser', 'headless']),
+      }),
+    ),
+    hardware: procedure.output(HardwareSchema),
+    /** A few seconds of copy, read and matmul kernels on the selected adapter. */
+    benchmark: procedure.output(HardwareBenchmarkSchema),
+    /** Everything a bug report needs, as text, with the home folder redacted. */
+    diagnostics: procedure.output(z.object({ text: z.string() })),
+  },
+  settings: {
+    get: procedure.output(SettingsSchema),
+    update: procedure.input(SettingsSchema.partial()).output(SettingsSchema),
+  },
+  events: {
+    watch: procedure
+      .input(z.object({ runId: z.string().nullable(), after: z.number().int().nullable() }))
+      .output(eventIterator(StudioEventSchema)),
+  },
+  files: {
+    /** The engine's own folder picker for the browser host. Lists folders only, and marks those that look like a model. */
+    browse: procedure.input(z.object({ path: z.string().nullable() })).output(
+      z.object({
+        path: z.string(),
+        parent: z.string().nullable(),
+        freeBytes: z.number().nullable(),
+        entries: z.array(z.object({ name: z.string(), path: z.string(), isModel: z.boolean() })),
+      }),
+    ),
+  },
+  models: {
+    list: procedure.output(z.array(ModelSummarySchema)),
+    /** Reads headers only. Importing the same folder twice returns the entry that exists. */
+    import: procedure.input(z.object({ path: z.string().min(1) })).output(ModelSummarySchema),
+    importSample: procedure.output(ModelSummarySchema),
+    get: procedure.input(modelId).output(ModelDetailSchema),
+    tensors: procedure.input(modelId).output(z.array(TensorInfoSchema)),
+    tensorStats: procedure.input(modelId.extend({ name: z.string() })).output(TensorStatsSchema),
+    rename: procedure.input(modelId.extend({ name: z.string().min(1).max(200) })).output(ModelSummarySchema),
+    /** Takes it out of the library; files stay. `restore` undoes it. */
+    remove: procedure.input(modelId).output(nothing),
+    restore: procedure.input(modelId).output(ModelSummarySchema),
+    /** Only for variants that Lathe wrote; `confirmName` must equal the name. */
+    deleteFiles: procedure.input(modelId.extend({ confirmName: z.string() })).output(z.object({ freedBytes: z.number() })),
+    locate: procedure.input(modelId.extend({ path: z.string() })).output(ModelSummarySchema),
+    tokenizer: procedure.input(modelId).output(TokenizerInfoSchema),
+    tokenize: procedure.input(modelId.extend({ text: z.string().max(200_000) })).output(TokenizationSchema),
+    renderChat: procedure
+      .input(modelId.extend({ messages: z.array(z.object({ role: z.string(), content: z.string() })) }))
+      .output(z.object({ text: z.string() })),
+  },
+  optimize: {
+    presets: procedure.input(modelId.extend({ contextTokens: z.number().int().positive() })).output(z.array(PresetPredictionSchema)),
+    preflight: procedure.input(StartCompressionSchema).output(PreflightSchema),
+    /** One compression job per preset, each followed by the chosen evaluation against the source model. */
+    start: procedure.input(StartCompressionSchema).output(z.array(JobSchema)),
+  },
+  jobs: {
+    list: procedure.output(z.array(JobSchema)),
+    get: procedure.input(jobId).output(JobSchema),
+    log: procedure.input(jobId).output(z.array(JobLogLineSchema)),
+    cancel: procedure.input(jobId).output(JobSchema),
+    resume: procedure.input(jobId).output(JobSchema),
+    remove: procedure.input(jobId).output(nothing),
+  },
+  results: {
+    /** Result sets of a source model and all of its variants; the source comes first. */
+    board: procedure.input(modelId).output(z.object({ models: z.array(ModelSummarySchema), results: z.array(ResultSetSchema) })),
+    evaluate: procedure
+      .input(z.object({ modelIds: z.array(z.string()).min(1), evaluate: EvaluationOptionsSchema }))
+      .output(z.array(JobSchema)),
+  },
+  chat: {
+    threads: procedure.output(z.array(ChatThreadSchema)),
+    create: procedure.input(z.object({ modelId: z.string().nullable() })).output(ChatThreadSchema),
+    update: procedure
+      .input(
+        threadId.extend({
+          title: z.string().min(1).max(200).optional(),
+          modelId: z.string().nullable().optional(),
+          systemPrompt: z.string().optional(),
+          sampling: SamplingSchema.optional(),
+        }),
+      )
+      .output(ChatThreadSchema),
+    remove: procedure.input(threadId).output(nothing),
+    messages: procedure.input(threadId).output(z.array(ChatMessageSchema)),
+    /** Ends with `done`, also when the client stops reading: then the partial answer is kept with stop reason `aborted`. */
+    send: procedure.input(ChatSendSchema).output(eventIterator(ChatEventSchema)),
+  },
+  runtime: {
+    unload: procedure.input(modelId).output(nothing),
+    /** One profiled decode and prefill step, kernel by kernel. */
+    profile: procedure
+      .input(modelId)
+      .output(
+        z.object({ decode: z.array(KernelShareSchema), prefill: z.array(KernelShareSchema), adapter: z.string(), software: z.boolean() }),
+      ),
+  },
+}
+
+export type Contract = typeof contract

@@ -1,0 +1,77 @@
+/** Presets, their predictions, and the request that starts compressions. Every predicted number carries how it was obtained. */
+import { z } from 'zod'
+import { ErrorSchema } from './model.ts'
+
+/** One bar of a FitBar: what a model needs against what the device has. Bytes. */
+export const FitSchema = z.object({
+  weightBytes: z.number(),
+  kvBytes: z.number(),
+  activationBytes: z.number(),
+  /** null where the platform does not say. */
+  budgetBytes: z.number().nullable(),
+  contextTokens: z.number().int(),
+  /** `weights` = weights alone don't fit; `context` = only the context tips it over. */
+  verdict: z.enum(['fits', 'tight', 'context', 'weights', 'unknown']),
+})
+
+export const PresetSchema = z.object({
+  id: z.string(),
+  title: z.string(),
+  /** One plain sentence: the promise. */
+  promise: z.string(),
+  scheme: z.string(), // "W4A16 g128"
+  algorithm: z.string(), // "MSE scale search"
+  nominalBitsPerWeight: z.number(),
+  qualityClass: z.enum(['near-lossless', 'balanced', 'small', 'experimental']),
+  fastOn: z.string(),
+  recommended: z.boolean(),
+  needsCalibration: z.boolean(),
+})
+
+export const PresetPredictionSchema = z.object({
+  preset: PresetSchema,
+  /** null when the preset cannot be applied; then `blockedBy` says why. */
+  predicted: z
+    .object({
+      weightBytes: z.number(), // exact, from shapes
+      bitsPerWeight: z.number(),
+      fit: FitSchema,
+      skippedTensors: z.array(z.object({ name: z.string(), reason: z.string() })),
+      /** e.g. "formula", "from 3 similar runs on this machine". */
+      source: z.string(),
+    })
+    .nullable(),
+  blockedBy: ErrorSchema.nullable(),
+  /** A variant of this model made with this preset, if there is one already. */
+  existingVariantId: z.string().nullable(),
+})
+
+export const EvaluationOptionsSchema = z.object({
+  perplexity: z.boolean(), // with KLD and top-1 agreement against the baseline
+  tasks: z.boolean(),
+  throughput: z.boolean(),
+})
+
+export const StartCompressionSchema = z.object({
+  modelId: z.string(),
+  presetIds: z.array(z.string()).min(1),
+  /** Parent folder for the outputs; null = the studio's own variants folder. */
+  outputFolder: z.string().nullable(),
+  evaluate: EvaluationOptionsSchema,
+  seed: z.number().int().nonnegative(),
+})
+
+export const PreflightSchema = z.object({
+  outputFolder: z.string(),
+  needBytes: z.number(),
+  freeBytes: z.number(),
+  problems: z.array(ErrorSchema),
+  warnings: z.array(z.string()),
+})
+
+export type Fit = z.infer<typeof FitSchema>
+export type Preset = z.infer<typeof PresetSchema>
+export type PresetPrediction = z.infer<typeof PresetPredictionSchema>
+export type EvaluationOptions = z.infer<typeof EvaluationOptionsSchema>
+export type StartCompression = z.infer<typeof StartCompressionSchema>
+export type Preflight = z.infer<typeof PreflightSchema>

@@ -1,0 +1,120 @@
+/**
+ * Measurements. A result hangs on a model (source or variant), names its protocol and provenance, and is superseded, never overwritten.
+ * Two results may be put on one axis only if `protocolKey` is equal; speeds additionally need the same adapter.
+ */
+import { z } from 'zod'
+
+export const ProvenanceSchema = z.object({
+  adapter: z.string(),
+  adapterType: z.enum(['discrete', 'integrated', 'software', 'reference', 'unknown']),
+  driver: z.string(),
+  latheVersion: z.string(),
+  platform: z.string(),
+  measuredAt: z.string(),
+})
+
+export const PerplexityResultSchema = z.object({
+  value: z.number().nullable(), // null when infinite; `note` says so
+  nll: z.number().nullable(), // nats per token
+  bitsPerByte: z.number().nullable(),
+  tokens: z.number().int(),
+  bytes: z.number().int(),
+  window: z.number().int(),
+  protocol: z.enum(['rolling', 'gptq', 'llamacpp']),
+  standardError: z.number().nullable(), // of ln(perplexity), bootstrap over windows
+  dataset: z.string(), // name + sha256 prefix
+  note: z.string().nullable(),
+})
+
+/** Drift from the baseline on the same tokens; KL(baseline ‖ this), nats per token. */
+export const DriftResultSchema = z.object({
+  baselineId: z.string(),
+  kldMean: z.number().nullable(),
+  kldMeanStandardError: z.number().nullable(),
+  kldMedian: z.number().nullable(),
+  kldP90: z.number().nullable(),
+  kldP99: z.number().nullable(),
+  kldMax: z.number().nullable(),
+  top1Agreement: z.number().nullable(),
+  top1AgreementStandardError: z.number().nullable(),
+  deltaPRms: z.number().nullable(),
+  tokens: z.number().int(),
+  dataset: z.string(),
+})
+
+export const TaskResultSchema = z.object({
+  name: z.string(),
+  title: z.string(),
+  metric: z.enum(['acc', 'acc_norm', 'exact_match']),
+  value: z.number(),
+  standardError: z.number().nullable(),
+  /** Wilson 95 % interval. */
+  interval: z.tuple([z.number(), z.number()]),
+  n: z.number().int(),
+  chance: z.number().nullable(),
+  /** Against the baseline on the same items; null for the baseline itself. */
+  paired: z
+    .object({
+      baselineId: z.string(),
+      difference: z.number(),
+      interval: z.tuple([z.number(), z.number()]),
+      recovery: z.number().nullable(),
+      mcnemarP: z.number().nullable(),
+    })
+    .nullable(),
+  dataset: z.string(),
+})
+
+export const SampleStatsSchema = z.object({ median: z.number(), min: z.number(), max: z.number(), n: z.number().int() })
+
+export const ThroughputResultSchema = z.object({
+  prefillTokensPerSecond: SampleStatsSchema,
+  decodeTokensPerSecond: SampleStatsSchema,
+  timeToFirstTokenMs: SampleStatsSchema,
+  promptTokens: z.number().int(),
+  generatedTokens: z.number().int(),
+  warmups: z.number().int(),
+  repeats: z.number().int(),
+  loadSeconds: z.number(),
+  compileSeconds: z.number().nullable(),
+  peakGpuBytes: z.number().int(),
+  weightGpuBytes: z.number().int(),
+  kvGpuBytes: z.number().int(),
+  /** True if baseline and variant ran A/B/A/B in one process. */
+  interleavedWith: z.string().nullable(),
+  /** Share of the measured memory-bandwidth limit during decode, 0…1; null when not profiled. */
+  bandwidthShare: z.number().nullable(),
+})
+
+/** Error of one stored tensor against its source. dB; relative = ‖w−ŵ‖/‖w‖. */
+export const TensorErrorSchema = z.object({
+  name: z.string(),
+  layer: z.number().int().nullable(),
+  kind: z.string(), // "q_proj"
+  scheme: z.string(),
+  sqnrDb: z.number().nullable(),
+  relativeError: z.number(),
+  maxError: z.number(),
+  cosine: z.number(),
+  bytes: z.number().int(),
+})
+
+export const ResultSetSchema = z.object({
+  modelId: z.string(),
+  perplexity: PerplexityResultSchema.nullable(),
+  drift: DriftResultSchema.nullable(),
+  tasks: z.array(TaskResultSchema),
+  throughput: ThroughputResultSchema.nullable(),
+  tensorErrors: z.array(TensorErrorSchema),
+  provenance: z.record(z.string(), ProvenanceSchema), // keys: "perplexity", "drift", "tasks", "throughput", "compression"
+  protocolKeys: z.record(z.string(), z.string()),
+})
+
+export type Provenance = z.infer<typeof ProvenanceSchema>
+export type PerplexityResult = z.infer<typeof PerplexityResultSchema>
+export type DriftResult = z.infer<typeof DriftResultSchema>
+export type TaskResult = z.infer<typeof TaskResultSchema>
+export type SampleStats = z.infer<typeof SampleStatsSchema>
+export type ThroughputResult = z.infer<typeof ThroughputResultSchema>
+export type TensorError = z.infer<typeof TensorErrorSchema>
+export type ResultSet = z.infer<typeof ResultSetSchema>

@@ -1,0 +1,258 @@
+/**
+ * The seam of all numerics: a model's forward pass as data. `engine/model` builds a Program; a Backend compiles and runs it.
+ * Two backends exist: `reference` (f64, TypeScript, obviously right, slow) and WebGPU. Both execute exactly these operations, which is
+ * what lets the same numeric suite run on each.
+ *
+ * A step is a ragged batch (specs/runtime.md §2): the new tokens of all sequences laid end to end, no padding. There is no prefill or
+ * decode here; both are steps with different numbers of tokens. Extents 'tokens' and 'rows' are those of the step at hand, so one
+ * compiled program serves every batch size up to its capacity.
+ *
+ * Every activation is f32 on WebGPU and f64 in the reference. A Program knows nothing of tokenizers, files, or scheduling.
+ */
+
+/** Rows of a value: a constant, the step's token count T, or the step's logit-row count R. */
+export type Extent = number | 'tokens' | 'rows'
+
+/** A dense activation, row-major [extent, width]. */
+export interface Value {
+  readonly id: number
+  readonly name: string
+  readonly extent: Extent
+  readonly width: number
+}
+
+/** How a weight is stored, and therefore which kernel reads it. All are row-major [rows = out features, cols = in features]. */
+export type WeightFormat =
+  | { readonly kind: 'dense'; readonly dtype: 'f32' | 'f16' | 'bf16' }
+  /**
+   * compressed-tensors `pack-quantized`: offset-binary codes, little-endian in i32 words along a row (specs/compressed-tensors.md §5.1).
+   * w = (q − z)·s. `groupSize` equals cols for channel strategy. Zero points, if any, are packed down the rows.
+   */
+  | {
+      readonly kind: 'packed-int'
+      readonly bits: 4 | 8
+      readonly groupSize: number
+      readonly hasZeroPoint: boolean
+      readonly scaleDtype: 'f32' | 'f16' | 'bf16'
+    }
+
+/** Bytes in stored layout, readable in ranges; structurally the checkpoint's ByteSource. */
+export interface WeightBytes {
+  readonly byteLength: number
+  read(offset: number, length: number): Promise<Uint8Array>
+}
+
+/** One stored matrix. Vectors (norm weights, biases) are matrices of one row. */
+export interface WeightPart {
+  readonly name: string
+  readonly rows: number
+  readonly cols: number
+  readonly format: WeightFormat
+  /** dense: `values`; packed-int: `values` = weight_packed, `scale`, and `zeroPoint` where the format has one. */
+  readonly values: WeightBytes
+  readonly scale: WeightBytes | null
+  readonly zeroPoint: WeightBytes | null
+}
+
+/** A weight as an operation uses it: parts of equal cols and equal format stacked by rows (fused q|k|v, gate|up), or a single part. */
+export interface WeightSpec {
+  readonly id: number
+  readonly name: string
+  readonly parts: readonly WeightPart[]
+  readonly rows: number
+  readonly cols: number
+  readonly format: WeightFormat
+}
+
+/** Rotary position table made on the CPU in f64 (specs/dawn-node.md §4: `cos` in shaders is not accurate enough). */
+export interface RopeTable {
+  readonly id: number
+  readonly positions: number
+  /** Rotated dimensions per head; ≤ headDim, even. */
+  readonly rotaryDim: number
+  /** [positions, rotaryDim/2] each. */
+  readonly cos: Float64Array
+  readonly sin: Float64Array
+}
+
+export type Operation =
+  /** out[t] = weight[tokenIds[t]] · scale */
+  | { readonly op: 'embed'; readonly weight: WeightSpec; readonly scale: number; readonly out: Value }
+  /** out = x / sqrt(mean(x²) + epsilon) · weight */
+  | { readonly op: 'rmsNorm'; readonly x: Value; readonly weight: WeightSpec; readonly epsilon: number; readonly out: Value }
+  /** out = x · weightᵀ (+ bias); with `accumulate`, out += that (the residual stream). */
+  | {
+      readonly op: 'linear'
+      readonly x: Value
+      readonly weight: WeightSpec
+      readonly bias: WeightSpec | null
+      readonly accumulate: boolean
+      readonly out: Value
+    }
+  /** gateUp is [tokens, 2·width] with the gate first: out = silu(gate) · up */
+  | { readonly op: 'swiglu'; readonly gateUp: Value; readonly out: Value }
+  /**
+   * qkv is [tokens, (heads + 2·kvHeads)·headDim]. Optional RMS norm per head (Qwen3), then NeoX-style rotation of q and k by `positions`,
+   * q to `q`, k and v to the step's `slots` of layer `layer` in the KV cache, in the cache's dtype.
+   */
+  | {
+      readonly op: 'ropeAppend'
+      readonly qkv: Value
+      readonly heads: number
+      readonly kvHeads: number
+      readonly headDim: number
+      readonly qNorm: WeightSpec | null
+      readonly kNorm: WeightSpec | null
+      readonly normEpsilon: number
+      readonly rope: RopeTable
+      readonly layer: number
+      readonly q: Value
+    }
+  /**
+   * Causal attention of each token over its sequence's cached keys, this step's included: softmax(scale · q·k)·v, grouped-query.
+   * `window` w limits token at position p to keys at positions > p − w.
+   */
+  | {
+      readonly op: 'attention'
+      readonly q: Value
+      readonly heads: number
+      readonly kvHeads: number
+      readonly headDim: number
+      readonly scale: number
+      readonly window: number | null
+      readonly layer: number
+      readonly out: Value
+    }
+  /** out[r] = x[logitRows[r]] */
+  | { readonly op: 'gatherRows'; readonly x: Value; readonly out: Value }
+
+export interface Program {
+  readonly operations: readonly Operation[]
+  readonly weights: readonly WeightSpec[]
+  readonly ropes: readonly RopeTable[]
+  /** [rows, vocabulary]; the value that sampling and scoring read. */
+  readonly logits: Value
+  readonly vocabulary: number
+}
+
+/** Upper bounds a compiled program must serve. */
+export interface Capacity {
+  readonly tokens: number
+  readonly rows: number
+  readonly sequences: number
+  readonly blocksPerSequence: number
+}
+
+export interface KvLayout {
+  readonly layers: number
+  readonly kvHeads: number
+  readonly headDim: number
+  /** Tokens per block; a power of two. Block 0 is the null block and is never handed out. */
+  readonly blockSize: number
+  readonly blocks: number
+  readonly dtype: 'f32' | 'f16'
+}
+
+/** How to choose a row's token. Order of application: temperature, top-k, top-p, min-p (specs/runtime.md §5). temperature 0 = greedy, lowest id wins ties. */
+export interface RowSampler {
+  readonly temperature: number
+  readonly topK: number // 0 = off
+  readonly topP: number // 1 = off
+  readonly minP: number // 0 = off
+  /** 64-bit seed as two u32; with `outputIndex` the only source of randomness (Gumbel-max, counter-based; runtime.md §5.4). */
+  readonly seedLow: number
+  readonly seedHigh: number
+  /** Index of the output token this row decides. */
+  readonly outputIndex: number
+}
+
+/** One ragged batch. T tokens, S sequences, R logit rows; typed arrays are exactly that long. */
+export interface StepInput {
+  readonly tokenIds: Uint32Array // [T]
+  readonly positions: Uint32Array // [T] absolute position in the sequence
+  readonly slots: Uint32Array // [T] block·blockSize + offset where this token's K/V go
+  readonly sequenceOfToken: Uint32Array // [T]
+  readonly queryStart: Uint32Array // [S + 1]
+  readonly sequenceLength: Uint32Array // [S] context length after this step
+  readonly blockTable: Uint32Array // [S · blocksPerSequence], unused entries 0
+  readonly logitRows: Uint32Array // [R] token index
+  /** [R]; null = this row is only scored. */
+  readonly samplers: readonly (RowSampler | null)[]
+  /** [R] token id whose log-probability is wanted, or 0xffffffff. */
+  readonly targets: Uint32Array
+  /** How many top log-probabilities per row to return, 0…32. */
+  readonly topCount: number
+}
+
+/** Everything read back after a step. Log-probabilities are natural logs of the plain softmax (no temperature, no masks). */
+export interface StepOutput {
+  readonly sampled: Uint32Array // [R]; 0xffffffff where the sampler was null
+  readonly sampledLogprob: Float32Array // [R]
+  readonly argmax: Uint32Array // [R]
+  readonly targetLogprob: Float32Array // [R]; NaN where no target
+  readonly topIds: Uint32Array // [R · topCount]
+  readonly topLogprobs: Float32Array // [R · topCount], descending, ties by id
+  /** True if any logit row held NaN or ±Inf (tested by bits). */
+  readonly nonFinite: boolean
+}
+
+/** Drift of a candidate's logits from a baseline's, row by row, same tokens. */
+export interface DriftRows {
+  readonly kld: Float32Array // [R] KL(baseline ‖ candidate), nats
+  readonly baselineArgmax: Uint32Array
+  readonly candidateArgmax: Uint32Array
+  readonly baselineTargetLogprob: Float32Array
+  readonly candidateTargetLogprob: Float32Array
+}
+
+/** Cost of one kernel over one profiled step; bytes and operations are computed from shapes, time is measured. */
+export interface KernelTiming {
+  readonly kernel: string
+  readonly milliseconds: number
+  readonly bytes: number
+  readonly operations: number
+  readonly dispatches: number
+}
+
+export interface KvCache extends Disposable {
+  readonly layout: KvLayout
+  readonly bytes: number
+  /** Content of one layer for tests: K or V of `slots`, [slots, kvHeads·headDim]. */
+  read(layer: number, which: 'k' | 'v', slots: Uint32Array): Promise<Float32Array>
+}
+
+export interface Executable extends Disposable {
+  readonly program: Program
+  readonly capacity: Capacity
+  /** Runs one step: one submit, one readback. Steps must not overlap. Throws `gpu.device-lost`, `gpu.out-of-memory`, `runtime.non-finite` never (see StepOutput.nonFinite). */
+  step(input: StepInput): Promise<StepOutput>
+  /** The content of a value after the last step; for tests and calibration. */
+  read(value: Value): Promise<Float32Array>
+  /** Runs the step with a timestamped pass per kernel. */
+  profile(input: StepInput): Promise<readonly KernelTiming[]>
+}
+
+export interface CompileOptions {
+  readonly capacity: Capacity
+  readonly kv: KvCache
+  /** Ledger owner, e.g. "model:abc". */
+  readonly owner: string
+  readonly signal?: AbortSignal
+  /** Bytes of weights uploaded so far. */
+  readonly onProgress?: (doneBytes: number, totalBytes: number) => void
+}
+
+export interface Backend extends AsyncDisposable {
+  readonly id: string // "reference", or the adapter id
+  readonly kind: 'reference' | 'webgpu'
+  readonly software: boolean
+  createKvCache(layout: KvLayout, owner: string): Promise<KvCache>
+  /** Uploads the weights and prepares everything; a failed or aborted compile has released all memory. */
+  compile(program: Program, options: CompileOptions): Promise<Executable>
+  /** Compares the logits that two executables on this backend left behind by their last step. `targets` as in StepInput. */
+  drift(baseline: Executable, candidate: Executable, rows: number, targets: Uint32Array): Promise<DriftRows>
+  /** Bytes allocated now, by owner. */
+  usage(): ReadonlyMap<string, { readonly bytes: number; readonly buffers: number }>
+  /** Resolves once with the reason if the device is lost; the backend is unusable from then on. */
+  readonly lost: Promise<string>
+}
