@@ -31,6 +31,7 @@ export * from './model.ts'
 export * from './optimize.ts'
 export * from './result.ts'
 export * from './settings.ts'
+export * from './transport.ts'
 
 const procedure = oc.errors({ LATHE: { status: 400, data: ErrorSchema } })
 const modelId = z.object({ modelId: z.string() })
