@@ -23,6 +23,7 @@ import { ResultSetSchema } from './result.ts'
 import { SettingsSchema } from './settings.ts'
 
 export * from './chat.ts'
+export * from './desktop.ts'
 export * from './errors.ts'
 export * from './events.ts'
 export * from './hardware.ts'
