@@ -54,7 +54,11 @@ export interface WeightPart {
   readonly zeroPoint: WeightBytes | null
 }
 
-/** A weight as an operation uses it: parts of equal cols and equal format stacked by rows (fused q|k|v, gate|up), or a single part. */
+/**
+ * A weight as an operation uses it: parts of equal cols and equal format stacked by rows (fused q|k|v, gate|up), or a single part.
+ * A vector has one row; the parts of a fused bias lie end to end in it (cols is their sum). Packed parts that have zero points stack only
+ * if every part but the last has whole zero-point words, rows · bits divisible by 32; others become separate weights.
+ */
 export interface WeightSpec {
   readonly id: number
   readonly name: string
@@ -80,13 +84,19 @@ export type Operation =
   | { readonly op: 'embed'; readonly weight: WeightSpec; readonly scale: number; readonly out: Value }
   /** out = x / sqrt(mean(x²) + epsilon) · weight */
   | { readonly op: 'rmsNorm'; readonly x: Value; readonly weight: WeightSpec; readonly epsilon: number; readonly out: Value }
-  /** out = x · weightᵀ (+ bias); with `accumulate`, out += that (the residual stream). */
+  /**
+   * out[:, outOffset … outOffset + weight.rows) = x · weightᵀ (+ bias); with `accumulate`, += that (the residual stream). Columns of `out`
+   * outside that range keep their values: projections whose stored formats differ (an ignored v_proj beside a packed q_proj) cannot fuse,
+   * and share one output buffer this way.
+   */
   | {
       readonly op: 'linear'
       readonly x: Value
       readonly weight: WeightSpec
       readonly bias: WeightSpec | null
       readonly accumulate: boolean
+      /** First column written; 0 unless several linears share `out`. */
+      readonly outOffset: number
       readonly out: Value
     }
   /** gateUp is [tokens, 2·width] with the gate first: out = silu(gate) · up */
@@ -153,7 +163,15 @@ export interface KvLayout {
   readonly dtype: 'f32' | 'f16'
 }
 
-/** How to choose a row's token. Order of application: temperature, top-k, top-p, min-p (specs/runtime.md §5). temperature 0 = greedy, lowest id wins ties. */
+/**
+ * How to choose a row's token (specs/runtime.md §5). temperature 0 = greedy: the highest logit, lowest id on ties, filters without effect.
+ * Otherwise z = logit / temperature, and each filter works on what the ones before it kept. All are thresholds on z that keep ties, so the
+ * result does not depend on any order of tokens:
+ *   top-k  keeps a token iff fewer than topK tokens have a greater z;
+ *   top-p  keeps a token iff the summed probability of the tokens with a greater z is < topP (softmax of z over what top-k kept);
+ *   min-p  keeps a token iff z ≥ max z + ln(minP).
+ * The choice is the kept token with the greatest z + gumbelNoise(seedLow, seedHigh, outputIndex, token) of `random.ts`, lowest id on ties.
+ */
 export interface RowSampler {
   readonly temperature: number
   readonly topK: number // 0 = off
@@ -192,7 +210,7 @@ export interface StepOutput {
   readonly targetLogprob: Float32Array // [R]; NaN where no target
   readonly topIds: Uint32Array // [R · topCount]
   readonly topLogprobs: Float32Array // [R · topCount], descending, ties by id
-  /** True if any logit row held NaN or ±Inf (tested by bits). */
+  /** True if any logit row held NaN or ±Inf (tested by bits); the other fields of such a row are then unspecified, ids stay below the vocabulary. */
   readonly nonFinite: boolean
 }
 

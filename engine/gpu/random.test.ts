@@ -1,4 +1,4 @@
-import fc from 'fast-check'
+import { assert, integer, property } from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { gumbelNoise, threefry2x32, unitInterval } from './random.ts'
 
@@ -38,8 +38,8 @@ describe('unitInterval', () => {
   })
 
   test('is exact in f32, inside (0, 1), and within one part in 2²³ of the word', () => {
-    fc.assert(
-      fc.property(fc.integer({ min: 1, max: 0xffffffff }), (word) => {
+    assert(
+      property(integer({ min: 1, max: 0xffffffff }), (word) => {
         const v = unitInterval(word)
         expect(Math.fround(v)).toBe(v)
         expect(v > 0 && v < 1).toBe(true)
