@@ -1,0 +1,177 @@
+/**
+ * Perplexity of a text, and drift from a baseline over the same tokens (specs/evaluation.md §1, §6.1). Both come from the same windows, so
+ * one lock-step pass yields both models' perplexity and the KL divergence. Per-token values are kept so that every figure, and paired
+ * bootstraps over them, can be recomputed.
+ */
+import { createHash } from 'node:crypto'
+import type { DriftResult, PerplexityResult } from '../contract/result.ts'
+import type { Runtime, ScorePair } from '../runtime/types.ts'
+import { bootstrapRatioError, meanWithError, quantileOfSorted } from './statistics.ts'
+import type { TextCodec } from './text-codec.ts'
+import { windowsOf, type PerplexityProtocol, type ScoredWindow } from './windows.ts'
+
+/** Seed of the bootstrap over windows; fixed so that a repeated evaluation prints the same error. */
+const BOOTSTRAP_SEED = 20261123
+/** Plenty for a displayed standard error (specs/evaluation.md §3). Windows are resampled, not tokens: tokens in a window are correlated. */
+const BOOTSTRAP_RESAMPLES = 2000
+
+export interface TextSample {
+  readonly name: string
+  readonly text: string
+}
+
+export interface PerplexityOptions {
+  readonly protocol: PerplexityProtocol
+  readonly window: number
+  /** Score only the first so many windows; null = all. The result's token count says what was scored. */
+  readonly maxWindows: number | null
+  readonly signal?: AbortSignal
+  readonly onProgress?: (doneTokens: number, totalTokens: number) => void
+}
+
+/** Identifies the text and everything that decides which tokens are scored; equal keys may share an axis. */
+export function datasetKey(sample: TextSample): string {
+  return `${sample.name}@${createHash('sha256').update(sample.text).digest('hex').slice(0, 12)}`
+}
+
+export function perplexityProtocolKey(sample: TextSample, options: Pick<PerplexityOptions, 'protocol' | 'window' | 'maxWindows'>): string {
+  return `perplexity:${options.protocol}:${options.window}:${options.maxWindows ?? 'all'}:${datasetKey(sample)}`
+}
+
+interface PreparedText {
+  readonly windows: readonly ScoredWindow[]
+  readonly tokens: number
+  /** UTF-8 bytes of the scored part of the text. */
+  readonly bytes: number
+}
+
+function prepare(codec: TextCodec, sample: TextSample, options: PerplexityOptions): PreparedText {
+  const tokens = codec.encode(sample.text, { addSpecialTokens: false })
+  const all = windowsOf(tokens, {
+    protocol: options.protocol,
+    window: options.window,
+    bosToken: codec.bosTokenId,
+    eosToken: codec.eosTokenId,
+  })
+  const windows = options.maxWindows === null ? all : all.slice(0, options.maxWindows)
+  const scored = windows.reduce((sum, window) => sum + window.input.length - window.from, 0)
+  // A cut text is charged its proportional share of bytes: exact byte ends per token would need every tokenizer's own offsets.
+  const bytes = Math.round((Buffer.byteLength(sample.text) * scored) / tokens.length)
+  return { windows, tokens: scored, bytes }
+}
+
+function resultOf(
+  nllByWindow: readonly number[],
+  prepared: PreparedText,
+  sample: TextSample,
+  options: PerplexityOptions,
+): PerplexityResult {
+  const nllSum = nllByWindow.reduce((sum, value) => sum + value, 0)
+  const nll = nllSum / prepared.tokens
+  const value = Math.exp(nll)
+  const counts = prepared.windows.slice(0, nllByWindow.length).map((window) => window.input.length - window.from)
+  const finite = Number.isFinite(value)
+  return {
+    value: finite ? value : null,
+    nll: Number.isFinite(nll) ? nll : null,
+    bitsPerByte: Number.isFinite(nllSum) ? nllSum / (prepared.bytes * Math.LN2) : null,
+    tokens: prepared.tokens,
+    bytes: prepared.bytes,
+    window: options.window,
+    protocol: options.protocol,
+    standardError: finite ? bootstrapRatioError(nllByWindow, counts, { resamples: BOOTSTRAP_RESAMPLES, seed: BOOTSTRAP_SEED }) : null,
+    dataset: datasetKey(sample),
+    note: finite ? null : 'A scored token had probability 0, or the model produced values that are not numbers.',
+  }
+}
+
+function negatedSum(logprobs: Float32Array): number {
+  let sum = 0
+  for (const value of logprobs) sum -= value
+  return sum
+}
+
+/** Perplexity of one model. Cancel with the signal; the rejection is the runtime's `runtime.aborted`. */
+export async function measurePerplexity(
+  runtime: Runtime,
+  codec: TextCodec,
+  sample: TextSample,
+  options: PerplexityOptions,
+): Promise<PerplexityResult> {
+  const prepared = prepare(codec, sample, options)
+  const nllByWindow: number[] = []
+  let done = 0
+  for (const window of prepared.windows) {
+    const scored = await runtime.score({ tokens: window.input, from: window.from, signal: options.signal })
+    nllByWindow.push(negatedSum(scored.logprobs))
+    done += window.input.length - window.from
+    options.onProgress?.(done, prepared.tokens)
+  }
+  return resultOf(nllByWindow, prepared, sample, options)
+}
+
+export interface PairedTextResult {
+  readonly baseline: PerplexityResult
+  readonly candidate: PerplexityResult
+  readonly drift: DriftResult
+}
+
+/** JSON has no infinity and no NaN; an unmeasurable figure is null. */
+function orNull(value: number): number | null {
+  return Number.isFinite(value) ? value : null
+}
+
+/** Both perplexities and the drift, in lock-step. `baselineId` names the baseline in the result. */
+export async function measureDrift(
+  pair: { readonly baseline: Runtime; readonly candidate: Runtime; readonly scorePair: ScorePair; readonly baselineId: string },
+  codec: TextCodec,
+  sample: TextSample,
+  options: PerplexityOptions,
+): Promise<PairedTextResult> {
+  const prepared = prepare(codec, sample, options)
+  const kld: number[] = []
+  const kldByWindow: number[] = []
+  const tokensByWindow: number[] = []
+  const baselineNll: number[] = []
+  const candidateNll: number[] = []
+  let agreed = 0
+  let deltaSquares = 0
+  for (const window of prepared.windows) {
+    const rows = await pair.scorePair(pair.baseline, pair.candidate, { tokens: window.input, from: window.from, signal: options.signal })
+    let windowKld = 0
+    for (let i = 0; i < rows.kld.length; i++) {
+      // Rounding can leave a tiny negative value where the distributions are equal; a divergence is never negative.
+      const divergence = Math.max(0, rows.kld[i] ?? 0)
+      kld.push(divergence)
+      windowKld += divergence
+      if (rows.baselineArgmax[i] === rows.candidateArgmax[i]) agreed++
+      const deltaP = Math.exp(rows.candidateTargetLogprob[i] ?? 0) - Math.exp(rows.baselineTargetLogprob[i] ?? 0)
+      deltaSquares += deltaP * deltaP
+    }
+    kldByWindow.push(windowKld)
+    tokensByWindow.push(rows.kld.length)
+    baselineNll.push(negatedSum(rows.baselineTargetLogprob))
+    candidateNll.push(negatedSum(rows.candidateTargetLogprob))
+    options.onProgress?.(kld.length, prepared.tokens)
+  }
+  const sorted = Float64Array.from(kld).toSorted()
+  const agreement = agreed / kld.length
+  return {
+    baseline: resultOf(baselineNll, prepared, sample, options),
+    candidate: resultOf(candidateNll, prepared, sample, options),
+    drift: {
+      baselineId: pair.baselineId,
+      kldMean: orNull(meanWithError(kld).mean),
+      kldMeanStandardError: bootstrapRatioError(kldByWindow, tokensByWindow, { resamples: BOOTSTRAP_RESAMPLES, seed: BOOTSTRAP_SEED }),
+      kldMedian: orNull(quantileOfSorted(sorted, 0.5)),
+      kldP90: orNull(quantileOfSorted(sorted, 0.9)),
+      kldP99: orNull(quantileOfSorted(sorted, 0.99)),
+      kldMax: orNull(quantileOfSorted(sorted, 1)),
+      top1Agreement: orNull(agreement),
+      top1AgreementStandardError: kld.length > 1 ? Math.sqrt((agreement * (1 - agreement)) / (kld.length - 1)) : null,
+      deltaPRms: orNull(Math.sqrt(deltaSquares / kld.length)),
+      tokens: kld.length,
+      dataset: datasetKey(sample),
+    },
+  }
+}

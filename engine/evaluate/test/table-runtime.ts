@@ -1,0 +1,84 @@
+/**
+ * A runtime whose next-token distribution is a given table p(next | previous): every figure that evaluation computes from it can be
+ * worked out by hand. Used by tests of evaluation and benchmark only.
+ */
+import type { DriftRows } from '../../gpu/program.ts'
+import type { GenerationEvent, Runtime, RuntimeInfo, ScoreRequest, ScoreResult } from '../../runtime/types.ts'
+
+export type NextTokenTable = (previous: number) => readonly number[]
+
+export interface TableRuntime extends Runtime {
+  readonly table: NextTokenTable
+  readonly scored: ScoreRequest[]
+}
+
+function argmaxOf(probabilities: readonly number[]): number {
+  return probabilities.indexOf(Math.max(...probabilities))
+}
+
+export function createTableRuntime(modelId: string, table: NextTokenTable, vocabulary: number, contextLimit = 1024): TableRuntime {
+  const info: RuntimeInfo = {
+    modelId,
+    adapterId: 'table',
+    software: true,
+    contextLimit,
+    vocabulary,
+    eosTokenIds: [],
+    weightBytes: 100,
+    kvBytes: 10,
+    otherBytes: 1,
+    loadMs: 250,
+  }
+  const scored: ScoreRequest[] = []
+  return {
+    info,
+    table,
+    scored,
+    active: 0,
+    async score(request): Promise<ScoreResult> {
+      scored.push(request)
+      const count = request.tokens.length - request.from
+      const logprobs = new Float32Array(count)
+      const argmax = new Uint32Array(count)
+      for (let j = 0; j < count; j++) {
+        const probabilities = table(request.tokens[request.from + j - 1]!)
+        logprobs[j] = Math.log(probabilities[request.tokens[request.from + j]!]!)
+        argmax[j] = argmaxOf(probabilities)
+      }
+      return { logprobs, argmax, topIds: new Uint32Array(), topLogprobs: new Float32Array() }
+    },
+    async *generate(request): AsyncGenerator<GenerationEvent> {
+      yield { kind: 'prefill', done: request.promptTokens.length, total: request.promptTokens.length }
+      const completionTokens = request.maxTokens ?? 1
+      // Prefill of 100 ms after a queue of 20 ms, then 10 ms a token: the benchmark must recover exactly these.
+      yield {
+        kind: 'finished',
+        reason: 'length',
+        stopString: null,
+        stats: {
+          promptTokens: request.promptTokens.length,
+          cachedTokens: 0,
+          completionTokens,
+          queueMs: 20,
+          firstTokenMs: 120,
+          lastTokenMs: 120 + 10 * (completionTokens - 1),
+          seed: 0,
+        },
+      }
+    },
+    async [Symbol.asyncDispose]() {},
+  }
+}
+
+/** Lock-step scoring of two table runtimes, by the definition of KL divergence. */
+export async function scoreTablePair(baseline: Runtime, candidate: Runtime, request: ScoreRequest): Promise<DriftRows> {
+  const p = (baseline as TableRuntime).table
+  const q = (candidate as TableRuntime).table
+  const [a, b] = [await baseline.score(request), await candidate.score(request)]
+  const kld = Float32Array.from(a.logprobs, (_, j) => {
+    const previous = request.tokens[request.from + j - 1]!
+    const other = q(previous)
+    return p(previous).reduce((sum, value, v) => sum + (value > 0 ? value * Math.log(value / other[v]!) : 0), 0)
+  })
+  return { kld, baselineArgmax: a.argmax, candidateArgmax: b.argmax, baselineTargetLogprob: a.logprobs, candidateTargetLogprob: b.logprobs }
+}
