@@ -54,7 +54,7 @@ async function runOnce(runtime: Runtime, options: ThroughputOptions, round: numb
     if (event.kind !== 'finished') continue
     const { firstTokenMs, lastTokenMs, completionTokens, queueMs, promptTokens, cachedTokens } = event.stats
     if (event.reason === 'aborted') throw new LatheError('job.cancelled', 'The benchmark was cancelled.', 'Start it again when you like.')
-    if (firstTokenMs === null || lastTokenMs === null || completionTokens < options.generatedTokens) {
+    if (queueMs === null || firstTokenMs === null || lastTokenMs === null || completionTokens < options.generatedTokens) {
       throw new LatheError(
         'internal',
         `A benchmark run ended early (${event.reason}) after ${completionTokens} of ${options.generatedTokens} tokens.`,

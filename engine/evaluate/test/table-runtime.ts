@@ -22,8 +22,12 @@ export function createTableRuntime(modelId: string, table: NextTokenTable, vocab
     adapterId: 'table',
     software: true,
     contextLimit,
+    modelContextLimit: contextLimit,
+    maxSequences: 1,
+    kvDtype: 'f32',
     vocabulary,
     eosTokenIds: [],
+    defaultSampling: { temperature: 0, topK: 0, topP: 1, minP: 0 },
     weightBytes: 100,
     kvBytes: 10,
     otherBytes: 1,
@@ -35,6 +39,10 @@ export function createTableRuntime(modelId: string, table: NextTokenTable, vocab
     table,
     scored,
     active: 0,
+    failure: null,
+    telemetry() {
+      throw new Error('A table runtime has no loop to report on.')
+    },
     async score(request): Promise<ScoreResult> {
       scored.push(request)
       const count = request.tokens.length - request.from
@@ -55,6 +63,7 @@ export function createTableRuntime(modelId: string, table: NextTokenTable, vocab
         kind: 'finished',
         reason: 'length',
         stopString: null,
+        stopTokenId: null,
         stats: {
           promptTokens: request.promptTokens.length,
           cachedTokens: 0,
@@ -62,6 +71,8 @@ export function createTableRuntime(modelId: string, table: NextTokenTable, vocab
           queueMs: 20,
           firstTokenMs: 120,
           lastTokenMs: 120 + 10 * (completionTokens - 1),
+          totalMs: 120 + 10 * completionTokens,
+          preemptions: 0,
           seed: 0,
         },
       }
