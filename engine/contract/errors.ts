@@ -52,6 +52,11 @@ export const ERROR_CODES = [
   'disk.full',
   'disk.permission',
   'disk.io',
+  // studio: the library, its store, chat threads, jobs
+  'studio.in-use',
+  'studio.data-too-new',
+  'model.mismatch',
+  'chat.not-found',
   'job.not-found',
   'job.cancelled',
   'job.invalid-state',

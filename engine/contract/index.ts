@@ -20,7 +20,7 @@ import {
 } from './model.ts'
 import { EvaluationOptionsSchema, PreflightSchema, PresetPredictionSchema, StartCompressionSchema } from './optimize.ts'
 import { ResultSetSchema } from './result.ts'
-import { SettingsSchema } from './settings.ts'
+import { SettingsPatchSchema, SettingsSchema } from './settings.ts'
 
 export * from './chat.ts'
 export * from './desktop.ts'
@@ -60,7 +60,7 @@ export const contract = {
   },
   settings: {
     get: procedure.output(SettingsSchema),
-    update: procedure.input(SettingsSchema.partial()).output(SettingsSchema),
+    update: procedure.input(SettingsPatchSchema).output(SettingsSchema),
   },
   events: {
     watch: procedure

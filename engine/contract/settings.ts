@@ -1,21 +1,35 @@
 /** What the user may change, with the defaults a new machine starts with. */
 import { z } from 'zod'
 
-export const SettingsSchema = z.object({
-  theme: z.enum(['system', 'light', 'dark']).default('system'),
+const fields = {
+  theme: z.enum(['system', 'light', 'dark']),
   /** Adapter id, or null for the automatic choice. */
-  adapter: z.string().nullable().default(null),
+  adapter: z.string().nullable(),
   /** Where variants are written; null = inside the data folder. */
-  variantsFolder: z.string().nullable().default(null),
+  variantsFolder: z.string().nullable(),
   /** Default KV-cache dtype. */
-  kvDtype: z.enum(['f16', 'f32']).default('f16'),
+  kvDtype: z.enum(['f16', 'f32']),
   /** Context that FitBars and the runtime assume unless told otherwise. */
-  contextTokens: z.number().int().min(64).max(1_048_576).default(4096),
-  evaluate: z
-    .object({ perplexity: z.boolean(), tasks: z.boolean(), throughput: z.boolean() })
-    .default({ perplexity: true, tasks: true, throughput: true }),
-  notifications: z.boolean().default(false),
-  dismissedHints: z.array(z.string()).default([]),
-})
+  contextTokens: z.number().int().min(64).max(1_048_576),
+  evaluate: z.object({ perplexity: z.boolean(), tasks: z.boolean(), throughput: z.boolean() }),
+  notifications: z.boolean(),
+  dismissedHints: z.array(z.string()),
+}
+
+export const SettingsSchema = z.object(fields)
+/** A change: only the keys that are present. It has no defaults on purpose: zod applies them inside optional keys, which would reset the rest. */
+export const SettingsPatchSchema = z.object(fields).partial()
+
 export type Settings = z.infer<typeof SettingsSchema>
-export const DEFAULT_SETTINGS: Settings = SettingsSchema.parse({})
+export type SettingsPatch = z.infer<typeof SettingsPatchSchema>
+
+export const DEFAULT_SETTINGS: Settings = {
+  theme: 'system',
+  adapter: null,
+  variantsFolder: null,
+  kvDtype: 'f16',
+  contextTokens: 4096,
+  evaluate: { perplexity: true, tasks: true, throughput: true },
+  notifications: false,
+  dismissedHints: [],
+}

@@ -1,0 +1,444 @@
+/**
+ * The library: model folders that the user brought in and variants that Lathe wrote. Import reads headers only; nothing is copied, and a source
+ * folder is never written to. A folder that moved keeps its entry (`missing`) until it is located again or removed.
+ * Knows nothing of jobs or GPUs.
+ */
+import { createHash, randomUUID } from 'node:crypto'
+import { access, realpath, rm, stat } from 'node:fs/promises'
+import { basename, dirname, extname, join, sep } from 'node:path'
+import { LatheError, toErrorShape } from '../contract/index.ts'
+import type { ModelDetail, ModelSummary, TensorInfo, TensorStats } from '../contract/index.ts'
+import type { EventHub } from './events.ts'
+import { readRunRecord } from './run-record.ts'
+import type { CheckpointPort, FolderFacts, Log } from './ports.ts'
+import type { ModelFacts, ModelRecord, ModelStore } from './store/model-store.ts'
+
+export interface LibraryOptions {
+  readonly store: ModelStore
+  readonly events: EventHub
+  readonly checkpoint: CheckpointPort
+  readonly sampleFolder: string
+  readonly log: Log
+  readonly now?: () => Date
+}
+
+export interface VariantRegistration {
+  readonly folder: string
+  readonly parentId: string
+  readonly presetId: string
+  readonly name: string
+}
+
+export class Library {
+  readonly #store: ModelStore
+  readonly #events: EventHub
+  readonly #checkpoint: CheckpointPort
+  readonly #sampleFolder: string
+  readonly #log: Log
+  readonly #now: () => Date
+  /** Entries whose folder was not there when last looked at. */
+  readonly #missing = new Set<string>()
+
+  constructor(options: LibraryOptions) {
+    this.#store = options.store
+    this.#events = options.events
+    this.#checkpoint = options.checkpoint
+    this.#sampleFolder = options.sampleFolder
+    this.#log = options.log
+    this.#now = options.now ?? (() => new Date())
+  }
+
+  /** Looks again at every folder; call once at start. Differences are published, never thrown. */
+  async refresh(): Promise<void> {
+    for (const record of this.#store.list()) {
+      if (await this.#look(record)) await this.#reread(record)
+    }
+  }
+
+  async list(): Promise<ModelSummary[]> {
+    const records = this.#store.list()
+    await Promise.all(records.map((record) => this.#look(record)))
+    return records.map((record) => this.#summarize(record))
+  }
+
+  /** The entry, removed ones included, or `model.not-found`. */
+  record(id: string): ModelRecord {
+    const record = this.#store.find(id)
+    if (record === null) throw new LatheError('model.not-found', `There is no model ${id} in the library.`, 'Import its folder again.')
+    return record
+  }
+
+  summary(id: string): ModelSummary {
+    return this.#summarize(this.record(id))
+  }
+
+  /** The entry if it is in the library and its folder is there; what every use of a model starts with. */
+  async usable(id: string): Promise<ModelRecord> {
+    const record = this.record(id)
+    if (record.removedAt !== null || record.deletedAt !== null) {
+      throw new LatheError('model.not-found', `"${record.name}" is no longer in the library.`, 'Import its folder again.')
+    }
+    if (!(await this.#look(record))) {
+      throw new LatheError(
+        'checkpoint.not-found',
+        `The folder of "${record.name}" is no longer at ${record.path}.`,
+        'Locate the folder, or remove the entry.',
+      )
+    }
+    if (record.facts.trouble?.status === 'invalid') {
+      const { code, message, hint } = record.facts.trouble.reason
+      throw new LatheError('checkpoint.not-a-model', `"${record.name}" can't be read: ${message}`, hint, { data: { cause: code } })
+    }
+    return record
+  }
+
+  /** As `usable`, and Lathe can run it. */
+  async runnable(id: string): Promise<ModelRecord> {
+    const record = await this.usable(id)
+    const trouble = record.facts.trouble
+    if (trouble !== null)
+      throw new LatheError(
+        'model.unsupported-architecture',
+        `"${record.name}" can be inspected, but not run: ${trouble.reason.message}`,
+        trouble.reason.hint,
+      )
+    return record
+  }
+
+  async import(path: string): Promise<ModelSummary> {
+    return this.#import(path, false)
+  }
+
+  /** The demo model, read in place. */
+  async importSample(): Promise<ModelSummary> {
+    return this.#import(this.#sampleFolder, true)
+  }
+
+  /** Puts a folder that Lathe has just written under its source. The same folder twice is the same entry. */
+  async registerVariant(variant: VariantRegistration): Promise<ModelSummary> {
+    const path = await realpath(variant.folder)
+    const facts = await this.#checkpoint.inspect(path)
+    const known = this.#store.findByPath(path)
+    if (known !== null) {
+      const updated = {
+        ...known,
+        parentId: variant.parentId,
+        presetId: variant.presetId,
+        fingerprint: fingerprintOf(facts),
+        facts: toModelFacts(facts),
+      }
+      this.#store.update(updated)
+      return this.#changed(updated)
+    }
+    const record: ModelRecord = {
+      ...this.#newRecord(path, facts),
+      name: variant.name,
+      parentId: variant.parentId,
+      presetId: variant.presetId,
+      writtenByLathe: true,
+    }
+    this.#store.insert(record)
+    const summary = this.#changed(record)
+    this.#publishParent(record)
+    return summary
+  }
+
+  async get(id: string): Promise<ModelDetail> {
+    const record = await this.usable(id)
+    const facts = await this.#checkpoint.inspect(record.path)
+    const updated = this.#keepFacts(record, facts)
+    return {
+      summary: this.#summarize(updated),
+      config: { ...facts.config },
+      bytesByDtype: { ...facts.bytesByDtype },
+      bytesByKind: { ...facts.bytesByKind },
+      files: facts.files.map((file) => ({ ...file })),
+      tensorCount: facts.tensors.length,
+      variants: this.#store.variantsOf(id).map((variant) => this.#summarize(variant)),
+      run: (await readRunRecord(record.path))?.json ?? null,
+      kvBytesPerToken: facts.kvBytesPerToken,
+    }
+  }
+
+  async tensors(id: string): Promise<TensorInfo[]> {
+    const record = await this.usable(id)
+    return (await this.#checkpoint.inspect(record.path)).tensors.map((tensor) => ({ ...tensor, shape: [...tensor.shape] }))
+  }
+
+  async tensorStats(id: string, name: string, signal: AbortSignal): Promise<TensorStats> {
+    const record = await this.usable(id)
+    return this.#checkpoint.tensorStats(record.path, name, signal)
+  }
+
+  rename(id: string, name: string): ModelSummary {
+    const updated = { ...this.record(id), name: name.trim() }
+    if (updated.name === '') throw new LatheError('request.invalid', 'A name needs at least one visible character.', 'Type a name.')
+    this.#store.update(updated)
+    return this.#changed(updated)
+  }
+
+  /** Takes the entry out of the library. Files, results and variants stay; `restore` undoes it. */
+  remove(id: string): void {
+    const record = this.record(id)
+    if (record.removedAt !== null) return
+    this.#store.update({ ...record, removedAt: this.#now().toISOString() })
+    this.#events.publish({ kind: 'model.removed', modelId: id })
+  }
+
+  async restore(id: string): Promise<ModelSummary> {
+    const record = this.record(id)
+    if (record.deletedAt !== null) {
+      throw new LatheError(
+        'model.not-found',
+        `The files of "${record.name}" were deleted.`,
+        'Compress the source model again to make a new variant.',
+      )
+    }
+    if (record.removedAt === null) return this.#summarize(record)
+    const taken = this.#store.findByPath(record.path)
+    if (taken !== null) return this.#summarize(taken)
+    const restored = { ...record, removedAt: null }
+    this.#store.update(restored)
+    await this.#look(restored)
+    return this.#changed(restored)
+  }
+
+  /** Deletes the folder of a variant that Lathe wrote. Anything that isn't clearly that is refused. */
+  async deleteFiles(id: string, confirmName: string): Promise<number> {
+    const record = this.record(id)
+    if (!record.writtenByLathe) {
+      throw new LatheError(
+        'request.forbidden',
+        `"${record.name}" was not written by Lathe, so Lathe won't delete its files.`,
+        'Remove it from the library instead; the files stay.',
+      )
+    }
+    if (confirmName !== record.name) {
+      throw new LatheError('request.invalid', 'The typed name does not match.', `Type "${record.name}" to delete its files.`)
+    }
+    if (!(await this.#look(record))) {
+      throw new LatheError('checkpoint.not-found', `The folder is no longer at ${record.path}.`, 'Remove the entry from the library.')
+    }
+    // The row could be older than what is on disk now: only a folder with the run.json of a compression is ours to delete.
+    const run = await readRunRecord(record.path)
+    if (run === null || (await realpath(record.path)) !== record.path) {
+      throw new LatheError(
+        'request.forbidden',
+        `${record.path} no longer looks like a variant that Lathe wrote.`,
+        'Delete the folder yourself if it is not needed.',
+      )
+    }
+    const freedBytes = (await this.#checkpoint.inspect(record.path)).diskBytes
+    await rm(record.path, { recursive: true })
+    this.#store.update({ ...record, deletedAt: this.#now().toISOString() })
+    this.#log('info', `Deleted the variant ${record.path} (${freedBytes} bytes).`)
+    this.#events.publish({ kind: 'model.removed', modelId: id })
+    return freedBytes
+  }
+
+  /** Points an entry at the folder's new place, if it really is the same model. */
+  async locate(id: string, path: string): Promise<ModelSummary> {
+    const record = this.record(id)
+    const folder = await resolveModelFolder(path)
+    const facts = await this.#checkpoint.inspect(folder)
+    if (fingerprintOf(facts) !== record.fingerprint) {
+      throw new LatheError(
+        'model.mismatch',
+        `${folder} holds a different model than "${record.name}".`,
+        'Choose the folder that was moved, or import this one as a new model.',
+      )
+    }
+    const taken = this.#store.findByPath(folder)
+    if (taken !== null && taken.id !== id) {
+      throw new LatheError(
+        'checkpoint.already-exists',
+        `${folder} is already in the library as "${taken.name}".`,
+        'Remove one of the two entries.',
+      )
+    }
+    this.#missing.delete(id)
+    const updated = { ...record, path: folder, removedAt: null, facts: toModelFacts(facts) }
+    this.#store.update(updated)
+    return this.#changed(updated)
+  }
+
+  touch(id: string): void {
+    const record = this.record(id)
+    const updated = { ...record, lastUsedAt: this.#now().toISOString() }
+    this.#store.update(updated)
+    this.#changed(updated)
+  }
+
+  /** The source of a variant, or the model itself. */
+  familyRoot(id: string): ModelRecord {
+    const record = this.record(id)
+    return record.parentId === null ? record : this.record(record.parentId)
+  }
+
+  /** Source first, then its variants by age. */
+  family(id: string): ModelRecord[] {
+    const root = this.familyRoot(id)
+    return [root, ...this.#store.variantsOf(root.id)]
+  }
+
+  async #import(path: string, isSample: boolean): Promise<ModelSummary> {
+    const folder = await resolveModelFolder(path)
+    const known = this.#store.findByPath(folder)
+    if (known !== null) {
+      await this.#reread(known)
+      return this.summary(known.id)
+    }
+    const facts = await this.#checkpoint.inspect(folder)
+    const fingerprint = fingerprintOf(facts)
+    const removed = this.#store.findRemovedByPath(folder)
+    if (removed !== null && removed.fingerprint === fingerprint) return this.restore(removed.id)
+    const record: ModelRecord = { ...this.#newRecord(folder, facts), ...(await this.#lineage(folder)), isSample }
+    this.#store.insert(record)
+    return this.#changed(record)
+  }
+
+  /** A variant that Lathe wrote earlier finds its source again, if that is in the library. */
+  async #lineage(folder: string): Promise<Pick<ModelRecord, 'parentId' | 'presetId' | 'writtenByLathe'>> {
+    const run = await readRunRecord(folder)
+    if (run === null) return { parentId: null, presetId: null, writtenByLathe: false }
+    const source = run.sourceFolder === null ? null : this.#store.findByPath(run.sourceFolder)
+    // Anyone can put a run.json into a folder, so what was imported is never deletable: only what this studio wrote itself.
+    return { parentId: source === null ? null : (source.parentId ?? source.id), presetId: run.presetId, writtenByLathe: false }
+  }
+
+  #newRecord(path: string, facts: FolderFacts): ModelRecord {
+    return {
+      id: randomUUID(),
+      path,
+      parentId: null,
+      name: basename(path),
+      createdAt: this.#now().toISOString(),
+      lastUsedAt: null,
+      removedAt: null,
+      deletedAt: null,
+      writtenByLathe: false,
+      isSample: false,
+      presetId: null,
+      fingerprint: fingerprintOf(facts),
+      facts: toModelFacts(facts),
+    }
+  }
+
+  /** True if the folder is there. Publishes when that has changed. */
+  async #look(record: ModelRecord): Promise<boolean> {
+    const there = await access(join(record.path, 'config.json')).then(
+      () => true,
+      () => false,
+    )
+    if (there === this.#missing.has(record.id)) {
+      if (there) this.#missing.delete(record.id)
+      else this.#missing.add(record.id)
+      if (record.removedAt === null && record.deletedAt === null) this.#changed(record)
+    }
+    return there
+  }
+
+  /** Reads the headers again; a folder that can't be read any more stays in the list with the reason. */
+  async #reread(record: ModelRecord): Promise<void> {
+    try {
+      this.#keepFacts(record, await this.#checkpoint.inspect(record.path))
+    } catch (error) {
+      const reason = toErrorShape(error)
+      this.#log('warn', `${record.path} can't be read: ${reason.message}`)
+      const updated: ModelRecord = { ...record, facts: { ...record.facts, trouble: { status: 'invalid', reason } } }
+      this.#store.update(updated)
+      this.#changed(updated)
+    }
+  }
+
+  #keepFacts(record: ModelRecord, facts: FolderFacts): ModelRecord {
+    const updated: ModelRecord = { ...record, fingerprint: fingerprintOf(facts), facts: toModelFacts(facts) }
+    if (JSON.stringify(updated) === JSON.stringify(record)) return record
+    this.#store.update(updated)
+    this.#changed(updated)
+    return updated
+  }
+
+  #changed(record: ModelRecord): ModelSummary {
+    const summary = this.#summarize(record)
+    this.#events.publish({ kind: 'model.changed', model: summary })
+    return summary
+  }
+
+  #publishParent(record: ModelRecord): void {
+    const parent = record.parentId === null ? null : this.#store.find(record.parentId)
+    if (parent !== null) this.#changed(parent)
+  }
+
+  #summarize(record: ModelRecord): ModelSummary {
+    const { trouble: _trouble, ...facts } = record.facts
+    return {
+      id: record.id,
+      parentId: record.parentId,
+      name: record.name,
+      path: record.path,
+      createdAt: record.createdAt,
+      lastUsedAt: record.lastUsedAt,
+      presetId: record.presetId,
+      isSample: record.isSample,
+      ...facts,
+      ...this.#status(record),
+    }
+  }
+
+  #status(record: ModelRecord): Pick<ModelSummary, 'status' | 'statusReason'> {
+    if (this.#missing.has(record.id)) {
+      const reason = new LatheError(
+        'checkpoint.not-found',
+        `The folder is no longer at ${record.path}.`,
+        'Locate the folder, or remove the entry.',
+      )
+      return { status: 'missing', statusReason: reason.toShape() }
+    }
+    const trouble = record.facts.trouble
+    return trouble === null ? { status: 'ready', statusReason: null } : { status: trouble.status, statusReason: trouble.reason }
+  }
+}
+
+/**
+ * The real folder behind what was dropped: symlinks resolved, and a weight or config file stands for the folder it is in.
+ * Other files are left for the checkpoint reader, which explains them (a GGUF, a PyTorch file).
+ */
+export async function resolveModelFolder(path: string): Promise<string> {
+  const resolved = await realpath(path).catch((error: unknown) => {
+    throw new LatheError('checkpoint.not-found', `There is nothing at ${path}.`, 'Check the path, or choose the folder again.', {
+      cause: error,
+    })
+  })
+  const info = await stat(resolved)
+  if (info.isDirectory()) return resolved
+  const stands = extname(resolved) === '.safetensors' || basename(resolved) === 'config.json'
+  return stands ? dirname(resolved) : resolved
+}
+
+/** True if `inner` is `outer` or lies in it; both real paths. */
+export function isInside(inner: string, outer: string): boolean {
+  return inner === outer || inner.startsWith(outer.endsWith(sep) ? outer : outer + sep)
+}
+
+function toModelFacts(facts: FolderFacts): ModelFacts {
+  return {
+    architecture: facts.architecture,
+    parameters: facts.parameters,
+    weightBytes: facts.weightBytes,
+    diskBytes: facts.diskBytes,
+    scheme: facts.scheme,
+    bitsPerWeight: facts.bitsPerWeight,
+    hasTokenizer: facts.hasTokenizer,
+    hasChatTemplate: facts.hasChatTemplate,
+    license: facts.license,
+    trouble: facts.unsupported === null ? null : { status: 'unsupported', reason: facts.unsupported.toShape() },
+  }
+}
+
+function fingerprintOf(facts: FolderFacts): string {
+  const tensors = facts.tensors.map((tensor) => [tensor.name, tensor.dtype, tensor.shape, tensor.bytes]).toSorted()
+  return createHash('sha256')
+    .update(JSON.stringify([facts.config, tensors]))
+    .digest('hex')
+}

@@ -1,0 +1,125 @@
+/**
+ * The store's schema as numbered steps, applied in order and never edited once released: what a user's data folder looks like is history.
+ * JSON columns hold contract shapes that are read and written whole; everything that is searched or joined has a column of its own.
+ * Times are ISO 8601 in UTC.
+ */
+
+export interface Migration {
+  readonly version: number
+  readonly title: string
+  readonly sql: string
+}
+
+export const MIGRATIONS: readonly Migration[] = [
+  {
+    version: 1,
+    title: 'library, jobs, results, chat, settings',
+    sql: `
+      CREATE TABLE models (
+        id TEXT PRIMARY KEY,
+        path TEXT NOT NULL,
+        parent_id TEXT REFERENCES models(id),
+        name TEXT NOT NULL,
+        created_at TEXT NOT NULL,
+        last_used_at TEXT,
+        -- taken out of the library; the row stays so that it can be put back and so that results keep their subject
+        removed_at TEXT,
+        -- files deleted by the user through Lathe; such a row never comes back
+        deleted_at TEXT,
+        written_by_lathe INTEGER NOT NULL CHECK (written_by_lathe IN (0, 1)),
+        is_sample INTEGER NOT NULL CHECK (is_sample IN (0, 1)),
+        preset_id TEXT,
+        -- sha256 over the tensor table and config: recognises a folder that moved
+        fingerprint TEXT NOT NULL,
+        facts TEXT NOT NULL CHECK (json_valid(facts))
+      ) STRICT;
+      CREATE UNIQUE INDEX models_path ON models(path) WHERE removed_at IS NULL AND deleted_at IS NULL;
+      CREATE INDEX models_parent ON models(parent_id);
+
+      CREATE TABLE jobs (
+        id TEXT PRIMARY KEY,
+        kind TEXT NOT NULL,
+        title TEXT NOT NULL,
+        state TEXT NOT NULL,
+        model_id TEXT NOT NULL REFERENCES models(id),
+        variant_id TEXT REFERENCES models(id),
+        preset_id TEXT,
+        request TEXT NOT NULL CHECK (json_valid(request)),
+        phases TEXT NOT NULL CHECK (json_valid(phases)),
+        error TEXT CHECK (error IS NULL OR json_valid(error)),
+        peak_rss_bytes INTEGER,
+        created_at TEXT NOT NULL,
+        started_at TEXT,
+        ended_at TEXT,
+        -- place in the queue: smaller runs first
+        rank INTEGER NOT NULL
+      ) STRICT;
+      CREATE INDEX jobs_rank ON jobs(rank);
+
+      CREATE TABLE job_log (
+        id INTEGER PRIMARY KEY,
+        job_id TEXT NOT NULL REFERENCES jobs(id) ON DELETE CASCADE,
+        at TEXT NOT NULL,
+        level TEXT NOT NULL,
+        text TEXT NOT NULL
+      ) STRICT;
+      CREATE INDEX job_log_job ON job_log(job_id, id);
+
+      -- speed of a kind of work on this machine, remembered so that the next job can say how long it takes
+      CREATE TABLE rates (
+        key TEXT PRIMARY KEY,
+        units_per_second REAL NOT NULL CHECK (units_per_second > 0),
+        samples INTEGER NOT NULL,
+        updated_at TEXT NOT NULL
+      ) STRICT;
+
+      CREATE TABLE results (
+        id INTEGER PRIMARY KEY,
+        model_id TEXT NOT NULL REFERENCES models(id),
+        kind TEXT NOT NULL,
+        -- task name for tasks, baseline id for drift, else ''
+        subject TEXT NOT NULL,
+        protocol_key TEXT NOT NULL,
+        payload TEXT NOT NULL CHECK (json_valid(payload)),
+        provenance TEXT NOT NULL CHECK (json_valid(provenance)),
+        -- no reference: results outlive the job that measured them
+        job_id TEXT,
+        created_at TEXT NOT NULL,
+        superseded_by INTEGER REFERENCES results(id)
+      ) STRICT;
+      CREATE INDEX results_current ON results(model_id, kind, subject) WHERE superseded_by IS NULL;
+
+      CREATE TABLE threads (
+        id TEXT PRIMARY KEY,
+        title TEXT NOT NULL,
+        -- a title given by the user is never replaced by one made from the first prompt
+        titled_by_user INTEGER NOT NULL CHECK (titled_by_user IN (0, 1)),
+        model_id TEXT,
+        system_prompt TEXT NOT NULL,
+        sampling TEXT NOT NULL CHECK (json_valid(sampling)),
+        created_at TEXT NOT NULL,
+        updated_at TEXT NOT NULL
+      ) STRICT;
+
+      CREATE TABLE messages (
+        ordinal INTEGER PRIMARY KEY,
+        id TEXT NOT NULL UNIQUE,
+        thread_id TEXT NOT NULL REFERENCES threads(id) ON DELETE CASCADE,
+        role TEXT NOT NULL,
+        content TEXT NOT NULL,
+        model_id TEXT,
+        created_at TEXT NOT NULL,
+        stats TEXT CHECK (stats IS NULL OR json_valid(stats)),
+        error TEXT CHECK (error IS NULL OR json_valid(error)),
+        -- 1 while an answer is being written: after a crash this tells a partial answer from a finished one
+        open INTEGER NOT NULL CHECK (open IN (0, 1))
+      ) STRICT;
+      CREATE INDEX messages_thread ON messages(thread_id, ordinal);
+
+      CREATE TABLE settings (
+        key TEXT PRIMARY KEY,
+        value TEXT NOT NULL CHECK (json_valid(value))
+      ) STRICT;
+    `,
+  },
+]
