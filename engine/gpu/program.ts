@@ -160,6 +160,7 @@ export interface KvLayout {
   /** Tokens per block; a power of two. Block 0 is the null block and is never handed out. */
   readonly blockSize: number
   readonly blocks: number
+  /** f16: rounded to nearest even, saturating at ±65504. Attention always reads what the cache holds, this step's own keys included. */
   readonly dtype: 'f32' | 'f16'
 }
 
@@ -205,7 +206,7 @@ export interface StepInput {
 /** Everything read back after a step. Log-probabilities are natural logs of the plain softmax (no temperature, no masks). */
 export interface StepOutput {
   readonly sampled: Uint32Array // [R]; 0xffffffff where the sampler was null
-  readonly sampledLogprob: Float32Array // [R]
+  readonly sampledLogprob: Float32Array // [R]; NaN where the sampler was null
   readonly argmax: Uint32Array // [R]
   readonly targetLogprob: Float32Array // [R]; NaN where no target
   readonly topIds: Uint32Array // [R · topCount]

@@ -1,0 +1,186 @@
+/** A Program with its decoded weights and one f64 buffer per value, run operation by operation. Yields to the event loop between operations. */
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import { LatheError } from '../../contract/errors.ts'
+import { weightBytes } from '../check-program.ts'
+import { checkStep } from '../check-step.ts'
+import type {
+  Capacity,
+  Executable,
+  Extent,
+  KernelTiming,
+  Operation,
+  Program,
+  StepInput,
+  StepOutput,
+  Value,
+  WeightSpec,
+} from '../program.ts'
+import type { ReferenceKvCache } from './kv-cache.ts'
+import { attention, embed, gatherRows, linear, rmsNorm, ropeAppend, swiglu } from './operations.ts'
+import { reduceStep } from './reductions.ts'
+
+/** Everything an executable holds; made by the backend, which has checked the program. */
+export interface ExecutableParts {
+  readonly program: Program
+  readonly capacity: Capacity
+  readonly kv: ReferenceKvCache
+  readonly weights: ReadonlyMap<number, Float64Array>
+  readonly values: ReadonlyMap<number, Float64Array>
+}
+
+export class ReferenceExecutable implements Executable {
+  readonly program: Program
+  readonly capacity: Capacity
+  readonly #kv: ReferenceKvCache
+  readonly #onDispose: () => void
+  #memory: { readonly weights: ReadonlyMap<number, Float64Array>; readonly values: ReadonlyMap<number, Float64Array> } | null
+  #running = false
+  #lastStep: { readonly tokens: number; readonly rows: number } | null = null
+
+  constructor(parts: ExecutableParts, onDispose: () => void) {
+    this.program = parts.program
+    this.capacity = parts.capacity
+    this.#kv = parts.kv
+    this.#onDispose = onDispose
+    this.#memory = { weights: parts.weights, values: parts.values }
+  }
+
+  async step(input: StepInput): Promise<StepOutput> {
+    await this.#run(input)
+    return this.#reduce(input)
+  }
+
+  async profile(input: StepInput): Promise<readonly KernelTiming[]> {
+    const timings = new Map<string, KernelTiming>()
+    const record = (kernel: string, milliseconds: number, cost: { bytes: number; operations: number }): void => {
+      const sum = timings.get(kernel) ?? { kernel, milliseconds: 0, bytes: 0, operations: 0, dispatches: 0 }
+      timings.set(kernel, {
+        kernel,
+        milliseconds: sum.milliseconds + milliseconds,
+        bytes: sum.bytes + cost.bytes,
+        operations: sum.operations + cost.operations,
+        dispatches: sum.dispatches + 1,
+      })
+    }
+    await this.#run(input, (operation, milliseconds) => record(operation.op, milliseconds, this.#cost(operation, input)))
+    const start = performance.now()
+    this.#reduce(input)
+    const logits = input.logitRows.length * this.program.vocabulary
+    record('reduce', performance.now() - start, { bytes: logits * Float64Array.BYTES_PER_ELEMENT, operations: 4 * logits })
+    return Array.from(timings.values())
+  }
+
+  read(value: Value): Promise<Float32Array> {
+    return Promise.resolve(Float32Array.from(this.#content(value)))
+  }
+
+  /** f64 logits of the last step, [rows, vocabulary]. */
+  logits(): Float64Array {
+    return this.#content(this.program.logits)
+  }
+
+  [Symbol.dispose](): void {
+    this.#memory = null
+    this.#onDispose()
+  }
+
+  async #run(input: StepInput, onOperation?: (operation: Operation, milliseconds: number) => void): Promise<void> {
+    if (this.#running) throw new LatheError('gpu.invalid-operation', 'Two steps of one model overlap.', 'Report this defect.')
+    checkStep(input, this.program, this.capacity, this.#kv.layout)
+    this.#running = true
+    try {
+      this.#lastStep = { tokens: input.tokenIds.length, rows: input.logitRows.length }
+      for (const operation of this.program.operations) {
+        const start = performance.now()
+        this.#execute(operation, input)
+        onOperation?.(operation, performance.now() - start)
+        await nextTurn()
+      }
+    } finally {
+      this.#running = false
+    }
+  }
+
+  #reduce(input: StepInput): StepOutput {
+    return reduceStep(this.logits(), this.program.vocabulary, input)
+  }
+
+  #execute(operation: Operation, input: StepInput): void {
+    const at = (value: Value): Float64Array => this.#content(value)
+    const weight = (spec: WeightSpec): Float64Array => this.#weight(spec)
+    const optional = (spec: WeightSpec | null): Float64Array | null => (spec === null ? null : this.#weight(spec))
+    switch (operation.op) {
+      case 'embed':
+        return embed(input.tokenIds, weight(operation.weight), operation.scale, at(operation.out), operation.out.width)
+      case 'rmsNorm':
+        return rmsNorm(at(operation.x), weight(operation.weight), operation.epsilon, at(operation.out))
+      case 'linear': {
+        const { x, bias, out, outOffset, accumulate } = operation
+        const shape = { rows: operation.weight.rows, cols: operation.weight.cols, outOffset, outWidth: out.width, accumulate }
+        return linear(at(x), weight(operation.weight), optional(bias), at(out), shape)
+      }
+      case 'swiglu':
+        return swiglu(at(operation.gateUp), at(operation.out), operation.out.width)
+      case 'ropeAppend': {
+        const norms = { q: optional(operation.qNorm), k: optional(operation.kNorm) }
+        return ropeAppend(operation, input, norms, { qkv: at(operation.qkv), q: at(operation.q), cache: this.#kv })
+      }
+      case 'attention':
+        return attention(operation, input, { q: at(operation.q), out: at(operation.out), cache: this.#kv })
+      case 'gatherRows':
+        return gatherRows(at(operation.x), input.logitRows, at(operation.out), operation.out.width)
+    }
+  }
+
+  /** Bytes as this backend's weights are stored and its values held; a multiplication with its addition counts as two operations. */
+  #cost(operation: Operation, input: StepInput): { bytes: number; operations: number } {
+    const bytes = (value: Value): number => this.#content(value).byteLength
+    const size = (value: Value): number => this.#content(value).length
+    switch (operation.op) {
+      case 'embed':
+        return { bytes: 2 * bytes(operation.out), operations: size(operation.out) }
+      case 'rmsNorm':
+        return { bytes: bytes(operation.x) + bytes(operation.out), operations: 4 * size(operation.x) }
+      case 'linear': {
+        const { x, weight, out } = operation
+        return { bytes: bytes(x) + bytes(out) + weightBytes(weight), operations: 2 * size(x) * weight.rows }
+      }
+      case 'swiglu':
+        return { bytes: bytes(operation.gateUp) + bytes(operation.out), operations: 4 * size(operation.out) }
+      case 'ropeAppend':
+        return { bytes: 2 * bytes(operation.qkv), operations: 3 * size(operation.qkv) }
+      case 'attention': {
+        const { headDim, kvHeads, heads, window } = operation
+        const keys = input.positions.reduce((sum, position) => sum + Math.min(position + 1, window ?? Infinity), 0)
+        const cached = 2 * keys * kvHeads * headDim * (this.#kv.layout.dtype === 'f16' ? 2 : 4)
+        return { bytes: cached + bytes(operation.q) + bytes(operation.out), operations: 4 * keys * heads * headDim }
+      }
+      case 'gatherRows':
+        return { bytes: 2 * bytes(operation.out), operations: 0 }
+    }
+  }
+
+  #content(value: Value): Float64Array {
+    const buffer = this.#open().values.get(value.id)
+    if (buffer === undefined || this.#lastStep === null) {
+      throw new LatheError('gpu.invalid-operation', `${value.name} has no content: no step has run.`, 'Run a step first.')
+    }
+    return buffer.subarray(0, extentRows(value.extent, this.#lastStep) * value.width)
+  }
+
+  #weight(spec: WeightSpec): Float64Array {
+    const matrix = this.#open().weights.get(spec.id)
+    if (matrix === undefined) throw new LatheError('internal', `Weight ${spec.name} was not loaded.`, 'Report this defect.')
+    return matrix
+  }
+
+  #open(): { readonly weights: ReadonlyMap<number, Float64Array>; readonly values: ReadonlyMap<number, Float64Array> } {
+    if (this.#memory === null) throw new LatheError('gpu.invalid-operation', 'The model was disposed.', 'Load it again.')
+    return this.#memory
+  }
+}
+
+/** Rows of an extent for the given step or capacity. */
+export function extentRows(extent: Extent, sizes: { readonly tokens: number; readonly rows: number }): number {
+  return typeof extent === 'number' ? extent : sizes[extent]
+}

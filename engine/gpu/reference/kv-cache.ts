@@ -1,0 +1,74 @@
+/** Paged keys and values of all layers in the dtype that the layout names. A slot is block · blockSize + offset. */
+import { LatheError } from '../../contract/errors.ts'
+import type { KvCache, KvLayout } from '../program.ts'
+import { decodeF16, encodeF16 } from './float16.ts'
+
+/** Bytes of a whole cache. */
+export function kvCacheBytes(layout: KvLayout): number {
+  return 2 * layout.layers * layout.blocks * layout.blockSize * layout.kvHeads * layout.headDim * (layout.dtype === 'f16' ? 2 : 4)
+}
+
+export class ReferenceKvCache implements KvCache {
+  readonly layout: KvLayout
+  readonly bytes: number
+  readonly #onDispose: () => void
+  #stores: ReadonlyMap<'k' | 'v', Float32Array | Uint16Array> | null
+
+  constructor(layout: KvLayout, onDispose: () => void) {
+    const { blockSize, blocks, layers, kvHeads, headDim, dtype } = layout
+    const sizes = [blockSize, blocks, layers, kvHeads, headDim]
+    if (!sizes.every((size) => Number.isSafeInteger(size) && size > 0) || (blockSize & (blockSize - 1)) !== 0) {
+      throw new LatheError('gpu.invalid-operation', `A KV cache of ${JSON.stringify(layout)} cannot exist.`, 'Report this defect.')
+    }
+    const length = layers * blocks * blockSize * kvHeads * headDim
+    const store = (): Float32Array | Uint16Array => (dtype === 'f16' ? new Uint16Array(length) : new Float32Array(length))
+    this.layout = layout
+    this.bytes = kvCacheBytes(layout)
+    this.#onDispose = onDispose
+    this.#stores = new Map([
+      ['k', store()],
+      ['v', store()],
+    ])
+  }
+
+  /** Stores `values` [kvHeads·headDim] of one token. */
+  write(layer: number, which: 'k' | 'v', slot: number, values: Float64Array): void {
+    const store = this.#store(which)
+    const start = this.#start(layer, slot)
+    for (const [i, value] of values.entries()) store[start + i] = store instanceof Uint16Array ? encodeF16(value) : value
+  }
+
+  /** One head of one slot, [headDim]. */
+  head(layer: number, which: 'k' | 'v', slot: number, head: number): Float64Array {
+    const store = this.#store(which)
+    const { headDim } = this.layout
+    const start = this.#start(layer, slot) + head * headDim
+    const values = Float64Array.from(store.subarray(start, start + headDim))
+    return store instanceof Uint16Array ? values.map(decodeF16) : values
+  }
+
+  read(layer: number, which: 'k' | 'v', slots: Uint32Array): Promise<Float32Array> {
+    const { kvHeads, headDim } = this.layout
+    const content = new Float32Array(slots.length * kvHeads * headDim)
+    for (const [i, slot] of slots.entries()) {
+      for (let head = 0; head < kvHeads; head++) content.set(this.head(layer, which, slot, head), (i * kvHeads + head) * headDim)
+    }
+    return Promise.resolve(content)
+  }
+
+  [Symbol.dispose](): void {
+    this.#stores = null
+    this.#onDispose()
+  }
+
+  #store(which: 'k' | 'v'): Float32Array | Uint16Array {
+    const store = this.#stores?.get(which)
+    if (store === undefined) throw new LatheError('gpu.invalid-operation', 'The KV cache was disposed.', 'Report this defect.')
+    return store
+  }
+
+  #start(layer: number, slot: number): number {
+    const { blocks, blockSize, kvHeads, headDim } = this.layout
+    return (layer * blocks * blockSize + slot) * kvHeads * headDim
+  }
+}
