@@ -50,6 +50,8 @@ export interface QuantizationArgs {
   readonly dynamic: boolean | 'local'
   readonly actorder: 'group' | 'weight' | null
   readonly scaleDtype: string | null
+  /** How the values were chosen, for the record; null or absent = the format's usual one. */
+  readonly observer?: string | null
 }
 
 export interface QuantizationGroup {
@@ -57,6 +59,8 @@ export interface QuantizationGroup {
   readonly targets: readonly string[]
   readonly weights: QuantizationArgs | null
   readonly inputActivations: QuantizationArgs | null
+  /** Absent = null. */
+  readonly outputActivations?: QuantizationArgs | null
   /** The group's own format, or the top-level one where it has none. */
   readonly format: string
 }
@@ -66,6 +70,8 @@ export interface QuantizationConfig {
   readonly format: string
   readonly groups: readonly QuantizationGroup[]
   readonly ignore: readonly string[]
+  /** Of the KV cache; absent = null. */
+  readonly keyValueScheme?: QuantizationArgs | null
 }
 
 export interface Checkpoint extends AsyncDisposable {
@@ -75,8 +81,10 @@ export interface Checkpoint extends AsyncDisposable {
   readonly generationConfig: Readonly<Record<string, unknown>> | null
   readonly quantization: QuantizationConfig | null
   readonly tensors: ReadonlyMap<string, TensorEntry>
+  /** The `__metadata__` of every safetensors file, merged (first file wins). Some writers note shared tensors here. */
+  readonly metadata: ReadonlyMap<string, string>
   /** Every regular file in the folder (no symlinks leading out), name and size. */
   readonly files: readonly { readonly name: string; readonly bytes: number }[]
-  /** Ranged access to one tensor's bytes. Throws `checkpoint.missing-tensor`. */
+  /** Ranged access to one tensor's bytes. Throws `checkpoint.missing-tensor`; reads may fail with `disk.io`. */
   open(name: string): ByteSource
 }
