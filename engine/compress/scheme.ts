@@ -2,7 +2,10 @@
  * A scheme is what is stored: bits, signedness, and how many weights share one scale. It says nothing about how values are chosen
  * (algorithms/) nor where bytes go (layout.ts). Facts from specs/compressed-tensors.md §2.3 (args), §3 (formats) and §4 (tensors).
  */
-import type { QuantizationArgs, StoredDtype } from '../checkpoint/types.ts'
+import type { DenseDtype } from '../checkpoint/dtypes.ts'
+import { packedWords } from '../checkpoint/packing.ts'
+import type { TensorLayout } from '../checkpoint/safetensors-writer.ts'
+import type { QuantizationArgs } from '../checkpoint/types.ts'
 
 /** Weight-only integer schemes; further families (FP8, NVFP4, activations) join as members of this union. */
 export interface IntegerScheme {
@@ -17,19 +20,11 @@ export interface IntegerScheme {
 
 export type Scheme = IntegerScheme
 
-/** dtypes a weight matrix may have to be compressed; the scales are stored in the same dtype. */
-export type FloatDtype = 'BF16' | 'F16' | 'F32'
+/** What each of the tensors that replace a weight is. */
+export type StoredRole = 'packed' | 'scale' | 'zeroPoint' | 'shape'
 
-/** One tensor as it will stand in a safetensors file. */
-export interface StoredTensor {
-  readonly name: string
-  readonly dtype: StoredDtype
-  readonly shape: readonly number[]
-  readonly byteLength: number
-}
-
-export function isFloatDtype(dtype: StoredDtype): dtype is FloatDtype {
-  return dtype === 'BF16' || dtype === 'F16' || dtype === 'F32'
+export interface StoredTensor extends TensorLayout {
+  readonly role: StoredRole
 }
 
 /** "W4A16 g128", "W4A16 g32 asymmetric", "W8A16 channel". */
@@ -78,26 +73,24 @@ export function refusal(scheme: Scheme, rows: number, cols: number): string | nu
  * The tensors that replace `<module>.weight` of shape [rows, cols], in a fixed order: packed codes, scales, zero points (asymmetric
  * only), shape. Zero points are packed down the rows (spec §5.1).
  */
-export function storedTensors(scheme: Scheme, module: string, rows: number, cols: number, dtype: FloatDtype): readonly StoredTensor[] {
-  const words = Math.ceil((cols * scheme.bits) / 32)
+export function storedTensors(scheme: Scheme, module: string, rows: number, cols: number, dtype: DenseDtype): readonly StoredTensor[] {
   const groups = cols / columnsPerScale(scheme, cols)
-  const scaleBytes = dtype === 'F32' ? 4 : 2
-  const zeroPointWords = Math.ceil((rows * scheme.bits) / 32)
-  return [
-    { name: `${module}.weight_packed`, dtype: 'I32', shape: [rows, words], byteLength: rows * words * 4 },
-    { name: `${module}.weight_scale`, dtype, shape: [rows, groups], byteLength: rows * groups * scaleBytes },
-    ...(scheme.symmetric
-      ? []
-      : [
-          {
-            name: `${module}.weight_zero_point`,
-            dtype: 'I32' as const,
-            shape: [zeroPointWords, groups],
-            byteLength: zeroPointWords * groups * 4,
-          },
-        ]),
-    { name: `${module}.weight_shape`, dtype: 'I64', shape: [2], byteLength: 16 },
-  ]
+  const packed: StoredTensor = {
+    role: 'packed',
+    name: `${module}.weight_packed`,
+    dtype: 'I32',
+    shape: [rows, packedWords(cols, scheme.bits)],
+  }
+  const scale: StoredTensor = { role: 'scale', name: `${module}.weight_scale`, dtype, shape: [rows, groups] }
+  const shape: StoredTensor = { role: 'shape', name: `${module}.weight_shape`, dtype: 'I64', shape: [2] }
+  if (scheme.symmetric) return [packed, scale, shape]
+  const zeroPoint: StoredTensor = {
+    role: 'zeroPoint',
+    name: `${module}.weight_zero_point`,
+    dtype: 'I32',
+    shape: [packedWords(rows, scheme.bits), groups],
+  }
+  return [packed, scale, zeroPoint, shape]
 }
 
 export function sameScheme(a: Scheme, b: Scheme): boolean {
