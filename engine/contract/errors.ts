@@ -61,6 +61,8 @@ export const ERROR_CODES = [
   'job.cancelled',
   'job.invalid-state',
   'request.invalid',
+  'host.port-in-use',
+  'host.refused-root',
   'request.forbidden',
   'internal',
 ] as const
