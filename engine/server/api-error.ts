@@ -1,0 +1,75 @@
+/**
+ * Errors as an OpenAI client expects them, in vLLM's dialect: the integer status as `code`, class-like `type` (specs/runtime.md §14).
+ * The one place where a LatheError becomes an HTTP status.
+ */
+import { LatheError, toErrorShape } from '../contract/errors.ts'
+import type { ErrorCode } from '../contract/errors.ts'
+
+export interface ApiErrorBody {
+  readonly error: { readonly message: string; readonly type: string; readonly param: string | null; readonly code: number }
+}
+
+const TYPE_BY_STATUS: Readonly<Record<number, string>> = {
+  400: 'BadRequestError',
+  401: 'AuthenticationError',
+  403: 'PermissionDeniedError',
+  404: 'NotFoundError',
+  405: 'MethodNotAllowedError',
+  413: 'RequestTooLargeError',
+  415: 'UnsupportedMediaTypeError',
+  429: 'RateLimitError',
+  500: 'InternalServerError',
+  501: 'NotImplementedError',
+  503: 'ServiceUnavailableError',
+}
+
+export class ApiError extends Error {
+  override readonly name = 'ApiError'
+  readonly status: number
+  readonly param: string | null
+  /** Seconds for a Retry-After header; null = none. */
+  readonly retryAfterSeconds: number | null
+
+  constructor(
+    status: number,
+    message: string,
+    options: { readonly param?: string; readonly retryAfterSeconds?: number; readonly cause?: unknown } = {},
+  ) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause })
+    this.status = status
+    this.param = options.param ?? null
+    this.retryAfterSeconds = options.retryAfterSeconds ?? null
+  }
+
+  body(): ApiErrorBody {
+    return {
+      error: { message: this.message, type: TYPE_BY_STATUS[this.status] ?? 'InternalServerError', param: this.param, code: this.status },
+    }
+  }
+}
+
+/** Client mistakes are 4xx, a full queue asks to come back, everything about this machine is 5xx. */
+const STATUS_BY_CODE: Partial<Record<ErrorCode, number>> = {
+  'runtime.invalid-request': 400,
+  'runtime.context-exceeded': 400,
+  'request.invalid': 400,
+  'request.forbidden': 403,
+  'tokenizer.no-chat-template': 400,
+  'tokenizer.template-failed': 400,
+  'model.not-found': 404,
+  'runtime.queue-full': 429,
+  'gpu.out-of-memory': 503,
+  'gpu.device-lost': 500,
+}
+
+/** Seconds that OpenAI's own clients would wait at least; a step takes far less. */
+const QUEUE_RETRY_SECONDS = 1
+
+export function toApiError(thrown: unknown): ApiError {
+  if (thrown instanceof ApiError) return thrown
+  const { code, message, hint } = toErrorShape(thrown)
+  const status = thrown instanceof LatheError ? (STATUS_BY_CODE[code] ?? 500) : 500
+  // A defect's own message may hold paths or prompt text; a LatheError's was written to be read.
+  const text = thrown instanceof LatheError ? `${message} ${hint}` : 'The server failed to answer. Its log says why.'
+  return new ApiError(status, text, { cause: thrown, ...(status === 429 && { retryAfterSeconds: QUEUE_RETRY_SECONDS }) })
+}
