@@ -1,0 +1,72 @@
+/** Weights, KV cache and activations against what the device has. The same bar wherever a model or a preset can be chosen. */
+import type { Fit } from '../../engine/contract/index.ts'
+import { classNames } from '../lib/class-names.ts'
+import { describeFit } from '../lib/fit.ts'
+import { StatusDot } from './badge.tsx'
+import styles from './fit-bar.module.css'
+import { Bytes } from './numbers.tsx'
+import { Term } from './term.tsx'
+
+interface FitBarProps {
+  readonly fit: Fit
+  /** `bar`: the bar alone; `sentence`: with the verdict in words; `full`: with the parts as well. */
+  readonly detail?: 'bar' | 'sentence' | 'full'
+}
+
+const PARTS = [
+  { key: 'weightBytes', name: 'Weights', style: 'weights' },
+  { key: 'kvBytes', name: 'KV cache', style: 'kv' },
+  { key: 'activationBytes', name: 'Activations', style: 'activations' },
+] as const
+
+export function FitBar({ fit, detail = 'sentence' }: FitBarProps) {
+  const view = describeFit(fit)
+  const share = (bytes: number) => `${(bytes / view.scaleBytes) * 100}%`
+  const over = fit.budgetBytes === null ? 0 : Math.max(0, view.totalBytes - fit.budgetBytes)
+  return (
+    <div className={styles.fit}>
+      <div className={styles.bar} role="img" aria-label={`${view.label}. ${view.sentence}`}>
+        {PARTS.map(
+          (part) =>
+            fit[part.key] > 0 && (
+              <span key={part.key} className={classNames(styles.segment, styles[part.style])} style={{ width: share(fit[part.key]) }} />
+            ),
+        )}
+        {over > 0 && fit.budgetBytes !== null && (
+          <>
+            <span className={styles.over} style={{ width: share(over) }} />
+            <span className={styles.limit} style={{ left: share(fit.budgetBytes) }} />
+          </>
+        )}
+      </div>
+      {detail === 'full' && (
+        <div className={styles.legend}>
+          {PARTS.map((part) => (
+            <span key={part.key} className={styles.key}>
+              <span className={classNames(styles.swatch, styles[part.style])} aria-hidden />
+              {part.key === 'kvBytes' ? (
+                <Term name="kv">{part.name}</Term>
+              ) : part.key === 'activationBytes' ? (
+                <Term name="activations">{part.name}</Term>
+              ) : (
+                part.name
+              )}
+              <Bytes value={fit[part.key]} kind="memory" />
+            </span>
+          ))}
+        </div>
+      )}
+      {detail !== 'bar' && (
+        <p className={styles.sentence} data-tone={view.tone}>
+          {view.sentence}
+        </p>
+      )}
+    </div>
+  )
+}
+
+/** The verdict as a dot, for table rows and pickers. */
+export function FitDot({ fit }: { readonly fit: Fit }) {
+  const view = describeFit(fit)
+  return <StatusDot tone={view.tone} label={`${view.label}. ${view.sentence}`} />
+}

@@ -1,0 +1,36 @@
+/** A piece of jargon with its one-line definition on hover. The definitions live here and only here. */
+import type { ReactNode } from 'react'
+import { Info } from './info.tsx'
+
+const DEFINITIONS = {
+  kld: 'KL divergence: how differently the two models predict the next token, in nats per token. 0 is identical.',
+  perplexity: 'How surprised the model is by held-out text. Lower is better; compare only on the same text and protocol.',
+  top1: 'How often both models pick the same most likely next token.',
+  ttft: 'Time to first token: from sending the prompt to the first token of the answer.',
+  itl: 'Inter-token latency: the pause between two tokens of an answer.',
+  prefill: 'Reading the prompt. Many tokens at once, limited by arithmetic.',
+  decode: 'Writing the answer, one token at a time. Limited by how fast the weights can be read.',
+  kv: 'Keys and values of every token in the context, kept so that they are not computed again. Grows with the context.',
+  activations: 'Scratch memory for the step being computed.',
+  'bits-per-weight': 'Average storage per parameter, scales and tensors left as they were included.',
+  'group-size': 'How many neighbouring weights share one scale. Smaller groups follow the weights more closely and cost more bits.',
+  scheme: 'What is stored: W is bits per weight, A bits per activation, g the group size.',
+  sqnr: 'Signal to quantization-noise ratio in dB. Higher is closer to the original; 6 dB is about one bit.',
+  context: 'How many tokens the model can look back on, your prompt and its answer together.',
+  wilson: 'The range in which the true score lies with 95 % confidence, given how many items were asked.',
+  'software-adapter': 'The graphics driver runs on the CPU here. Results are the same; speeds say nothing about a real GPU.',
+} as const
+
+export type TermName = keyof typeof DEFINITIONS
+
+export function termDefinition(name: TermName): string {
+  return DEFINITIONS[name]
+}
+
+export function Term({ name, children }: { readonly name: TermName; readonly children: ReactNode }) {
+  return (
+    <Info underlined card={DEFINITIONS[name]}>
+      {children}
+    </Info>
+  )
+}
