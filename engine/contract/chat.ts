@@ -56,7 +56,7 @@ export const ChatSendSchema = z.object({
   content: z.string().min(1).max(1_000_000),
   sampling: SamplingSchema,
   systemPrompt: z.string(),
-  /** Drop this message and everything after it first (edit or regenerate). */
+  /** Drop this message and everything after it first (edit or regenerate). An answer is dropped together with the prompt before it. */
   replaceFrom: z.string().nullable(),
 })
 

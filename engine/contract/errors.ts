@@ -57,6 +57,7 @@ export const ERROR_CODES = [
   'studio.data-too-new',
   'model.mismatch',
   'chat.not-found',
+  'chat.busy',
   'job.not-found',
   'job.cancelled',
   'job.invalid-state',

@@ -64,7 +64,8 @@ export const StartCompressionSchema = z.object({
 export const PreflightSchema = z.object({
   outputFolder: z.string(),
   needBytes: z.number(),
-  freeBytes: z.number(),
+  /** null where the platform does not say. */
+  freeBytes: z.number().nullable(),
   problems: z.array(ErrorSchema),
   warnings: z.array(z.string()),
 })

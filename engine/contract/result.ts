@@ -106,7 +106,9 @@ export const ResultSetSchema = z.object({
   tasks: z.array(TaskResultSchema),
   throughput: ThroughputResultSchema.nullable(),
   tensorErrors: z.array(TensorErrorSchema),
-  provenance: z.record(z.string(), ProvenanceSchema), // keys: "perplexity", "drift", "tasks", "throughput", "compression"
+  /** Keys: "perplexity", "drift", "tasks" (the newest task's), "task:<name>", "throughput", "compression"; only those measured. */
+  provenance: z.record(z.string(), ProvenanceSchema),
+  /** The same keys. "tasks" joins the keys of all tasks, so it is equal only if the same items of the same tasks were answered. */
   protocolKeys: z.record(z.string(), z.string()),
 })
 

@@ -1,31 +1,26 @@
 /**
- * What the studio needs from the rest of the engine, as narrow interfaces in the contract's own words. The real implementations are bound in
- * one place (`studio.ts` through `bindings.ts`), so everything else in this folder can be tested with fakes and without a GPU.
+ * What the studio needs from the rest of the engine, as narrow interfaces over the engine's own types. The real implementations are bound in one
+ * place (`bindings/`, composed in `studio.ts`), so everything else in this folder can be tested with fakes and without a GPU.
  * Ports know nothing of the store, of jobs or of transports.
  */
+import type { CompressOptions, CompressReport, Prediction } from '../compress/types.ts'
 import type {
   Adapter,
   Architecture,
-  EvaluationOptions,
   Fit,
+  Hardware,
   HardwareBenchmark,
   KernelShare,
-  LedgerEntry,
+  LatheError,
   LoadedModel,
-  PerplexityResult,
-  DriftResult,
   Preset,
-  Provenance,
-  Sampling,
-  TaskResult,
-  TensorError,
   TensorInfo,
   TensorStats,
-  ThroughputResult,
   Tokenization,
   TokenizerInfo,
 } from '../contract/index.ts'
-import type { LatheError } from '../contract/index.ts'
+import type { TextCodec } from '../evaluate/text-codec.ts'
+import type { LoadProgress, ModelLease, ScorePair } from '../runtime/types.ts'
 
 /** Severity and one line for people; never a secret, may hold paths (diagnostics redact the home folder). */
 export type Log = (level: 'info' | 'warn' | 'error', text: string) => void
@@ -58,145 +53,71 @@ export interface CheckpointPort {
   tensorStats(folder: string, name: string, signal: AbortSignal): Promise<TensorStats>
 }
 
-export interface TokenizerPort {
-  info(folder: string): Promise<TokenizerInfo>
-  tokenize(folder: string, text: string): Promise<Tokenization>
-  renderChat(folder: string, messages: readonly { readonly role: string; readonly content: string }[]): Promise<string>
+export interface PromptMessage {
+  readonly role: string
+  readonly content: string
 }
 
-export interface GpuState {
-  readonly adapters: readonly Adapter[]
-  readonly advice: readonly { readonly what: string; readonly why: string; readonly fix: string }[]
-  readonly ledger: readonly LedgerEntry[]
-  readonly bytesInUse: number
-  readonly budgetBytes: number | null
+/** A model folder's tokenizer and chat template. */
+export interface FolderTokenizer extends TextCodec {
+  readonly info: TokenizerInfo
+  tokenize(text: string): Tokenization
+  /** The prompt text with the generation prompt at its end. Throws `tokenizer.no-chat-template` or `tokenizer.template-failed`. */
+  renderChat(messages: readonly PromptMessage[]): string
 }
+
+export interface TokenizerPort {
+  /** Loads it, or returns the one that is loaded. Throws `tokenizer.missing` or `tokenizer.invalid`. */
+  open(folder: string): Promise<FolderTokenizer>
+}
+
+/** The adapter that work runs on, as provenance records it. */
+export type CurrentAdapter = Pick<Adapter, 'id' | 'name' | 'type' | 'driver'>
 
 export interface GpuPort {
-  /** Adapters and memory now; `selected` marks the one that work would run on. */
-  state(): Promise<GpuState>
+  /** Adapters and memory now; `selected` marks the one that work runs on. */
+  state(): Promise<Pick<Hardware, 'adapters' | 'advice' | 'ledger' | 'gpuBytesInUse' | 'gpuBudgetBytes'>>
+  current(): Promise<CurrentAdapter>
   benchmark(signal: AbortSignal): Promise<HardwareBenchmark>
-  /** The adapter that work runs on; fixed while anything is loaded. */
-  current(): Promise<Pick<Adapter, 'id' | 'name' | 'type' | 'driver'>>
-  /** null = automatic. Takes effect when nothing is in use. */
+  /** null = automatic. Unloads everything first; throws `model.busy` while a model is in use. */
   select(adapterId: string | null): Promise<void>
 }
 
-export interface LoadProgress {
-  readonly phase: string
-  readonly doneBytes: number
-  readonly totalBytes: number
-}
-
-export type AnswerEvent =
-  | { readonly kind: 'loading'; readonly progress: LoadProgress }
-  | { readonly kind: 'prefill'; readonly done: number; readonly total: number }
-  | { readonly kind: 'text'; readonly text: string; readonly tokens: number }
-  | {
-      readonly kind: 'finished'
-      readonly reason: 'stop' | 'length' | 'context' | 'aborted' | 'error'
-      readonly promptTokens: number
-      readonly completionTokens: number
-      readonly loadMs: number
-      readonly firstTokenMs: number | null
-      readonly prefillTokensPerSecond: number | null
-      readonly decodeTokensPerSecond: number | null
-      readonly seed: number
-      readonly contextLimit: number
-    }
-
-export interface AnswerRequest {
+/** A model folder under the id that the library gave it. */
+export interface ModelRef {
   readonly modelId: string
+  readonly name: string
   readonly folder: string
-  readonly messages: readonly { readonly role: string; readonly content: string }[]
-  readonly sampling: Sampling
+}
+
+export interface AcquireModel extends ModelRef {
+  readonly contextTokens: number
+  readonly kvDtype: 'f16' | 'f32'
   readonly signal: AbortSignal
+  readonly onProgress?: (progress: LoadProgress) => void
 }
 
-export interface ChatPort {
-  /** Loads the model if needed and streams one answer; always ends with `finished` or throws. */
-  answer(request: AnswerRequest): AsyncIterable<AnswerEvent>
-}
-
-export interface RuntimePort {
+export interface ModelsPort {
+  /** Loads it, or shares the one that is loaded; it stays until the lease is released. */
+  acquire(options: AcquireModel): Promise<ModelLease>
   loaded(): readonly LoadedModel[]
   unload(modelId: string): Promise<void>
-  profile(
-    modelId: string,
-    folder: string,
-    signal: AbortSignal,
-  ): Promise<{ readonly decode: readonly KernelShare[]; readonly prefill: readonly KernelShare[] }>
-}
-
-/** A phase's progress in its own units. */
-export interface PhaseProgress {
-  readonly done: number
-  readonly total: number
-  /** Tensor, task or window at work. */
-  readonly item: string | null
-}
-
-export interface PresetForecast {
-  readonly preset: Preset
-  readonly predicted: {
-    readonly weightBytes: number
-    readonly bitsPerWeight: number
-    readonly fit: Fit
-    readonly skippedTensors: readonly { readonly name: string; readonly reason: string }[]
-    readonly source: string
-  } | null
-  readonly blockedBy: LatheError | null
-}
-
-export interface CompressRequest {
-  readonly source: string
-  readonly out: string
-  readonly presetId: string
-  readonly seed: number
-  readonly resume: boolean
-  readonly signal: AbortSignal
-  readonly onProgress: (phase: 'read' | 'quantize' | 'write' | 'verify', progress: PhaseProgress) => void
-  readonly onLog: (level: 'info' | 'warn', text: string) => void
-}
-
-export interface CompressOutcome {
-  readonly folder: string
-  readonly bytesIn: number
-  readonly bytesOut: number
-  readonly tensorErrors: readonly TensorError[]
-  readonly ignored: readonly { readonly name: string; readonly reason: string }[]
+  readonly scorePair: ScorePair
+  /** Most bytes that the model has held on the device since it was loaded. */
+  peakGpuBytes(modelId: string): number
+  profile(model: AcquireModel): Promise<{ readonly decode: readonly KernelShare[]; readonly prefill: readonly KernelShare[] }>
 }
 
 export interface CompressPort {
-  presets(): readonly Preset[]
-  forecast(folder: string, contextTokens: number): Promise<readonly PresetForecast[]>
-  /** Bytes the output will need on disk, workspace included. */
-  needBytes(folder: string, presetId: string): Promise<number>
-  compress(request: CompressRequest): Promise<CompressOutcome>
-  /** Deletes what an unfinished compression left beside `out`. */
-  discard(out: string): Promise<void>
-  /** Work units of each phase before it starts, for the first estimate. */
-  plan(folder: string, presetId: string): Promise<readonly { readonly phase: string; readonly total: number; readonly unit: string }[]>
+  listPresets(): readonly Preset[]
+  /** Exact sizes from headers. Throws the LatheError that says why the preset can't be applied. */
+  predict(folder: string, presetId: string): Promise<Prediction>
+  compress(options: CompressOptions): Promise<CompressReport>
+  /** Deletes what an interrupted run left beside `outFolder`; nothing if there is nothing. */
+  discardPartial(outFolder: string): Promise<void>
 }
 
-export interface EvaluateSubject {
-  readonly modelId: string
-  readonly folder: string
+export interface FitPort {
+  /** What a model of this many weight bytes needs on the current adapter. */
+  fit(facts: FolderFacts, weightBytes: number, contextTokens: number): Promise<Fit>
 }
-
-export interface EvaluateRequest {
-  readonly subject: EvaluateSubject
-  /** null when the subject is itself the baseline. */
-  readonly baseline: EvaluateSubject | null
-  readonly options: EvaluationOptions
-  readonly signal: AbortSignal
-}
-
-/** One finished measurement, handed over as soon as it exists so that charts fill while the rest is still running. */
-export type Measurement =
-  | { readonly kind: 'perplexity'; readonly modelId: string; readonly result: PerplexityResult; readonly protocolKey: string }
-  | { readonly kind: 'drift'; readonly modelId: string; readonly result: DriftResult; readonly protocolKey: string }
-  | { readonly kind: 'task'; readonly modelId: string; readonly result: TaskResult; readonly protocolKey: string }
-  | { readonly kind: 'throughput'; readonly modelId: string; readonly result: ThroughputResult; readonly protocolKey: string }
-
-export type MeasurementProvenance = Provenance

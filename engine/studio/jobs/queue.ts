@@ -132,6 +132,20 @@ export class JobQueue {
     return this.#store.log(id)
   }
 
+  /** What the jobs of a kind that may still write were asked for. */
+  requests(kind: JobKind): unknown[] {
+    return this.#store
+      .list()
+      .filter((record) => record.kind === kind && record.state !== 'succeeded')
+      .map((record) => record.request)
+  }
+
+  /** The models that unfinished jobs read or write. */
+  modelsInUse(): ReadonlySet<string> {
+    const active = this.#store.list().filter((record) => !ENDED.has(record.state))
+    return new Set(active.flatMap((record) => (record.variantId === null ? [record.modelId] : [record.modelId, record.variantId])))
+  }
+
   /** Asks for a stop; the job is `cancelling` at once and `cancelled` when its worker has let go. */
   async cancel(id: string): Promise<Job> {
     const record = this.#find(id)

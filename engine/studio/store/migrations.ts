@@ -82,6 +82,8 @@ export const MIGRATIONS: readonly Migration[] = [
         protocol_key TEXT NOT NULL,
         payload TEXT NOT NULL CHECK (json_valid(payload)),
         provenance TEXT NOT NULL CHECK (json_valid(provenance)),
+        -- per-item answers, from which paired comparisons are made later; never sent to a screen
+        details TEXT CHECK (details IS NULL OR json_valid(details)),
         -- no reference: results outlive the job that measured them
         job_id TEXT,
         created_at TEXT NOT NULL,

@@ -1,0 +1,222 @@
+/**
+ * Measures a model, beside its baseline where it has one, and records each figure the moment it exists, cheapest first: perplexity and drift,
+ * then tasks, then speed. A phase that is done is not repeated by a resumed job. How figures are computed is engine/evaluate's business.
+ */
+import { measureThroughput, throughputProtocolKey } from '../../benchmark/throughput.ts'
+import type { EvaluationOptions, Provenance } from '../../contract/index.ts'
+import { LatheError } from '../../contract/index.ts'
+import { answerChoiceTask, scoreChoiceTask } from '../../evaluate/choice-task.ts'
+import type { ChoiceAnswers, ChoiceTask } from '../../evaluate/choice-task.ts'
+import { measureDrift, measurePerplexity, perplexityProtocolKey } from '../../evaluate/perplexity.ts'
+import type { ModelLease } from '../../runtime/types.ts'
+import type { FolderTokenizer, GpuPort, ModelRef, ModelsPort, TokenizerPort } from '../ports.ts'
+import type { Results } from '../results.ts'
+import type { ResultContext } from '../store/result-store.ts'
+import { evaluationPlan, fitPlan } from './evaluation-plan.ts'
+import type { EvaluationData, EvaluationPlan } from './evaluation-plan.ts'
+import type { JobContext } from './worker.ts'
+
+export interface EvaluatorParts {
+  readonly models: ModelsPort
+  readonly tokenizers: TokenizerPort
+  readonly gpu: GpuPort
+  readonly results: Results
+  readonly data: EvaluationData
+  readonly latheVersion: string
+  /** Context and KV dtype as chat uses them, so that evaluation measures the load that is already there. */
+  readonly loadSettings: () => { readonly contextTokens: number; readonly kvDtype: 'f16' | 'f32' }
+  readonly now?: () => Date
+}
+
+export interface EvaluationTarget {
+  readonly subject: ModelRef
+  /** null when the subject is itself the baseline. */
+  readonly baseline: ModelRef | null
+  readonly isDemoFamily: boolean
+  readonly options: EvaluationOptions
+}
+
+/** Both models in memory, and what every measurement needs. */
+interface Bench {
+  readonly target: EvaluationTarget
+  readonly plan: EvaluationPlan
+  readonly codec: FolderTokenizer
+  readonly subject: ModelLease
+  readonly baseline: ModelLease | null
+  readonly provenance: () => Provenance
+}
+
+export class Evaluator {
+  readonly #parts: EvaluatorParts
+  readonly #now: () => Date
+
+  constructor(parts: EvaluatorParts) {
+    this.#parts = parts
+    this.#now = parts.now ?? (() => new Date())
+  }
+
+  /** Runs the chosen phases that are not done yet. Throws what stopped it; what was measured before stays recorded. */
+  async run(context: JobContext, target: EvaluationTarget): Promise<void> {
+    const wanted = (['perplexity', 'tasks', 'throughput'] as const).filter((phase) => target.options[phase] && !context.isDone(phase))
+    if (wanted.length === 0) return
+    const adapter = await this.#parts.gpu.current()
+    const codec = await this.#parts.tokenizers.open(target.subject.folder)
+    using subject = await this.#acquire(context, target.subject)
+    using baseline = target.baseline === null ? null : await this.#acquire(context, target.baseline)
+    const plan = fitPlan(evaluationPlan(adapter.type), subject.runtime.info.contextLimit)
+    context.log('info', `${plan.description} Adapter: ${adapter.name}.`)
+    const bench: Bench = {
+      target,
+      plan,
+      codec,
+      subject,
+      baseline,
+      provenance: () => ({
+        adapter: adapter.name,
+        adapterType: adapter.type,
+        driver: adapter.driver,
+        latheVersion: this.#parts.latheVersion,
+        platform: `${process.platform} ${process.arch}`,
+        measuredAt: this.#now().toISOString(),
+      }),
+    }
+    for (const phase of wanted) {
+      context.signal.throwIfAborted()
+      if (phase === 'perplexity') await this.#perplexity(context, bench)
+      else if (phase === 'tasks') await this.#tasks(context, bench)
+      else await this.#throughput(context, bench)
+    }
+  }
+
+  async #acquire(context: JobContext, model: ModelRef): Promise<ModelLease> {
+    context.log('info', `Loading ${model.name}.`)
+    return this.#parts.models.acquire({ ...model, ...this.#parts.loadSettings(), signal: context.signal })
+  }
+
+  async #perplexity(context: JobContext, bench: Bench): Promise<void> {
+    const { target, plan, codec, subject, baseline } = bench
+    const sample = await this.#parts.data.text()
+    const options = {
+      ...plan.perplexity,
+      signal: context.signal,
+      onProgress: (done: number, total: number) => context.advance('perplexity', done, total, sample.name),
+    }
+    const protocolKey = perplexityProtocolKey(sample, plan.perplexity)
+    context.start('perplexity')
+    if (baseline === null || target.baseline === null) {
+      const payload = await measurePerplexity(subject.runtime, codec, sample, options)
+      this.#record(context, bench, target.subject, protocolKey, { kind: 'perplexity', payload })
+    } else {
+      const pair = {
+        baseline: baseline.runtime,
+        candidate: subject.runtime,
+        scorePair: this.#parts.models.scorePair,
+        baselineId: target.baseline.modelId,
+      }
+      const measured = await measureDrift(pair, codec, sample, options)
+      this.#record(context, bench, target.baseline, protocolKey, { kind: 'perplexity', payload: measured.baseline })
+      this.#record(context, bench, target.subject, protocolKey, { kind: 'perplexity', payload: measured.candidate })
+      this.#record(context, bench, target.subject, `drift:${protocolKey}`, { kind: 'drift', payload: measured.drift })
+    }
+    context.finish('perplexity')
+  }
+
+  async #tasks(context: JobContext, bench: Bench): Promise<void> {
+    const { target, plan } = bench
+    const tasks: ChoiceTask[] = []
+    for (const name of this.#parts.data.taskNames(target.isDemoFamily)) tasks.push(await this.#parts.data.task(name, plan.taskItems))
+    const items = tasks.reduce((sum, task) => sum + task.items.length, 0)
+    const total = items * (target.baseline === null ? 1 : 2)
+    let done = 0
+    context.start('tasks', total)
+    const answer = async (model: ModelRef, lease: ModelLease, task: ChoiceTask, baseline: Baseline | null): Promise<ChoiceAnswers> => {
+      const known = this.#answered(context, bench, model, task)
+      const answers =
+        known ??
+        (await answerChoiceTask(lease.runtime, bench.codec, task, {
+          signal: context.signal,
+          onProgress: (answered) => context.advance('tasks', done + answered, total, `${task.title}: ${model.name}`),
+        }))
+      done += task.items.length
+      context.advance('tasks', done, total, `${task.title}: ${model.name}`)
+      if (known === null) {
+        const payload = scoreChoiceTask(answers, baseline)
+        const details = { chosen: [...answers.chosen], right: [...answers.right], margins: answers.margins.map(orNull) }
+        this.#record(context, bench, model, taskProtocolKey(task), { kind: 'task', payload, details })
+      }
+      return answers
+    }
+    for (const task of tasks) {
+      const baseline =
+        bench.baseline === null || target.baseline === null
+          ? null
+          : { id: target.baseline.modelId, answers: await answer(target.baseline, bench.baseline, task, null) }
+      await answer(target.subject, bench.subject, task, baseline)
+    }
+    context.finish('tasks')
+  }
+
+  /**
+   * Answers that need no second run: the baseline's from an earlier evaluation on this adapter, and what an interrupted run of this job had
+   * already finished. A job that the user starts anew measures its subject anew.
+   */
+  #answered(context: JobContext, bench: Bench, model: ModelRef, task: ChoiceTask): ChoiceAnswers | null {
+    const found = this.#parts.results
+      .current(model.modelId)
+      .find((result) => result.kind === 'task' && result.payload.name === task.name && result.protocolKey === taskProtocolKey(task))
+    if (found?.kind !== 'task' || found.details.right.length !== task.items.length) return null
+    const isBaseline = model.modelId === bench.target.baseline?.modelId
+    const reusable = found.jobId === context.job.id || (isBaseline && found.provenance.adapter === bench.provenance().adapter)
+    if (!reusable) return null
+    const { chosen, right, margins } = found.details
+    return { task, chosen, right, margins: margins.map((margin) => margin ?? Number.NaN) }
+  }
+
+  async #throughput(context: JobContext, bench: Bench): Promise<void> {
+    const { target, plan, subject, baseline } = bench
+    const models = this.#parts.models
+    const pairs: { readonly model: ModelRef; readonly lease: ModelLease }[] = [{ model: target.subject, lease: subject }]
+    if (baseline !== null && target.baseline !== null) pairs.unshift({ model: target.baseline, lease: baseline })
+    context.start('throughput', (plan.throughput.warmups + plan.throughput.repeats) * pairs.length)
+    const results = await measureThroughput(
+      pairs.map(({ model, lease }) => ({
+        modelId: model.modelId,
+        runtime: lease.runtime,
+        peakGpuBytes: () => models.peakGpuBytes(model.modelId),
+      })),
+      { ...plan.throughput, signal: context.signal, onProgress: (done, total) => context.advance('throughput', done, total, null) },
+    )
+    for (const [index, payload] of results.entries()) {
+      const pair = pairs[index]
+      if (pair !== undefined)
+        this.#record(context, bench, pair.model, throughputProtocolKey(plan.throughput), { kind: 'throughput', payload })
+    }
+    context.finish('throughput')
+  }
+
+  #record(context: JobContext, bench: Bench, model: ModelRef, protocolKey: string, measured: Parameters<Results['record']>[0]): void {
+    const where: ResultContext = { modelId: model.modelId, protocolKey, provenance: bench.provenance(), jobId: context.job.id }
+    this.#parts.results.record(measured, where)
+  }
+}
+
+type Baseline = { readonly id: string; readonly answers: ChoiceAnswers }
+
+/** The digest in the dataset name covers the items, so a limited run has a key of its own. */
+function taskProtocolKey(task: ChoiceTask): string {
+  return `choice:loglikelihood:${task.dataset}`
+}
+
+function orNull(value: number): number | null {
+  return Number.isFinite(value) ? value : null
+}
+
+/** Evaluation needs a tokenizer; said before the job starts rather than in the middle of it. */
+export function requireTokenizer(model: { readonly name: string; readonly hasTokenizer: boolean }): void {
+  if (model.hasTokenizer) return
+  throw new LatheError(
+    'tokenizer.missing',
+    `"${model.name}" has no tokenizer, so text can't be measured on it.`,
+    'Add tokenizer.json to its folder, or start without evaluation.',
+  )
+}

@@ -1,0 +1,307 @@
+/**
+ * From a choice on the Optimize screen to jobs in the queue: predictions, the checks before a start, and names for what will be written.
+ * Sizes come from the compressor, fits from capacity; this file decides only where things go and what stands in the way.
+ */
+import { access, constants, realpath } from 'node:fs/promises'
+import { basename, dirname, join, resolve } from 'node:path'
+import { LatheError, toErrorShape } from '../contract/index.ts'
+import type { EvaluationOptions, Job, Preflight, Preset, PresetPrediction, Settings, StartCompression } from '../contract/index.ts'
+import { freeBytesAt } from './files.ts'
+import { evaluationPlan } from './jobs/evaluation-plan.ts'
+import type { EvaluationData } from './jobs/evaluation-plan.ts'
+import { requireTokenizer } from './jobs/evaluator.ts'
+import type { CompressJobRequest } from './jobs/compress-job.ts'
+import { compressPhases, evaluationPhases } from './jobs/phases.ts'
+import type { JobQueue } from './jobs/queue.ts'
+import { isInside } from './library.ts'
+import type { Library } from './library.ts'
+import type { CheckpointPort, CompressPort, FitPort, GpuPort } from './ports.ts'
+import type { StoredPhase } from './store/job-store.ts'
+import type { ModelRecord } from './store/model-store.ts'
+
+export interface OptimizeParts {
+  readonly library: Library
+  readonly checkpoint: CheckpointPort
+  readonly compressor: CompressPort
+  readonly fit: FitPort
+  readonly gpu: GpuPort
+  readonly queue: JobQueue
+  readonly data: EvaluationData
+  readonly settings: () => Settings
+  readonly defaultFolder: string
+  readonly freeBytes?: (path: string) => Promise<number | null>
+}
+
+/** Headers, journal, model card and file-system slack on top of the tensors. */
+const WRITE_MARGIN_BYTES = 16 * 1024 * 1024
+/** Names tried before giving up on a free one; a person who has a hundred copies wants to be told. */
+const MAX_SAME_NAME = 100
+
+export class Optimize {
+  readonly #parts: OptimizeParts
+  readonly #freeBytes: (path: string) => Promise<number | null>
+
+  constructor(parts: OptimizeParts) {
+    this.#parts = parts
+    this.#freeBytes = parts.freeBytes ?? freeBytesAt
+  }
+
+  /** Every preset with its exact size and fit for this model, or with what stands in its way. */
+  async presets(modelId: string, contextTokens: number): Promise<PresetPrediction[]> {
+    const record = await this.#parts.library.usable(modelId)
+    const facts = await this.#parts.checkpoint.inspect(record.path)
+    const variants = this.#parts.library.family(modelId).filter((variant) => variant.parentId === modelId)
+    return Promise.all(
+      this.#parts.compressor.listPresets().map(async (preset) => {
+        const existingVariantId = variants.find((variant) => variant.presetId === preset.id)?.id ?? null
+        try {
+          if (record.facts.trouble !== null) await this.#parts.library.runnable(modelId)
+          const prediction = await this.#parts.compressor.predict(record.path, preset.id)
+          return {
+            preset: { ...preset },
+            predicted: {
+              weightBytes: prediction.weightBytes,
+              bitsPerWeight: prediction.bitsPerWeight,
+              fit: await this.#parts.fit.fit(facts, prediction.weightBytes, contextTokens),
+              skippedTensors: prediction.skippedTensors.map((tensor) => ({ ...tensor })),
+              source: 'exact, from the tensor shapes',
+            },
+            blockedBy: null,
+            existingVariantId,
+          }
+        } catch (error) {
+          const shape = toErrorShape(error)
+          if (shape.code === 'internal') throw error
+          return { preset: { ...preset }, predicted: null, blockedBy: shape, existingVariantId }
+        }
+      }),
+    )
+  }
+
+  async preflight(request: StartCompression): Promise<Preflight> {
+    const record = await this.#parts.library.usable(request.modelId)
+    const outputFolder = this.#outputFolder(request)
+    const problems: LatheError[] = []
+    const warnings: string[] = []
+    const check = async (work: () => Promise<void> | void): Promise<void> => {
+      try {
+        await work()
+      } catch (error) {
+        if (!(error instanceof LatheError)) throw error
+        problems.push(error)
+      }
+    }
+    await check(async () => {
+      await this.#parts.library.runnable(request.modelId)
+    })
+    await check(() => {
+      if (wantsText(request.evaluate)) requireTokenizer({ name: record.name, hasTokenizer: record.facts.hasTokenizer })
+    })
+    await check(() => this.#checkOutputFolder(outputFolder, record))
+    let needBytes = 0
+    for (const presetId of request.presetIds) {
+      await check(async () => {
+        needBytes += await this.#needBytes(record, presetId)
+      })
+      const existing = this.#parts.library
+        .family(record.id)
+        .find((variant) => variant.parentId === record.id && variant.presetId === presetId)
+      if (existing !== undefined)
+        warnings.push(`"${existing.name}" was already made with this preset; the new variant gets a name of its own.`)
+    }
+    const freeBytes = await this.#freeBytes(outputFolder)
+    if (freeBytes !== null && needBytes > freeBytes) problems.push(diskFull(outputFolder, needBytes, freeBytes))
+    return {
+      outputFolder,
+      needBytes,
+      freeBytes,
+      problems: problems.map((problem) => problem.toShape()),
+      warnings: freeBytes === null ? [...warnings, 'This platform does not say how much disk space is free.'] : warnings,
+    }
+  }
+
+  /** One job per preset, in the given order. Throws the first problem that `preflight` would show. */
+  async start(request: StartCompression): Promise<Job[]> {
+    const { problems, outputFolder } = await this.preflight(request)
+    const [problem] = problems
+    if (problem !== undefined) throw asError(problem)
+    const record = await this.#parts.library.runnable(request.modelId)
+    const planned: { readonly preset: Preset; readonly out: string; readonly phases: StoredPhase[] }[] = []
+    const taken = new Set<string>()
+    for (const presetId of new Set(request.presetIds)) {
+      const preset = this.#preset(presetId)
+      const prediction = await this.#parts.compressor.predict(record.path, presetId)
+      const out = await this.#freeName(outputFolder, `${folderName(record.name)}-${presetId}`, taken)
+      taken.add(out)
+      const phases = [
+        ...compressPhases(presetId, record.facts.weightBytes, prediction.weightBytes),
+        ...(await this.#evaluationPhases(record, request.evaluate, 2)),
+      ]
+      planned.push({ preset, out, phases })
+    }
+    return planned.map(({ preset, out, phases }) => {
+      const jobRequest: CompressJobRequest = {
+        sourceFolder: record.path,
+        outFolder: out,
+        presetId: preset.id,
+        variantName: variantName(record.name, preset.title, out, preset.id),
+        seed: request.seed,
+        evaluate: request.evaluate,
+      }
+      return this.#parts.queue.enqueue({
+        kind: 'compress',
+        title: `${record.name} → ${preset.title}`,
+        modelId: record.id,
+        variantId: null,
+        presetId: preset.id,
+        request: jobRequest,
+        phases,
+      })
+    })
+  }
+
+  /** One evaluation job per model; variants are measured beside their source. */
+  async evaluate(modelIds: readonly string[], options: EvaluationOptions): Promise<Job[]> {
+    if (!options.perplexity && !options.tasks && !options.throughput) {
+      throw new LatheError('request.invalid', 'Nothing was chosen to measure.', 'Choose at least one of perplexity, tasks and throughput.')
+    }
+    const records: ModelRecord[] = []
+    for (const modelId of new Set(modelIds)) {
+      const record = await this.#parts.library.runnable(modelId)
+      if (wantsText(options)) requireTokenizer({ name: record.name, hasTokenizer: record.facts.hasTokenizer })
+      records.push(record)
+    }
+    const jobs: Job[] = []
+    for (const record of records) {
+      const isVariant = this.#parts.library.familyRoot(record.id).id !== record.id
+      jobs.push(
+        this.#parts.queue.enqueue({
+          kind: 'evaluate',
+          title: `Evaluate ${record.name}`,
+          modelId: record.id,
+          variantId: isVariant ? record.id : null,
+          presetId: record.presetId,
+          request: { evaluate: options },
+          phases: await this.#evaluationPhases(record, options, isVariant ? 2 : 1),
+        }),
+      )
+    }
+    return jobs
+  }
+
+  async #evaluationPhases(record: ModelRecord, options: EvaluationOptions, models: 1 | 2): Promise<StoredPhase[]> {
+    const adapter = await this.#parts.gpu.current()
+    const root = this.#parts.library.familyRoot(record.id)
+    return evaluationPhases({
+      options,
+      plan: evaluationPlan(adapter.type),
+      adapter,
+      rootId: root.id,
+      parameters: root.facts.parameters,
+      models,
+      taskCount: this.#parts.data.taskNames(root.isSample).length,
+    })
+  }
+
+  #preset(presetId: string): Preset {
+    const preset = this.#parts.compressor.listPresets().find((candidate) => candidate.id === presetId)
+    if (preset === undefined)
+      throw new LatheError('compress.invalid-recipe', `There is no preset "${presetId}".`, 'Choose one of the presets shown.')
+    return preset
+  }
+
+  #outputFolder(request: StartCompression): string {
+    return resolve(request.outputFolder ?? this.#parts.settings().variantsFolder ?? this.#parts.defaultFolder)
+  }
+
+  async #needBytes(record: ModelRecord, presetId: string): Promise<number> {
+    const prediction = await this.#parts.compressor.predict(record.path, presetId)
+    return prediction.weightBytes + (record.facts.diskBytes - record.facts.weightBytes) + WRITE_MARGIN_BYTES
+  }
+
+  async #checkOutputFolder(outputFolder: string, record: ModelRecord): Promise<void> {
+    const existing = await nearestExisting(outputFolder)
+    // realpath of what exists: a link must not lead the output into the source
+    const real = join(await realpath(existing), outputFolder.slice(existing.length))
+    if (isInside(real, record.path)) {
+      throw new LatheError(
+        'checkpoint.unsafe-path',
+        `${outputFolder} lies inside the source model, which Lathe never writes to.`,
+        'Choose a folder outside the model.',
+      )
+    }
+    await access(existing, constants.W_OK).catch((error: unknown) => {
+      throw new LatheError('disk.permission', `${existing} can't be written to.`, 'Choose another output folder.', { cause: error })
+    })
+  }
+
+  /** `name`, or `name-2`, `name-3`…: the first that neither exists nor has been promised to another job. */
+  async #freeName(folder: string, name: string, taken: ReadonlySet<string>): Promise<string> {
+    const promised = new Set(
+      this.#parts.queue.requests('compress').flatMap((request) => {
+        return typeof request === 'object' && request !== null && 'outFolder' in request ? [request.outFolder] : []
+      }),
+    )
+    for (let copy = 1; copy <= MAX_SAME_NAME; copy++) {
+      const candidate = join(folder, copy === 1 ? name : `${name}-${copy}`)
+      if (!taken.has(candidate) && !promised.has(candidate) && !(await exists(candidate))) return candidate
+    }
+    throw new LatheError(
+      'checkpoint.already-exists',
+      `${folder} already has ${MAX_SAME_NAME} folders named ${name}.`,
+      'Delete some of them, or choose another output folder.',
+    )
+  }
+}
+
+function wantsText(options: EvaluationOptions): boolean {
+  return options.perplexity || options.tasks
+}
+
+function variantName(sourceName: string, presetTitle: string, out: string, presetId: string): string {
+  const copy = /-(\d+)$/.exec(basename(out).slice(basename(out).lastIndexOf(presetId) + presetId.length))?.[1]
+  return `${sourceName} · ${presetTitle}${copy === undefined ? '' : ` (${copy})`}`
+}
+
+/** A name that every file system takes: letters, digits, dot, dash, underscore; never hidden, never only dots. */
+function folderName(name: string): string {
+  const cleaned = name
+    .replaceAll(/[^\p{L}\p{N}._-]+/gu, '-')
+    .replaceAll(/^[.-]+|[.-]+$/g, '')
+    .slice(0, 100)
+  return cleaned === '' ? 'model' : cleaned
+}
+
+function diskFull(folder: string, needBytes: number, freeBytes: number): LatheError {
+  return new LatheError(
+    'disk.full',
+    `The result needs ${inGigabytes(needBytes)}; ${folder} has ${inGigabytes(freeBytes)} free.`,
+    'Choose another output folder, or free some space.',
+    { data: { needBytes, freeBytes } },
+  )
+}
+
+function inGigabytes(bytes: number): string {
+  return `${(bytes / 1e9).toPrecision(3)} GB`
+}
+
+function asError(shape: Preflight['problems'][number]): LatheError {
+  return new LatheError(shape.code as LatheError['code'], shape.message, shape.hint, shape.data === undefined ? {} : { data: shape.data })
+}
+
+async function exists(path: string): Promise<boolean> {
+  return access(path).then(
+    () => true,
+    () => false,
+  )
+}
+
+async function nearestExisting(path: string): Promise<string> {
+  let at = path
+  while (!(await exists(at))) {
+    const parent = dirname(at)
+    if (parent === at) return at
+    at = parent
+  }
+  return at
+}

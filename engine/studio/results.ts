@@ -1,0 +1,79 @@
+/**
+ * The board: what has been measured of a source model and its variants, newest of each kind, with protocol and provenance. Recording a
+ * measurement is the only way in; nothing is computed here.
+ */
+import type { ModelSummary, Provenance, ResultSet } from '../contract/index.ts'
+import type { EventHub } from './events.ts'
+import type { Library } from './library.ts'
+import type { Measured, ResultContext, ResultStore, StoredResult } from './store/result-store.ts'
+
+export class Results {
+  readonly #store: ResultStore
+  readonly #library: Library
+  readonly #events: EventHub
+  readonly #now: () => Date
+
+  constructor(store: ResultStore, library: Library, events: EventHub, now: () => Date = () => new Date()) {
+    this.#store = store
+    this.#library = library
+    this.#events = events
+    this.#now = now
+  }
+
+  record(measured: Measured, context: ResultContext): void {
+    this.#store.insert(measured, context, this.#now().toISOString())
+    this.#events.publish({ kind: 'results.changed', modelId: context.modelId })
+  }
+
+  current(modelId: string): StoredResult[] {
+    return this.#store.current(modelId)
+  }
+
+  /** Source first, then its variants by age; asked for a variant, the board is its source's. */
+  board(modelId: string): { models: ModelSummary[]; results: ResultSet[] } {
+    const family = this.#library.family(modelId)
+    return {
+      models: family.map((record) => this.#library.summary(record.id)),
+      results: family.map((record) => this.#resultSet(record.id, family[0]?.id ?? record.id)),
+    }
+  }
+
+  #resultSet(modelId: string, rootId: string): ResultSet {
+    const stored = this.#store.current(modelId)
+    const perplexity = stored.findLast((result) => result.kind === 'perplexity')
+    const drift = stored.findLast((result) => result.kind === 'drift' && result.payload.baselineId === rootId)
+    const throughput = stored.findLast((result) => result.kind === 'throughput')
+    const compression = stored.findLast((result) => result.kind === 'compression')
+    const tasks = stored.filter((result) => result.kind === 'task')
+    const provenance: Record<string, Provenance> = {}
+    const protocolKeys: Record<string, string> = {}
+    const cite = (key: string, result: StoredResult | undefined): void => {
+      if (result === undefined) return
+      provenance[key] = result.provenance
+      protocolKeys[key] = result.protocolKey
+    }
+    cite('perplexity', perplexity)
+    cite('drift', drift)
+    cite('throughput', throughput)
+    cite('compression', compression)
+    for (const task of tasks) cite(`task:${task.payload.name}`, task)
+    const newestTask = tasks.at(-1)
+    if (newestTask !== undefined) {
+      provenance['tasks'] = newestTask.provenance
+      protocolKeys['tasks'] = tasks
+        .map((task) => task.protocolKey)
+        .toSorted()
+        .join(' ')
+    }
+    return {
+      modelId,
+      perplexity: perplexity?.payload ?? null,
+      drift: drift?.kind === 'drift' ? drift.payload : null,
+      tasks: tasks.map((task) => task.payload),
+      throughput: throughput?.payload ?? null,
+      tensorErrors: compression === undefined ? [] : [...compression.payload],
+      provenance,
+      protocolKeys,
+    }
+  }
+}

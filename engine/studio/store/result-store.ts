@@ -1,0 +1,123 @@
+/**
+ * Measurements as rows that are never changed: a newer one of the same kind supersedes the older, which stays with its protocol and provenance.
+ * The payload is the contract's shape; this file only files it.
+ */
+import type { DatabaseSync } from 'node:sqlite'
+import { z } from 'zod'
+import {
+  DriftResultSchema,
+  PerplexityResultSchema,
+  ProvenanceSchema,
+  TaskResultSchema,
+  TensorErrorSchema,
+  ThroughputResultSchema,
+} from '../../contract/index.ts'
+import type { DriftResult, PerplexityResult, Provenance, TaskResult, TensorError, ThroughputResult } from '../../contract/index.ts'
+import { transaction } from './database.ts'
+import { integer, json, text, textOrNull } from './rows.ts'
+import type { Row } from './rows.ts'
+
+/** Per-item answers of a task, in the order of its items. */
+export const AnswerDetailsSchema = z.object({
+  chosen: z.array(z.number()),
+  right: z.array(z.boolean()),
+  margins: z.array(z.number().nullable()),
+})
+export type AnswerDetails = z.infer<typeof AnswerDetailsSchema>
+
+export type Measured =
+  | { readonly kind: 'perplexity'; readonly payload: PerplexityResult }
+  | { readonly kind: 'drift'; readonly payload: DriftResult }
+  | { readonly kind: 'task'; readonly payload: TaskResult; readonly details: AnswerDetails }
+  | { readonly kind: 'throughput'; readonly payload: ThroughputResult }
+  | { readonly kind: 'compression'; readonly payload: readonly TensorError[] }
+
+export interface ResultContext {
+  readonly modelId: string
+  readonly protocolKey: string
+  readonly provenance: Provenance
+  readonly jobId: string | null
+}
+
+export type StoredResult = Measured & ResultContext & { readonly createdAt: string }
+
+export class ResultStore {
+  readonly #database: DatabaseSync
+
+  constructor(database: DatabaseSync) {
+    this.#database = database
+  }
+
+  insert(measured: Measured, context: ResultContext, createdAt: string): void {
+    const details = measured.kind === 'task' ? JSON.stringify(measured.details) : null
+    transaction(this.#database, () => {
+      const inserted = this.#database
+        .prepare(
+          `INSERT INTO results (model_id, kind, subject, protocol_key, payload, provenance, details, job_id, created_at)
+           VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+        )
+        .run(
+          context.modelId,
+          measured.kind,
+          subjectOf(measured),
+          context.protocolKey,
+          JSON.stringify(measured.payload),
+          JSON.stringify(context.provenance),
+          details,
+          context.jobId,
+          createdAt,
+        )
+      this.#database
+        .prepare(
+          'UPDATE results SET superseded_by = ? WHERE model_id = ? AND kind = ? AND subject = ? AND superseded_by IS NULL AND id <> ?',
+        )
+        .run(inserted.lastInsertRowid, context.modelId, measured.kind, subjectOf(measured), inserted.lastInsertRowid)
+    })
+  }
+
+  /** The newest of each kind and subject, oldest first. */
+  current(modelId: string): StoredResult[] {
+    return this.#database
+      .prepare('SELECT * FROM results WHERE model_id = ? AND superseded_by IS NULL ORDER BY id')
+      .all(modelId)
+      .map(toResult)
+  }
+
+  /** How often this was measured, superseded ones included. */
+  count(modelId: string, kind: Measured['kind']): number {
+    const row = this.#database.prepare('SELECT count(*) AS n FROM results WHERE model_id = ? AND kind = ?').get(modelId, kind)
+    return row === undefined ? 0 : integer(row, 'n')
+  }
+}
+
+/** What distinguishes measurements of one kind of one model that may stand side by side. */
+function subjectOf(measured: Measured): string {
+  if (measured.kind === 'task') return measured.payload.name
+  if (measured.kind === 'drift') return measured.payload.baselineId
+  return ''
+}
+
+function toResult(row: Row): StoredResult {
+  const context = {
+    modelId: text(row, 'model_id'),
+    protocolKey: text(row, 'protocol_key'),
+    provenance: json(row, 'provenance', ProvenanceSchema),
+    jobId: textOrNull(row, 'job_id'),
+    createdAt: text(row, 'created_at'),
+  }
+  const kind = text(row, 'kind')
+  switch (kind) {
+    case 'perplexity':
+      return { ...context, kind, payload: json(row, 'payload', PerplexityResultSchema) }
+    case 'drift':
+      return { ...context, kind, payload: json(row, 'payload', DriftResultSchema) }
+    case 'task':
+      return { ...context, kind, payload: json(row, 'payload', TaskResultSchema), details: json(row, 'details', AnswerDetailsSchema) }
+    case 'throughput':
+      return { ...context, kind, payload: json(row, 'payload', ThroughputResultSchema) }
+    case 'compression':
+      return { ...context, kind, payload: json(row, 'payload', z.array(TensorErrorSchema)) }
+    default:
+      throw new Error(`The library file holds a result of unknown kind "${kind}".`)
+  }
+}
