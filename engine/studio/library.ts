@@ -292,7 +292,8 @@ export class Library {
     const fingerprint = fingerprintOf(facts)
     const removed = this.#store.findRemovedByPath(folder)
     if (removed !== null && removed.fingerprint === fingerprint) return this.restore(removed.id)
-    const record: ModelRecord = { ...this.#newRecord(folder, facts), ...(await this.#lineage(folder)), isSample }
+    let record: ModelRecord = { ...this.#newRecord(folder, facts), ...(await this.#lineage(folder)), isSample }
+    if (isSample && facts.title !== null) record = { ...record, name: facts.title }
     this.#store.insert(record)
     return this.#changed(record)
   }
@@ -311,7 +312,7 @@ export class Library {
       id: randomUUID(),
       path,
       parentId: null,
-      name: basename(path),
+      name: nameOf(path),
       createdAt: this.#now().toISOString(),
       lastUsedAt: null,
       removedAt: null,
@@ -419,6 +420,13 @@ export async function resolveModelFolder(path: string): Promise<string> {
 /** True if `inner` is `outer` or lies in it; both real paths. */
 export function isInside(inner: string, outer: string): boolean {
   return inner === outer || inner.startsWith(outer.endsWith(sep) ? outer : outer + sep)
+}
+
+/** The folder's name; for a snapshot in the Hugging Face cache, whose folder is a hash, the repository's. */
+function nameOf(folder: string): string {
+  const repository = basename(dirname(folder)) === 'snapshots' ? basename(dirname(dirname(folder))) : ''
+  const name = /^models--(?:.+?--)?(.+)$/.exec(repository)?.[1]
+  return name ?? basename(folder)
 }
 
 function toModelFacts(facts: FolderFacts): ModelFacts {

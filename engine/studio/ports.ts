@@ -36,6 +36,8 @@ export interface FolderFacts {
   readonly hasTokenizer: boolean
   readonly hasChatTemplate: boolean
   readonly license: string | null
+  /** First heading of the model card. */
+  readonly title: string | null
   readonly config: Readonly<Record<string, unknown>>
   readonly files: readonly { readonly name: string; readonly bytes: number }[]
   readonly tensors: readonly TensorInfo[]
@@ -120,4 +122,16 @@ export interface CompressPort {
 export interface FitPort {
   /** What a model of this many weight bytes needs on the current adapter. */
   fit(facts: FolderFacts, weightBytes: number, contextTokens: number): Promise<Fit>
+}
+
+/** Everything that the studio takes from the engine. */
+export interface EnginePorts {
+  readonly checkpoint: CheckpointPort
+  readonly tokenizers: TokenizerPort
+  readonly gpu: GpuPort
+  readonly models: ModelsPort
+  readonly compressor: CompressPort
+  readonly fit: FitPort
+  /** Releases everything on the device. */
+  close(): Promise<void>
 }

@@ -4,12 +4,15 @@
  */
 import { implement } from '@orpc/server'
 import { contract } from '../contract/index.ts'
-import { LatheError } from '../contract/index.ts'
-import type { Settings, SettingsPatch } from '../contract/index.ts'
-import { browse } from './files.ts'
+import type { Hardware, HardwareBenchmark, KernelShare, Settings, SettingsPatch } from '../contract/index.ts'
+import type { Chat } from './chat.ts'
 import type { EventHub } from './events.ts'
+import { browse } from './files.ts'
+import type { JobQueue } from './jobs/queue.ts'
 import type { Library } from './library.ts'
-import type { Log } from './ports.ts'
+import type { Optimize } from './optimize.ts'
+import type { FolderTokenizer, Log } from './ports.ts'
+import type { Results } from './results.ts'
 import { mapStreamErrors, toRpcError } from './rpc-errors.ts'
 
 export interface SystemInfo {
@@ -21,18 +24,39 @@ export interface SystemInfo {
   readonly shell: 'desktop' | 'browser' | 'headless'
 }
 
+export interface KernelProfile {
+  readonly decode: KernelShare[]
+  readonly prefill: KernelShare[]
+  readonly adapter: string
+  readonly software: boolean
+}
+
 export interface StudioParts {
   readonly info: SystemInfo
   readonly log: Log
   readonly events: EventHub
   readonly library: Library
+  readonly queue: JobQueue
+  readonly optimize: Optimize
+  readonly results: Results
+  readonly chat: Chat
+  readonly system: {
+    hardware(): Promise<Hardware>
+    benchmark(signal: AbortSignal): Promise<HardwareBenchmark>
+    diagnostics(): Promise<string>
+  }
   readonly settings: { get(): Settings; update(change: SettingsPatch): Promise<Settings> }
+  readonly runtime: { unload(modelId: string): Promise<void>; profile(modelId: string, signal: AbortSignal): Promise<KernelProfile> }
+  /** The tokenizer of a model in the library. */
+  readonly tokenizer: (modelId: string) => Promise<FolderTokenizer>
+  /** Deletes a variant's files, unless something is using them. */
+  readonly deleteFiles: (modelId: string, confirmName: string) => Promise<number>
 }
 
 export type StudioRouter = ReturnType<typeof createRouter>
 
 export function createRouter(parts: StudioParts) {
-  const { library, events, settings, log } = parts
+  const { library, events, settings, log, queue, optimize, results, chat, system, runtime } = parts
   const os = implement(contract).use(async ({ next, path }) => {
     try {
       const result = await next()
@@ -45,9 +69,9 @@ export function createRouter(parts: StudioParts) {
   return os.router({
     system: {
       info: os.system.info.handler(() => ({ ...parts.info })),
-      hardware: os.system.hardware.handler(arriving),
-      benchmark: os.system.benchmark.handler(arriving),
-      diagnostics: os.system.diagnostics.handler(arriving),
+      hardware: os.system.hardware.handler(() => system.hardware()),
+      benchmark: os.system.benchmark.handler(({ signal }) => system.benchmark(signal ?? unending())),
+      diagnostics: os.system.diagnostics.handler(async () => ({ text: await system.diagnostics() })),
     },
     settings: {
       get: os.settings.get.handler(() => settings.get()),
@@ -61,7 +85,9 @@ export function createRouter(parts: StudioParts) {
       importSample: os.models.importSample.handler(() => library.importSample()),
       get: os.models.get.handler(({ input }) => library.get(input.modelId)),
       tensors: os.models.tensors.handler(({ input }) => library.tensors(input.modelId)),
-      tensorStats: os.models.tensorStats.handler(({ input, signal }) => library.tensorStats(input.modelId, input.name, signal ?? never())),
+      tensorStats: os.models.tensorStats.handler(({ input, signal }) =>
+        library.tensorStats(input.modelId, input.name, signal ?? unending()),
+      ),
       rename: os.models.rename.handler(({ input }) => library.rename(input.modelId, input.name)),
       remove: os.models.remove.handler(({ input }) => {
         library.remove(input.modelId)
@@ -69,45 +95,58 @@ export function createRouter(parts: StudioParts) {
       }),
       restore: os.models.restore.handler(({ input }) => library.restore(input.modelId)),
       deleteFiles: os.models.deleteFiles.handler(async ({ input }) => ({
-        freedBytes: await library.deleteFiles(input.modelId, input.confirmName),
+        freedBytes: await parts.deleteFiles(input.modelId, input.confirmName),
       })),
       locate: os.models.locate.handler(({ input }) => library.locate(input.modelId, input.path)),
-      tokenizer: os.models.tokenizer.handler(arriving),
-      tokenize: os.models.tokenize.handler(arriving),
-      renderChat: os.models.renderChat.handler(arriving),
+      tokenizer: os.models.tokenizer.handler(async ({ input }) => (await parts.tokenizer(input.modelId)).info),
+      tokenize: os.models.tokenize.handler(async ({ input }) => (await parts.tokenizer(input.modelId)).tokenize(input.text)),
+      renderChat: os.models.renderChat.handler(async ({ input }) => ({
+        text: (await parts.tokenizer(input.modelId)).renderChat(input.messages),
+      })),
     },
     optimize: {
-      presets: os.optimize.presets.handler(arriving),
-      preflight: os.optimize.preflight.handler(arriving),
-      start: os.optimize.start.handler(arriving),
+      presets: os.optimize.presets.handler(({ input }) => optimize.presets(input.modelId, input.contextTokens)),
+      preflight: os.optimize.preflight.handler(({ input }) => optimize.preflight(input)),
+      start: os.optimize.start.handler(({ input }) => optimize.start(input)),
     },
     jobs: {
-      list: os.jobs.list.handler(() => []),
-      get: os.jobs.get.handler(arriving),
-      log: os.jobs.log.handler(arriving),
-      cancel: os.jobs.cancel.handler(arriving),
-      resume: os.jobs.resume.handler(arriving),
-      remove: os.jobs.remove.handler(arriving),
+      list: os.jobs.list.handler(() => queue.list()),
+      get: os.jobs.get.handler(({ input }) => queue.get(input.jobId)),
+      log: os.jobs.log.handler(({ input }) => queue.log(input.jobId)),
+      cancel: os.jobs.cancel.handler(({ input }) => queue.cancel(input.jobId)),
+      resume: os.jobs.resume.handler(({ input }) => queue.resume(input.jobId)),
+      remove: os.jobs.remove.handler(async ({ input }) => {
+        await queue.remove(input.jobId)
+        return {}
+      }),
     },
-    results: { board: os.results.board.handler(arriving), evaluate: os.results.evaluate.handler(arriving) },
+    results: {
+      board: os.results.board.handler(({ input }) => results.board(input.modelId)),
+      evaluate: os.results.evaluate.handler(({ input }) => optimize.evaluate(input.modelIds, input.evaluate)),
+    },
     chat: {
-      threads: os.chat.threads.handler(() => []),
-      create: os.chat.create.handler(arriving),
-      update: os.chat.update.handler(arriving),
-      remove: os.chat.remove.handler(arriving),
-      messages: os.chat.messages.handler(arriving),
-      send: os.chat.send.handler(arriving),
+      threads: os.chat.threads.handler(() => chat.threads()),
+      create: os.chat.create.handler(({ input }) => chat.create(input.modelId)),
+      update: os.chat.update.handler(({ input: { threadId, ...change } }) => chat.update(threadId, change)),
+      remove: os.chat.remove.handler(async ({ input }) => {
+        await chat.remove(input.threadId)
+        return {}
+      }),
+      messages: os.chat.messages.handler(({ input }) => chat.messages(input.threadId)),
+      send: os.chat.send.handler(({ input, signal }) => chat.send(input, signal)),
     },
-    runtime: { unload: os.runtime.unload.handler(arriving), profile: os.runtime.profile.handler(arriving) },
+    runtime: {
+      unload: os.runtime.unload.handler(async ({ input }) => {
+        await runtime.unload(input.modelId)
+        return {}
+      }),
+      profile: os.runtime.profile.handler(({ input, signal }) => runtime.profile(input.modelId, signal ?? unending())),
+    },
   })
 }
 
-function arriving(): never {
-  throw new LatheError('internal', 'This part of Lathe is not in this build yet.', 'Update Lathe.')
-}
-
-/** A signal for callers that brought none. */
-function never(): AbortSignal {
+/** For in-process callers that bring no signal of their own. */
+function unending(): AbortSignal {
   return new AbortController().signal
 }
 

@@ -1,0 +1,207 @@
+/**
+ * Puts the studio together over given engine ports: store, events, library, queue, chat, router. Hosts use it through studio.ts, tests with fakes.
+ * The order of closing matters and is written down once, at the end.
+ */
+import { randomUUID } from 'node:crypto'
+import { homedir } from 'node:os'
+import { join } from 'node:path'
+import { LatheError } from '../contract/index.ts'
+import type { SettingsPatch } from '../contract/index.ts'
+import { answer } from './answer.ts'
+import { Chat } from './chat.ts'
+import { LogTail, renderDiagnostics } from './diagnostics.ts'
+import { EventHub } from './events.ts'
+import { readHardware } from './hardware.ts'
+import { CompressWorker } from './jobs/compress-job.ts'
+import { EvaluateWorker, refOf } from './jobs/evaluate-job.ts'
+import { EvaluationData } from './jobs/evaluation-plan.ts'
+import { Evaluator } from './jobs/evaluator.ts'
+import { JobQueue } from './jobs/queue.ts'
+import { Library } from './library.ts'
+import { Optimize } from './optimize.ts'
+import type { EnginePorts, Log } from './ports.ts'
+import { Results } from './results.ts'
+import { createRouter } from './router.ts'
+import type { StudioRouter } from './router.ts'
+import { ChatStore } from './store/chat-store.ts'
+import { openDatabase } from './store/database.ts'
+import { JobStore } from './store/job-store.ts'
+import { ModelStore } from './store/model-store.ts'
+import { ResultStore } from './store/result-store.ts'
+import { SettingsStore } from './store/settings-store.ts'
+
+export interface StudioOptions {
+  /** Absolute; created if absent. Holds the library file and, unless set otherwise, the variants. */
+  readonly dataFolder: string
+  /** Absolute; has demo-model/ and demo-eval/. */
+  readonly assetsFolder: string
+  readonly shell: 'desktop' | 'browser' | 'headless'
+  /** Overrides the adapter from the settings for this run; "reference" is the f64 backend. */
+  readonly adapterId?: string
+  readonly version: string
+  readonly log: Log
+}
+
+export interface Studio {
+  /** Serve it with any oRPC handler; it needs no context. */
+  readonly router: StudioRouter
+  status(): { readonly runningJobs: number }
+  /** Resolves when no job runs or waits. */
+  settled(): Promise<void>
+  /** Stops jobs so that they can be resumed, ends every stream, unloads models, closes the store. */
+  close(): Promise<void>
+}
+
+/** `bind` gets the adapter wanted at start. Throws `studio.in-use`, `studio.data-too-new` or `disk.*` when the data folder can't be used. */
+export async function composeStudio(options: StudioOptions, bind: (adapterId: string | null) => EnginePorts): Promise<Studio> {
+  const tail = new LogTail(options.log)
+  const { log } = tail
+  const database = openDatabase(join(options.dataFolder, 'lathe.db'), log)
+  const settings = new SettingsStore(database)
+  const ports = bind(options.adapterId ?? settings.get().adapter)
+  const events = new EventHub({ runId: randomUUID() })
+  const library = new Library({
+    store: new ModelStore(database),
+    events,
+    checkpoint: ports.checkpoint,
+    sampleFolder: join(options.assetsFolder, 'demo-model'),
+    log,
+  })
+  const results = new Results(new ResultStore(database), library, events)
+  const data = new EvaluationData(join(options.assetsFolder, 'demo-eval'))
+  const loadSettings = (): { contextTokens: number; kvDtype: 'f16' | 'f32' } => {
+    const { contextTokens, kvDtype } = settings.get()
+    return { contextTokens, kvDtype }
+  }
+  const evaluator = new Evaluator({
+    models: ports.models,
+    tokenizers: ports.tokenizers,
+    gpu: ports.gpu,
+    results,
+    data,
+    latheVersion: options.version,
+    loadSettings,
+  })
+  const queue = new JobQueue({
+    store: new JobStore(database),
+    events,
+    workers: {
+      compress: new CompressWorker({ compressor: ports.compressor, library, results, evaluator, latheVersion: options.version }),
+      evaluate: new EvaluateWorker(library, evaluator),
+    },
+    log,
+  })
+  const optimize = new Optimize({
+    library,
+    checkpoint: ports.checkpoint,
+    compressor: ports.compressor,
+    fit: ports.fit,
+    gpu: ports.gpu,
+    queue,
+    data,
+    settings: () => settings.get(),
+    defaultFolder: join(options.dataFolder, 'variants'),
+  })
+  const chat = new Chat({
+    store: new ChatStore(database),
+    library,
+    events,
+    log,
+    answerer: ({ id, model, messages, sampling, signal }, emit) =>
+      answer(
+        { models: ports.models, tokenizers: ports.tokenizers, adapter: () => ports.gpu.current() },
+        { id, messages, sampling, model: { ...refOf(model), ...loadSettings(), signal } },
+        emit,
+      ),
+  })
+  const hardwareChanged = (): void => events.publishCoalesced('hardware', () => ({ kind: 'hardware.changed' }))
+  const info = {
+    version: options.version,
+    runId: events.runId,
+    dataFolder: options.dataFolder,
+    homeFolder: homedir(),
+    platform: process.platform,
+    shell: options.shell,
+  }
+  const hardware = () => readHardware(ports.gpu, ports.models)
+
+  async function updateSettings(change: SettingsPatch) {
+    const before = settings.get()
+    if (change.adapter !== undefined && change.adapter !== before.adapter) {
+      if (queue.runningJobs > 0) throw inUse('A job is running on the current adapter.')
+      await ports.gpu.select(change.adapter)
+      hardwareChanged()
+    }
+    const updated = settings.update(change)
+    events.publish({ kind: 'settings.changed' })
+    return updated
+  }
+
+  async function deleteFiles(modelId: string, confirmName: string): Promise<number> {
+    if (queue.modelsInUse().has(modelId)) throw inUse('A job that is running or waiting uses this variant.')
+    await ports.models.unload(modelId)
+    return library.deleteFiles(modelId, confirmName)
+  }
+
+  const router = createRouter({
+    info,
+    log,
+    events,
+    library,
+    queue,
+    optimize,
+    results,
+    chat,
+    settings: { get: () => settings.get(), update: updateSettings },
+    deleteFiles,
+    tokenizer: async (modelId) => ports.tokenizers.open((await library.usable(modelId)).path),
+    system: {
+      hardware,
+      benchmark: (signal) => {
+        if (queue.runningJobs > 0) throw inUse('A job is running; both would be slowed down and the figures wrong.')
+        return ports.gpu.benchmark(signal)
+      },
+      diagnostics: async () =>
+        renderDiagnostics({
+          ...info,
+          hardware: await hardware(),
+          settings: settings.get(),
+          models: await library.list(),
+          jobs: queue.list(),
+          logTail: tail.lines,
+          at: new Date(),
+        }),
+    },
+    runtime: {
+      unload: async (modelId) => {
+        await ports.models.unload(modelId)
+        hardwareChanged()
+      },
+      profile: async (modelId, signal) => {
+        const model = refOf(await library.runnable(modelId))
+        const adapter = await ports.gpu.current()
+        const { decode, prefill } = await ports.models.profile({ ...model, ...loadSettings(), signal })
+        const software = adapter.type === 'software' || adapter.type === 'reference'
+        return { decode: [...decode], prefill: [...prefill], adapter: adapter.name, software }
+      },
+    },
+  })
+  await library.refresh()
+  queue.start()
+  return {
+    router,
+    status: () => ({ runningJobs: queue.runningJobs }),
+    settled: () => queue.settled(),
+    close: async () => {
+      // jobs and answers write to the store as they stop, and readers of events want to see it: the store goes last
+      await Promise.all([queue.close(), chat.close()])
+      events.close()
+      await ports.close()
+      database.close()
+    },
+  }
+}
+
+function inUse(message: string): LatheError {
+  return new LatheError('model.busy', message, 'Wait until it has finished, or cancel it.')
+}
