@@ -34,3 +34,8 @@ export type RecipeStep = QuantizationStep
 export interface Recipe {
   readonly steps: readonly RecipeStep[]
 }
+
+/** LLM Compressor's name of an observer, as files carry it. */
+export function observerName(observer: Observer): string {
+  return observer.kind === 'mse' ? 'memoryless_mse' : 'memoryless_minmax'
+}

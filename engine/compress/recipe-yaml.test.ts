@@ -1,0 +1,169 @@
+import fc from 'fast-check'
+import { describe, expect, it } from 'vitest'
+import { LatheError } from '../contract/index.ts'
+import { PRESETS } from './presets.ts'
+import { parseRecipeYaml, recipeToYaml } from './recipe-yaml.ts'
+
+function failure(text: string): { message: string; hint: string } {
+  try {
+    parseRecipeYaml(text)
+  } catch (error) {
+    if (error instanceof LatheError && error.code === 'compress.invalid-recipe') return { message: error.message, hint: error.hint }
+    throw error
+  }
+  throw new Error('the recipe was accepted')
+}
+
+describe('recipe.yaml', () => {
+  it('writes the form of LLM Compressor', () => {
+    const balanced = PRESETS.find(({ preset }) => preset.id === 'balanced-4bit')!
+    expect(recipeToYaml(balanced.recipe)).toBe(`default_stage:
+  default_modifiers:
+    QuantizationModifier:
+      config_groups:
+        group_0:
+          targets:
+            - Linear
+          weights:
+            num_bits: 4
+            type: int
+            symmetric: true
+            group_size: 128
+            strategy: group
+            dynamic: false
+            observer: memoryless_mse
+            observer_kwargs:
+              maxshrink: 0.25
+              patience: 10
+              grid: 40
+              norm: 2
+          input_activations: null
+          output_activations: null
+      ignore:
+        - lm_head
+`)
+  })
+
+  it.each(PRESETS.map((definition) => [definition.preset.id, definition.recipe] as const))('reads back what it writes: %s', (_, recipe) => {
+    expect(parseRecipeYaml(recipeToYaml(recipe))).toEqual(recipe)
+  })
+
+  it('reads a recipe as LLM Compressor saves one', () => {
+    const text = `default_stage:
+  default_modifiers:
+    QuantizationModifier:
+      targets: [Linear]
+      ignore: [lm_head]
+      scheme: W4A16
+      bypass_divisibility_checks: false
+      requires_calibration_data: false
+`
+    expect(parseRecipeYaml(text)).toEqual({
+      steps: [
+        {
+          kind: 'quantization',
+          groups: [
+            {
+              name: 'group_0',
+              targets: ['Linear'],
+              scheme: { kind: 'packed-int', bits: 4, symmetric: true, strategy: 'group', groupSize: 128 },
+              observer: { kind: 'minmax' },
+            },
+          ],
+          ignore: ['lm_head'],
+        },
+      ],
+    })
+  })
+
+  it('reads schemes by target, without stages', () => {
+    const recipe = parseRecipeYaml(`QuantizationModifier:
+  scheme: {W8A16: ['re:.*down_proj$'], W4A16_ASYM: [Linear]}
+  ignore: ['re:.*lm_head']
+`)
+    expect(recipe.steps[0]!.groups.map((group) => [group.name, group.targets, group.scheme.bits, group.scheme.symmetric])).toEqual([
+      ['group_0', ['re:.*down_proj$'], 8, true],
+      ['group_1', ['Linear'], 4, false],
+    ])
+  })
+
+  it.each([
+    ['QuantizationModifier: {scheme: W4A16, ingore: [lm_head]}', 'QuantizationModifier: "ingore" is not known.', 'Did you mean "ignore"?'],
+    ['QuantisationModifier: {scheme: W4A16}', 'The recipe: "QuantisationModifier" is not known.', 'Did you mean "QuantizationModifier"?'],
+    [
+      'quant_stage: {quant_modifier: {QuantizationModifier: {scheme: W4A16}}}',
+      'quant_stage: "quant_modifier" is not known.',
+      'Did you mean "quant_modifiers"?',
+    ],
+    [
+      'QuantizationModifier: {config_groups: {g: {weights: {num_bits: 4, strategy: group, groupsize: 128}}}}',
+      'QuantizationModifier.config_groups.g.weights: "groupsize" is not known.',
+      'Did you mean "group_size"?',
+    ],
+    [
+      'QuantizationModifier: {config_groups: {g: {weights: {num_bits: 4, strategy: group, group_size: 128, observer: mse2}}}}',
+      'QuantizationModifier.config_groups.g.weights.observer: "mse2" is not known.',
+      'Did you mean "mse"?',
+    ],
+  ])('refuses an unknown key with the nearest known one: %s', (text, message, hint) => {
+    expect(failure(text)).toEqual({ message, hint })
+  })
+
+  it.each([
+    ['GPTQModifier: {scheme: W4A16}', 'GPTQModifier cannot be run by this version of Lathe.'],
+    ['QuantizationModifier: {scheme: NVFP4}', 'QuantizationModifier.scheme: the scheme "NVFP4" cannot be run by this version of Lathe.'],
+    ['QuantizationModifier: {}', 'QuantizationModifier needs either "scheme" or "config_groups".'],
+    [
+      'QuantizationModifier: {config_groups: {g: {weights: {num_bits: 3, strategy: channel}}}}',
+      'QuantizationModifier.config_groups.g.weights.num_bits is 3; 4 and 8 can be stored.',
+    ],
+    [
+      'QuantizationModifier: {config_groups: {g: {weights: {num_bits: 4}}}}',
+      'QuantizationModifier.config_groups.g.weights.strategy is "tensor"; "channel" and "group" can be stored.',
+    ],
+    [
+      'QuantizationModifier: {config_groups: {g: {weights: {num_bits: 4, group_size: 100}}}}',
+      'QuantizationModifier.config_groups.g.weights.group_size is 100; 16, 32, 64, 128 or 256 are possible.',
+    ],
+    [
+      'QuantizationModifier: {config_groups: {g: {weights: {num_bits: 8, strategy: channel}, input_activations: {num_bits: 8}}}}',
+      'QuantizationModifier.config_groups.g.input_activations is {"num_bits":8}; this version of Lathe runs only null.',
+    ],
+    ['[]', 'The recipe is []; a mapping is needed.'],
+    ['', 'The recipe is null; a mapping is needed.'],
+    ['{}', 'The recipe has no modifiers.'],
+    ['a_stage: {}', 'The recipe has no modifiers.'],
+  ])('refuses what it cannot run: %s', (text, message) => {
+    expect(failure(text).message).toBe(message)
+  })
+
+  it('refuses language tags, duplicate keys and alias bombs', () => {
+    expect(failure('GPTQModifier: {actorder: !!python/object/apply:os.system [static]}').message).toContain('is not plain YAML')
+    expect(failure('QuantizationModifier: {scheme: W4A16, scheme: W8A16}').message).toContain('is not plain YAML')
+    const bomb = ['a: &a [x, x]', ...'bcdefgh'.split('').map((key, i) => `${key}: &${key} [*${'abcdefg'[i]}, *${'abcdefg'[i]}]`)].join('\n')
+    expect(failure(bomb).message).toContain('The recipe')
+  })
+
+  it('never throws anything but compress.invalid-recipe (seed 20261123)', () => {
+    const word = fc.constantFrom('QuantizationModifier', 'scheme', 'W4A16', 'ignore', 'config_groups', 'weights', 'num_bits', 'x_stage')
+    const value = fc.letrec((tie) => ({
+      node: fc.oneof(
+        { depthSize: 'small' },
+        word,
+        fc.integer(),
+        fc.constant(null),
+        fc.array(tie('node')),
+        fc.dictionary(word, tie('node')),
+      ),
+    })).node
+    const outcomes = fc.sample(value, { seed: 20261123, numRuns: 500 }).map((json) => {
+      try {
+        parseRecipeYaml(JSON.stringify(json))
+        return 'accepted'
+      } catch (error) {
+        return error instanceof LatheError ? error.code : String(error)
+      }
+    })
+    expect(new Set(outcomes).difference(new Set(['accepted', 'compress.invalid-recipe']))).toEqual(new Set())
+  })
+})

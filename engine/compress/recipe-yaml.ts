@@ -1,0 +1,323 @@
+/**
+ * recipe.yaml in LLM Compressor's form (stages of modifiers, survey §3 for its preset schemes): writes every recipe that Lathe has, reads
+ * the subset that Lathe runs. A key or value outside that subset is an error that names it and the nearest one known; nothing is ignored,
+ * because a recipe that silently does something else is worse than none.
+ */
+import { parseDocument, stringify } from 'yaml'
+import { LatheError } from '../contract/index.ts'
+import { nearestName } from './nearest-name.ts'
+import { observerName } from './recipe.ts'
+import type { Observer, QuantizationGroupRecipe, QuantizationStep, Recipe } from './recipe.ts'
+import { schemeName } from './scheme.ts'
+import type { Scheme } from './scheme.ts'
+
+/** The longest recipes in LLM Compressor's own repository have 4 KB. */
+const MAX_RECIPE_BYTES = 1 << 20
+
+/** LLM Compressor's modifiers that need calibration or change weights first. Named so that a reader learns it is no misspelling. */
+const OTHER_MODIFIERS = [
+  'GPTQModifier',
+  'AWQModifier',
+  'SmoothQuantModifier',
+  'SparseGPTModifier',
+  'WandaPruningModifier',
+  'MagnitudePruningModifier',
+  'AutoRoundModifier',
+  'SpinQuantModifier',
+  'QuIPModifier',
+]
+
+/** Preset schemes of LLM Compressor that Lathe stores; both have groups of 128. */
+const SCHEME_PRESETS: Readonly<Record<string, Scheme>> = {
+  W4A16: { kind: 'packed-int', bits: 4, symmetric: true, strategy: 'group', groupSize: 128 },
+  W4A16_ASYM: { kind: 'packed-int', bits: 4, symmetric: false, strategy: 'group', groupSize: 128 },
+  W8A16: { kind: 'packed-int', bits: 8, symmetric: true, strategy: 'group', groupSize: 128 },
+}
+
+/** LLM Compressor's defaults of its MSE observer. */
+const MSE_DEFAULTS = { maxshrink: 0.2, patience: 5, grid: 100, norm: 2.4 }
+
+export function recipeToYaml(recipe: Recipe): string {
+  const modifiers = Object.fromEntries(
+    recipe.steps.map((step) => [
+      'QuantizationModifier',
+      { config_groups: Object.fromEntries(step.groups.map((group) => [group.name, groupToYaml(group)])), ignore: [...step.ignore] },
+    ]),
+  )
+  return stringify({ default_stage: { default_modifiers: modifiers } }, { lineWidth: 0, version: '1.1' })
+}
+
+function groupToYaml(group: QuantizationGroupRecipe): Record<string, unknown> {
+  const { scheme, observer } = group
+  const kwargs =
+    observer.kind === 'mse'
+      ? {
+          // Every candidate is tried: no patience runs out before the last.
+          observer_kwargs: {
+            maxshrink: observer.maxShrink,
+            patience: Math.max(1, Math.round(observer.maxShrink * observer.grid)),
+            grid: observer.grid,
+            norm: observer.norm,
+          },
+        }
+      : {}
+  return {
+    targets: [...group.targets],
+    weights: {
+      num_bits: scheme.bits,
+      type: 'int',
+      symmetric: scheme.symmetric,
+      group_size: scheme.groupSize,
+      strategy: scheme.strategy,
+      dynamic: false,
+      observer: observerName(observer),
+      ...kwargs,
+    },
+    input_activations: null,
+    output_activations: null,
+  }
+}
+
+/** Throws `compress.invalid-recipe`, naming the place. */
+export function parseRecipeYaml(text: string): Recipe {
+  if (text.length > MAX_RECIPE_BYTES) throw invalid('The recipe', `has ${text.length} characters; at most ${MAX_RECIPE_BYTES} are read`)
+  const document = parseDocument(text, { version: '1.1', uniqueKeys: true })
+  const problem = document.errors[0] ?? document.warnings[0]
+  if (problem !== undefined) throw invalid('The recipe', `is not plain YAML: ${problem.message.split('\n')[0] ?? ''}`)
+  let root: unknown
+  try {
+    root = document.toJS({ maxAliasCount: 20 })
+  } catch (cause) {
+    throw invalid('The recipe', `cannot be expanded: ${cause instanceof Error ? cause.message : 'unreadable'}`)
+  }
+  const steps = modifiersIn(object(root, 'The recipe')).map(({ name, value, where }) => readModifier(name, value, where))
+  if (steps.length === 0) throw invalid('The recipe', 'has no modifiers')
+  return { steps }
+}
+
+interface NamedModifier {
+  readonly name: string
+  readonly value: unknown
+  readonly where: string
+}
+
+/** Stages may be left out: `QuantizationModifier: …` at the top level is a recipe too. */
+function modifiersIn(root: Json): readonly NamedModifier[] {
+  const found: NamedModifier[] = []
+  for (const [key, value] of Object.entries(root)) {
+    if (key.endsWith('Modifier')) {
+      found.push({ name: key, value, where: key })
+      continue
+    }
+    if (!key.endsWith('_stage')) throw unknownKey('The recipe', key, ['default_stage', 'quant_stage', 'QuantizationModifier'])
+    for (const [inner, modifiers] of Object.entries(object(value, key))) {
+      if (!inner.endsWith('_modifiers') && inner !== 'modifiers') throw unknownKey(key, inner, ['default_modifiers', 'quant_modifiers'])
+      for (const [name, modifier] of Object.entries(object(modifiers, `${key}.${inner}`))) {
+        found.push({ name, value: modifier, where: name })
+      }
+    }
+  }
+  return found
+}
+
+function readModifier(name: string, value: unknown, where: string): QuantizationStep {
+  if (name === 'QuantizationModifier') return readQuantization(object(value, where), where)
+  if (OTHER_MODIFIERS.includes(name)) {
+    throw new LatheError(
+      'compress.invalid-recipe',
+      `${name} cannot be run by this version of Lathe.`,
+      'Use a recipe with QuantizationModifier only: data-free weight quantization.',
+    )
+  }
+  throw unknownKey('The recipe', name, ['QuantizationModifier', ...OTHER_MODIFIERS])
+}
+
+type Json = Readonly<Record<string, unknown>>
+
+const QUANTIZATION_KEYS = [
+  'config_groups',
+  'scheme',
+  'targets',
+  'ignore',
+  'kv_cache_scheme',
+  'bypass_divisibility_checks',
+  'requires_calibration_data',
+]
+
+function readQuantization(json: Json, where: string): QuantizationStep {
+  refuseUnknownKeys(json, QUANTIZATION_KEYS, where)
+  only(json, 'kv_cache_scheme', [null], where)
+  only(json, 'bypass_divisibility_checks', [false, null], where)
+  only(json, 'requires_calibration_data', [false, null], where)
+  const ignore = json['ignore'] === undefined || json['ignore'] === null ? [] : names(json['ignore'], `${where}.ignore`)
+  const groups = json['config_groups'] ?? null
+  const scheme = json['scheme'] ?? null
+  if ((groups === null) === (scheme === null)) throw invalid(where, 'needs either "scheme" or "config_groups"')
+  if (groups !== null) {
+    if (json['targets'] !== undefined && json['targets'] !== null && names(json['targets'], `${where}.targets`).join() !== 'Linear') {
+      throw invalid(`${where}.targets`, 'has no place beside config_groups, whose groups have their own')
+    }
+    const read = Object.entries(object(groups, `${where}.config_groups`)).map(([name, group]) =>
+      readGroup(name, group, `${where}.config_groups.${name}`),
+    )
+    return { kind: 'quantization', groups: read, ignore }
+  }
+  if (typeof scheme === 'string') {
+    const targets = json['targets'] === undefined || json['targets'] === null ? ['Linear'] : names(json['targets'], `${where}.targets`)
+    return { kind: 'quantization', groups: [presetGroup('group_0', scheme, targets, `${where}.scheme`)], ignore }
+  }
+  const byScheme = Object.entries(object(scheme, `${where}.scheme`))
+  const read = byScheme.map(([name, targets], i) =>
+    presetGroup(
+      `group_${String(i).padStart(String(byScheme.length - 1).length, '0')}`,
+      name,
+      names(targets, `${where}.scheme.${name}`),
+      where,
+    ),
+  )
+  return { kind: 'quantization', groups: read, ignore }
+}
+
+function presetGroup(name: string, preset: string, targets: readonly string[], where: string): QuantizationGroupRecipe {
+  const scheme = SCHEME_PRESETS[preset.toUpperCase()]
+  if (scheme === undefined) {
+    const known = Object.keys(SCHEME_PRESETS)
+    throw new LatheError(
+      'compress.invalid-recipe',
+      `${where}: the scheme "${preset.slice(0, 60)}" cannot be run by this version of Lathe.`,
+      `Use one of ${known.join(', ')}, or spell the scheme out in config_groups.`,
+    )
+  }
+  return { name, targets, scheme, observer: { kind: 'minmax' } }
+}
+
+const GROUP_KEYS = ['targets', 'weights', 'input_activations', 'output_activations', 'format']
+
+function readGroup(name: string, value: unknown, where: string): QuantizationGroupRecipe {
+  const json = object(value, where)
+  refuseUnknownKeys(json, GROUP_KEYS, where)
+  only(json, 'input_activations', [null], where)
+  only(json, 'output_activations', [null], where)
+  only(json, 'format', [null, 'pack-quantized'], where)
+  const weights = object(json['weights'] ?? null, `${where}.weights`)
+  return { name, targets: names(json['targets'] ?? ['Linear'], `${where}.targets`), ...readWeights(weights, `${where}.weights`) }
+}
+
+const WEIGHT_KEYS = [
+  'num_bits',
+  'type',
+  'symmetric',
+  'group_size',
+  'strategy',
+  'block_structure',
+  'dynamic',
+  'actorder',
+  'scale_dtype',
+  'zp_dtype',
+  'observer',
+  'observer_kwargs',
+]
+
+function readWeights(json: Json, where: string): { readonly scheme: Scheme; readonly observer: Observer } {
+  refuseUnknownKeys(json, WEIGHT_KEYS, where)
+  only(json, 'type', ['int'], where)
+  only(json, 'dynamic', [false], where)
+  only(json, 'block_structure', [null], where)
+  only(json, 'actorder', [null, false], where)
+  only(json, 'scale_dtype', [null], where)
+  only(json, 'zp_dtype', [null, 'torch.int8'], where)
+  const bits = json['num_bits'] ?? 8
+  if (bits !== 4 && bits !== 8) throw invalid(`${where}.num_bits`, `is ${show(bits)}; 4 and 8 can be stored`)
+  const symmetric = json['symmetric'] ?? true
+  if (typeof symmetric !== 'boolean') throw invalid(`${where}.symmetric`, `is ${show(symmetric)}; true or false is needed`)
+  const size = json['group_size'] ?? null
+  const strategy = json['strategy'] ?? (size === null || size === -1 ? (size === null ? 'tensor' : 'channel') : 'group')
+  const observer = readObserver(json, where)
+  if (strategy === 'channel') {
+    if (size !== null && size !== -1) throw invalid(`${where}.group_size`, `is ${show(size)}, but the strategy is "channel"`)
+    return { scheme: { kind: 'packed-int', bits, symmetric, strategy, groupSize: null }, observer }
+  }
+  if (strategy !== 'group') throw invalid(`${where}.strategy`, `is ${show(strategy)}; "channel" and "group" can be stored`)
+  // vLLM's packed kernels know these and powers of two between; anything else would load nowhere.
+  if (typeof size !== 'number' || ![16, 32, 64, 128, 256].includes(size)) {
+    throw invalid(`${where}.group_size`, `is ${show(size)}; 16, 32, 64, 128 or 256 are possible`)
+  }
+  return { scheme: { kind: 'packed-int', bits, symmetric, strategy, groupSize: size }, observer }
+}
+
+const MINMAX_OBSERVERS = ['memoryless_minmax', 'minmax', 'static_minmax']
+const MSE_OBSERVERS = ['memoryless_mse', 'mse']
+
+function readObserver(json: Json, where: string): Observer {
+  const name = json['observer'] ?? 'memoryless_minmax'
+  const kwargs = object(json['observer_kwargs'] ?? {}, `${where}.observer_kwargs`)
+  if (MINMAX_OBSERVERS.some((known) => known === name)) {
+    refuseUnknownKeys(kwargs, [], `${where}.observer_kwargs`)
+    return { kind: 'minmax' }
+  }
+  if (!MSE_OBSERVERS.some((known) => known === name)) {
+    throw unknownKey(`${where}.observer`, String(name), [...MINMAX_OBSERVERS, ...MSE_OBSERVERS])
+  }
+  refuseUnknownKeys(kwargs, Object.keys(MSE_DEFAULTS), `${where}.observer_kwargs`)
+  const number = (key: keyof typeof MSE_DEFAULTS, low: number, high: number): number => {
+    const value = kwargs[key] ?? MSE_DEFAULTS[key]
+    if (typeof value !== 'number' || !(value >= low && value <= high)) {
+      throw invalid(`${where}.observer_kwargs.${key}`, `is ${show(value)}; ${low} to ${high} is possible`)
+    }
+    return value
+  }
+  // Read for its type only: Lathe tries every candidate, which is what patience without end would do.
+  number('patience', 1, 1e9)
+  return { kind: 'mse', maxShrink: number('maxshrink', 0, 0.99), grid: number('grid', 1, 10_000), norm: number('norm', 0.5, 10) }
+}
+
+function object(value: unknown, where: string): Json {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw invalid(where, `is ${show(value)}; a mapping is needed`)
+  return value as Json
+}
+
+function names(value: unknown, where: string): readonly string[] {
+  const list: unknown[] = typeof value === 'string' ? [value] : Array.isArray(value) ? value : []
+  if (list.length === 0 || !list.every((entry): entry is string => typeof entry === 'string' && entry !== '')) {
+    throw invalid(where, `is ${show(value)}; a list of names is needed`)
+  }
+  return list
+}
+
+function only(json: Json, key: string, accepted: readonly unknown[], where: string): void {
+  const value = json[key]
+  if (value === undefined || accepted.includes(value)) return
+  throw invalid(`${where}.${key}`, `is ${show(value)}; this version of Lathe runs only ${accepted.map(show).join(' or ')}`)
+}
+
+function refuseUnknownKeys(json: Json, known: readonly string[], where: string): void {
+  const unknown = Object.keys(json).find((key) => !known.includes(key))
+  if (unknown !== undefined) throw unknownKey(where, unknown, known)
+}
+
+function unknownKey(where: string, key: string, known: readonly string[]): LatheError {
+  const nearest = nearestName(key, known)
+  const hint =
+    nearest !== null
+      ? `Did you mean "${nearest}"?`
+      : known.length > 0
+        ? `Known here: ${known.join(', ')}.`
+        : 'Remove it: it takes no options.'
+  return new LatheError('compress.invalid-recipe', `${where}: "${key.slice(0, 80)}" is not known.`, hint)
+}
+
+function invalid(where: string, why: string): LatheError {
+  return new LatheError('compress.invalid-recipe', `${where} ${why}.`, 'Correct the recipe, or choose a preset.')
+}
+
+function show(value: unknown): string {
+  return (JSON.stringify(value) ?? 'missing').slice(0, 60)
+}
+
+/** For people: "W4A16 g128 with MSE scale search". */
+export function describeRecipe(recipe: Recipe): string {
+  const parts = recipe.steps.flatMap((step) =>
+    step.groups.map((group) => `${schemeName(group.scheme)}, ${group.observer.kind === 'mse' ? 'MSE scale search' : 'round to nearest'}`),
+  )
+  return [...new Set(parts)].join(' + ')
+}
