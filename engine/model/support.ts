@@ -2,13 +2,14 @@
  * Whether Lathe can run what a config.json describes, and if not, what exactly is missing: an unsupported model can still be inspected, and
  * says why it can't run. Judges the config alone; damaged or missing tensors are found at load.
  */
-import { type Config, has, isObject } from './config-fields.ts'
 import type { Family } from './families/family.ts'
 import { llama } from './families/llama.ts'
 import { mistral } from './families/mistral.ts'
 import { qwen2 } from './families/qwen2.ts'
 import { qwen3 } from './families/qwen3.ts'
-import { isSupportedRope, ropeTypeOf } from './rope.ts'
+
+/** config.json as parsed. */
+export type Config = Readonly<Record<string, unknown>>
 
 export const FAMILIES: readonly Family[] = [llama, mistral, qwen2, qwen3]
 
@@ -93,17 +94,9 @@ function missingActivation(config: Config): readonly string[] {
 
 function missingRope(config: Config): readonly string[] {
   if (familyOf(config) === null) return []
-  for (const key of ['rope_parameters', 'rope_scaling']) {
-    if (has(config, key) && !isObject(config[key])) return [`a readable "${key}"`]
-  }
-  const type = readRopeType(config)
-  return isSupportedRope(type) ? [] : [`RoPE scaling "${type}"`]
-}
-
-function readRopeType(config: Config): string {
-  const parameters = [config['rope_parameters'], config['rope_scaling']].find(isObject) ?? {}
+  const parameters = ['rope_parameters', 'rope_scaling'].map((key) => config[key]).find(isObject) ?? {}
   const type = parameters['rope_type'] ?? parameters['type'] ?? 'default'
-  return typeof type === 'string' ? ropeTypeOf(config) : String(type)
+  return type === 'default' || type === 'linear' || type === 'llama3' ? [] : [`RoPE scaling "${String(type)}"`]
 }
 
 /** Weight formats: dense, and compressed-tensors pack-quantized with 4 or 8 bits and 16-bit activations. */
@@ -127,4 +120,13 @@ function missingScheme(group: unknown, defaultFormat: unknown): readonly string[
   const wrongBits = bits === '4' || bits === '8' ? [] : [`${bits}-bit packed weights`]
   const reordered = weights['actorder'] === 'group' || weights['actorder'] === 'dynamic' || weights['actorder'] === true
   return [...wrongBits, ...activations, ...(reordered ? ['columns grouped by activation order'] : [])]
+}
+
+/** Present and not null: many writers spell absence as null. */
+function has(config: Config, key: string): boolean {
+  return config[key] !== undefined && config[key] !== null
+}
+
+function isObject(value: unknown): value is Config {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
 }

@@ -1,17 +1,4 @@
-/** Llama 2 and 3 and the many models that share their layout. Bias flags exist in the config and default to none. */
-import { readBoolean } from '../config-fields.ts'
-import { type Family, unlimited } from './family.ts'
+/** Llama 2 and 3 and the many models that share their layout: the plain form. Biases only where the config asks for them. */
+import type { Family } from './family.ts'
 
-export const llama: Family = {
-  modelType: 'llama',
-  label: 'Llama',
-  className: 'LlamaForCausalLM',
-  traits: (config, layers) => {
-    const attention = readBoolean(config, 'attention_bias', false)
-    return {
-      biases: { qkv: attention, attentionOutput: attention, mlp: readBoolean(config, 'mlp_bias', false) },
-      headNorm: false,
-      windows: unlimited(layers),
-    }
-  },
-}
+export const llama: Family = { modelType: 'llama', label: 'Llama', className: 'LlamaForCausalLM', headNorm: false }
