@@ -259,6 +259,11 @@ export interface CompileOptions {
   readonly signal?: AbortSignal
   /** Bytes of weights uploaded so far. */
   readonly onProgress?: (doneBytes: number, totalBytes: number) => void
+  /**
+   * Gives every value its own memory, so that `read` works for all of them. Otherwise values whose lives do not meet may share memory, and
+   * `read` of one that is gone throws `gpu.invalid-operation`; the logits always stay.
+   */
+  readonly keepValues?: boolean
 }
 
 export interface Backend extends AsyncDisposable {

@@ -1,0 +1,48 @@
+/**
+ * The backends that numeric suites run on, opened by name. On Linux both software adapters are made visible to the Vulkan loader by setting its
+ * variable in this process, before the first instance: the loader reads it when an instance is made. What the machine lacks is skipped, and
+ * said. Device-reading suites must run in a process of their own (vitest forks), as dawn.node does not share one.
+ */
+import { existsSync } from 'node:fs'
+import { findAdapters } from '../adapters.ts'
+import type { Backend } from '../program.ts'
+import { openBackend, type OpenBackendOptions } from '../webgpu/backend.ts'
+
+/** Where distributions and Chromium put the manifests of the two software Vulkan drivers. */
+const MANIFESTS = [
+  '/usr/share/vulkan/icd.d/lvp_icd.json',
+  '/usr/share/vulkan/icd.d/lvp_icd.x86_64.json',
+  '/usr/share/vulkan/icd.d/lvp_icd.aarch64.json',
+  '/usr/lib/chromium/vk_swiftshader_icd.json',
+  '/usr/lib/chromium-browser/vk_swiftshader_icd.json',
+]
+
+export interface TestBackend {
+  /** Adapter and profile, for test titles. */
+  readonly name: string
+  readonly adapter: string
+  readonly open: (options?: OpenBackendOptions) => Promise<Backend>
+}
+
+/** Makes software drivers visible unless the environment names drivers itself. Call before anything touches the GPU. */
+export function showSoftwareDrivers(): void {
+  if (process.platform !== 'linux' || process.env['VK_DRIVER_FILES'] !== undefined || process.env['VK_ICD_FILENAMES'] !== undefined) return
+  const manifests = MANIFESTS.filter((path) => existsSync(path))
+  if (manifests.length > 0) process.env['VK_DRIVER_FILES'] = manifests.join(':')
+}
+
+/** Which software adapters the suites want; CI machines have both. */
+const WANTED = ['llvmpipe', 'swiftshader'] as const
+
+/** One entry per wanted adapter that this machine has; prints the ones it lacks. */
+export async function testBackends(): Promise<readonly TestBackend[]> {
+  showSoftwareDrivers()
+  const found = await findAdapters()
+  return WANTED.flatMap((adapter) => {
+    if (!found.some((entry) => entry.adapter.id.includes(adapter))) {
+      process.stderr.write(`skipped: no ${adapter} on this machine, its numeric tests do not run\n`)
+      return []
+    }
+    return [{ name: adapter, adapter, open: (options: OpenBackendOptions = {}) => openBackend(adapter, options) }]
+  })
+}

@@ -1,0 +1,74 @@
+/**
+ * Memory for activations. A value lives from the first operation that writes it to the last that reads it, and values whose lives do not meet
+ * share a buffer: a deep model needs a handful of buffers, not a handful per layer. The logits are kept, since drift reads them after the step.
+ */
+import type { Capacity, Operation, Program, Value } from '../program.ts'
+import { strideOf } from './plan.ts'
+
+/** Where each value lives: index into `slotBytes`. */
+export interface ArenaLayout {
+  readonly slotOf: ReadonlyMap<number, number>
+  readonly slotBytes: readonly number[]
+  /** The last value written to each slot: what a slot holds after a step. */
+  readonly lastValue: readonly number[]
+}
+
+export function valueBytes(value: Value, capacity: Capacity): number {
+  const rows = value.extent === 'tokens' ? capacity.tokens : value.extent === 'rows' ? capacity.rows : value.extent
+  return rows * strideOf(value.width) * Float32Array.BYTES_PER_ELEMENT
+}
+
+export function inputsOf(operation: Operation): readonly Value[] {
+  switch (operation.op) {
+    case 'embed':
+      return []
+    case 'rmsNorm':
+    case 'gatherRows':
+      return [operation.x]
+    case 'linear':
+      return operation.accumulate ? [operation.x, operation.out] : [operation.x]
+    case 'swiglu':
+      return [operation.gateUp]
+    case 'ropeAppend':
+      return [operation.qkv]
+    case 'attention':
+      return [operation.q]
+  }
+}
+
+export function outputOf(operation: Operation): Value {
+  return operation.op === 'ropeAppend' ? operation.q : operation.out
+}
+
+/** Assigns slots greedily in program order; with `keepAll` every value gets its own. */
+export function layoutArena(program: Program, capacity: Capacity, keepAll: boolean): ArenaLayout {
+  const lastUse = new Map<number, number>()
+  for (const [index, operation] of program.operations.entries()) {
+    for (const value of [...inputsOf(operation), outputOf(operation)]) lastUse.set(value.id, index)
+  }
+  lastUse.set(program.logits.id, Infinity)
+  const slotOf = new Map<number, number>()
+  const slotBytes: number[] = []
+  const lastValue: number[] = []
+  const free = new Set<number>()
+  for (const [index, operation] of program.operations.entries()) {
+    const out = outputOf(operation)
+    const bytes = valueBytes(out, capacity)
+    if (!slotOf.has(out.id)) {
+      // The tightest free slot that fits, else the largest free one, grown.
+      const candidates = [...free].sort((a, b) => (slotBytes[a] ?? 0) - (slotBytes[b] ?? 0))
+      const slot = candidates.find((candidate) => (slotBytes[candidate] ?? 0) >= bytes) ?? candidates.at(-1) ?? slotBytes.length
+      free.delete(slot)
+      slotBytes[slot] = Math.max(slotBytes[slot] ?? 0, bytes)
+      slotOf.set(out.id, slot)
+    }
+    const slot = slotOf.get(out.id)
+    if (slot !== undefined) lastValue[slot] = out.id
+    if (keepAll) continue
+    for (const value of new Set([...inputsOf(operation), out])) {
+      const used = slotOf.get(value.id)
+      if (lastUse.get(value.id) === index && used !== undefined) free.add(used)
+    }
+  }
+  return { slotOf, slotBytes, lastValue }
+}

@@ -1,0 +1,395 @@
+/**
+ * A compiled program: weights on the device, the dispatch plan, and the step: one upload, one encoder, one pass, one submit, one small
+ * readback. Steps must not overlap; asking for a second one while one runs is refused.
+ */
+import { LatheError } from '../../contract/errors.ts'
+import { checkProgram } from '../check-program.ts'
+import {
+  type Capacity,
+  type CompileOptions,
+  type Executable,
+  type KernelTiming,
+  type Operation,
+  type Program,
+  type RopeTable,
+  type StepInput,
+  type StepOutput,
+  type Value,
+} from '../program.ts'
+import { type ArenaLayout, layoutArena, outputOf, valueBytes } from './arena.ts'
+import type { GpuDevice } from './device.ts'
+import type { KernelCache } from './kernel.ts'
+import { attentionScratchBytes, planAttention, planRopeAppend } from './kernels/attention.ts'
+import { planLinear } from './kernels/linear.ts'
+import { logitsBufferBytes, MAX_TOP, MAX_VOCABULARY, planLogits, RESULT_WORDS } from './kernels/logits.ts'
+import { planEmbed, planGatherRows, planRmsNorm, planSwiglu } from './kernels/rowwise.ts'
+import { WebGpuKvCache } from './kv-cache.ts'
+import type { LedgerAccount } from './ledger.ts'
+import { type Dispatch, type LogitsBuffers, type PlanContext, type StepShape, strideOf } from './plan.ts'
+import { profileStep } from './profile.ts'
+import { readBuffer, StepReadback } from './readback.ts'
+import { stepLayout, stepShape, stepSlices, StepUpload } from './step-input.ts'
+import type { Tuning } from './tuning.ts'
+import { uploadWeights } from './weights.ts'
+
+/** WebGPU's limit on workgroups in one dimension; tokens and rows are grid dimensions. */
+const MAX_GRID = 65535
+
+export interface CompileContext {
+  readonly gpu: GpuDevice
+  readonly kernels: KernelCache
+  readonly tuning: Tuning
+  readonly account: LedgerAccount
+}
+
+/** What drift needs of an executable's last step. */
+export interface LastLogits {
+  readonly logits: GPUBuffer
+  readonly rowFacts: GPUBuffer
+  readonly stride: number
+  readonly rows: number
+}
+
+function unsupported(message: string, hint: string): LatheError {
+  return new LatheError('gpu.unsupported', message, hint)
+}
+
+/** Weights that operations read as f32 vectors. */
+function vectorIds(operations: readonly Operation[]): ReadonlySet<number> {
+  const ids = new Set<number>()
+  for (const operation of operations) {
+    if (operation.op === 'rmsNorm') ids.add(operation.weight.id)
+    if (operation.op === 'linear' && operation.bias !== null) ids.add(operation.bias.id)
+    if (operation.op === 'ropeAppend') for (const norm of [operation.qNorm, operation.kNorm]) if (norm !== null) ids.add(norm.id)
+  }
+  return ids
+}
+
+function checkLimits(gpu: GpuDevice, program: Program, capacity: Capacity): void {
+  if (capacity.tokens > MAX_GRID || capacity.rows > MAX_GRID) {
+    throw unsupported(`A step of ${capacity.tokens} tokens exceeds the GPU's grid of ${MAX_GRID}.`, 'Lower the token budget.')
+  }
+  if (program.vocabulary > MAX_VOCABULARY) {
+    throw unsupported(`A vocabulary of ${program.vocabulary} tokens exceeds ${MAX_VOCABULARY}.`, 'This model cannot be run.')
+  }
+  const limit = Math.min(gpu.limits.maxStorageBufferBindingSize, gpu.limits.maxBufferSize)
+  for (const operation of program.operations) {
+    const out = outputOf(operation)
+    const bytes = valueBytes(out, capacity)
+    if (bytes > limit) {
+      const perRow = strideOf(out.width) * 4
+      throw unsupported(
+        `${out.name} needs ${bytes} bytes for one step; this adapter binds at most ${limit}.`,
+        `Lower the ${out.extent === 'rows' ? 'logit rows' : 'token budget'} to ${Math.floor(limit / perRow)}.`,
+      )
+    }
+  }
+}
+
+interface ExecutableParts {
+  readonly program: Program
+  readonly capacity: Capacity
+  readonly gpu: GpuDevice
+  readonly account: LedgerAccount
+  readonly kv: WebGpuKvCache
+  readonly dispatches: readonly Dispatch[]
+  readonly arena: ArenaLayout
+  readonly slots: readonly GPUBuffer[]
+  readonly logits: LogitsBuffers
+  readonly stepBuffer: GPUBuffer
+  readonly upload: StepUpload
+  readonly readback: StepReadback
+}
+
+export class WebGpuExecutable implements Executable {
+  readonly program: Program
+  readonly capacity: Capacity
+  readonly #gpu: GpuDevice
+  readonly #account: LedgerAccount
+  readonly #kv: WebGpuKvCache
+  readonly #dispatches: readonly Dispatch[]
+  readonly #arena: ArenaLayout
+  readonly #slots: readonly GPUBuffer[]
+  readonly #logits: LogitsBuffers
+  readonly #stepBuffer: GPUBuffer
+  readonly #upload: StepUpload
+  readonly #readback: StepReadback
+  readonly #grid = new Uint32Array(3)
+  #busy = false
+  #disposed = false
+  #lastShape: StepShape | null = null
+
+  private constructor(parts: ExecutableParts) {
+    this.program = parts.program
+    this.capacity = parts.capacity
+    this.#gpu = parts.gpu
+    this.#account = parts.account
+    this.#kv = parts.kv
+    this.#dispatches = parts.dispatches
+    this.#arena = parts.arena
+    this.#slots = parts.slots
+    this.#logits = parts.logits
+    this.#stepBuffer = parts.stepBuffer
+    this.#upload = parts.upload
+    this.#readback = parts.readback
+  }
+
+  static async compile(context: CompileContext, program: Program, options: CompileOptions): Promise<WebGpuExecutable> {
+    const { account } = context
+    try {
+      return await compileParts(context, program, options).then((parts) => new WebGpuExecutable(parts))
+    } catch (thrown) {
+      account.release()
+      throw thrown
+    }
+  }
+
+  async step(input: StepInput): Promise<StepOutput> {
+    const shape = this.#begin(input)
+    try {
+      const { device } = this.#gpu
+      const started = performance.now()
+      device.queue.writeBuffer(this.#stepBuffer, 0, this.#upload.pack(input))
+      const encoder = device.createCommandEncoder()
+      const pass = encoder.beginComputePass()
+      this.#encode(pass, shape)
+      pass.end()
+      const resultBytes = shape.rows * RESULT_WORDS * 4
+      const topBytes = shape.rows * shape.topCount * 8
+      const target = this.#readback.take()
+      // A step without rows (a partial prefill chunk) still reads one word: that is how its end is seen.
+      const bytes = Math.max(4, resultBytes + topBytes)
+      encoder.copyBufferToBuffer(this.#logits.results, 0, target, 0, Math.max(4, resultBytes))
+      if (topBytes > 0) encoder.copyBufferToBuffer(this.#logits.tops, 0, target, resultBytes, topBytes)
+      device.queue.submit([encoder.finish()])
+      const data = await this.#readback.finish(target, bytes, shape.tokens, started)
+      this.#gpu.check()
+      this.#lastShape = shape
+      return unpack(data, shape)
+    } finally {
+      this.#busy = false
+    }
+  }
+
+  async read(value: Value): Promise<Float32Array> {
+    const shape = this.#lastShape
+    const slot = this.#arena.slotOf.get(value.id)
+    const buffer = slot === undefined ? undefined : this.#slots[slot]
+    if (shape === null || buffer === undefined || slot === undefined) {
+      throw new LatheError('gpu.invalid-operation', `${value.name} is not part of this program, or no step has run.`, 'Run a step first.')
+    }
+    if (this.#arena.lastValue[slot] !== value.id) {
+      throw new LatheError(
+        'gpu.invalid-operation',
+        `${value.name} shared its memory with a later value and is gone.`,
+        'Compile with keepValues to read every value.',
+      )
+    }
+    const rows = value.extent === 'tokens' ? shape.tokens : value.extent === 'rows' ? shape.rows : value.extent
+    const stride = strideOf(value.width)
+    if (rows === 0) return new Float32Array(0)
+    const padded = new Float32Array(await readBuffer(this.#gpu, this.#account, buffer, 0, rows * stride * 4))
+    if (stride === value.width) return padded
+    const out = new Float32Array(rows * value.width)
+    for (let row = 0; row < rows; row++) out.set(padded.subarray(row * stride, row * stride + value.width), row * value.width)
+    return out
+  }
+
+  async profile(input: StepInput): Promise<readonly KernelTiming[]> {
+    const shape = this.#begin(input)
+    try {
+      this.#gpu.device.queue.writeBuffer(this.#stepBuffer, 0, this.#upload.pack(input))
+      const timings = await profileStep(this.#gpu, this.#account, this.#dispatches, shape)
+      this.#gpu.check()
+      this.#lastShape = shape
+      return timings
+    } finally {
+      this.#busy = false
+    }
+  }
+
+  lastLogits(): LastLogits | null {
+    const slot = this.#arena.slotOf.get(this.program.logits.id)
+    const logits = slot === undefined ? undefined : this.#slots[slot]
+    if (this.#lastShape === null || logits === undefined || this.#disposed) return null
+    return {
+      logits,
+      rowFacts: this.#logits.rowFacts,
+      stride: strideOf(this.program.logits.width),
+      rows: this.#lastShape.rows,
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.#disposed = true
+    this.#account.release()
+  }
+
+  #begin(input: StepInput): StepShape {
+    this.#gpu.check()
+    if (this.#disposed) throw new LatheError('gpu.invalid-operation', 'This model has been unloaded.', 'Load it again.')
+    if (this.#busy) throw new LatheError('gpu.invalid-operation', 'A step is already running.', 'This is a defect in Lathe; report it.')
+    const shape = stepShape(input, this.program, this.capacity, this.#kv.layout)
+    this.#busy = true
+    this.#lastShape = null
+    return shape
+  }
+
+  #encode(pass: GPUComputePassEncoder, shape: StepShape): void {
+    const grid = this.#grid
+    let current: GPUComputePipeline | null = null
+    for (const dispatch of this.#dispatches) {
+      const variant = dispatch.variants[dispatch.prepare(shape, grid)]
+      if (variant === undefined) continue
+      if (variant.pipeline !== current) {
+        current = variant.pipeline
+        pass.setPipeline(current)
+      }
+      pass.setBindGroup(0, variant.bindGroup)
+      if (dispatch.immediates.length > 0) pass.setImmediates(0, dispatch.immediates)
+      pass.dispatchWorkgroups(grid[0] ?? 1, grid[1], grid[2])
+    }
+  }
+}
+
+async function compileParts(
+  { gpu, kernels, tuning, account }: CompileContext,
+  program: Program,
+  options: CompileOptions,
+): Promise<ExecutableParts> {
+  const { capacity, kv } = options
+  if (!(kv instanceof WebGpuKvCache)) throw new Error('the key-value cache belongs to another backend')
+  checkProgram(program, capacity, kv.layout)
+  checkLimits(gpu, program, capacity)
+  const storage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_DST | GPUBufferUsage.COPY_SRC
+
+  const arena = layoutArena(program, capacity, options.keepValues === true)
+  const slots = await account.allocate(arena.slotBytes.map((bytes, index) => ({ name: `activations ${index}`, bytes, usage: storage })))
+  const layout = stepLayout(capacity, gpu.limits.minStorageBufferOffsetAlignment)
+  const heads = Math.max(0, ...program.operations.map((operation) => (operation.op === 'attention' ? operation.heads : 0)))
+  const scratchBytes = attentionScratchBytes({ tuning, kvLayout: kv.layout }, heads)
+  const sizes = logitsBufferBytes({ tuning }, program.vocabulary, capacity.rows)
+  const [stepBuffer, nothing, attentionScratch, chunks, rowFacts, results, topPairs, tops] = await account.allocate([
+    { name: 'step input', bytes: layout.words * 4, usage: storage },
+    { name: 'nothing', bytes: 4, usage: storage },
+    { name: 'attention scratch', bytes: scratchBytes, usage: storage },
+    { name: 'logit chunks', bytes: sizes.chunks, usage: storage },
+    { name: 'row facts', bytes: sizes.rowFacts, usage: storage },
+    { name: 'results', bytes: sizes.results, usage: storage },
+    { name: 'top pairs', bytes: sizes.topPairs, usage: storage },
+    { name: 'tops', bytes: sizes.tops, usage: storage },
+  ])
+  if (!stepBuffer || !nothing || !attentionScratch || !chunks || !rowFacts || !results || !topPairs || !tops) throw new Error('no buffers')
+  const readback = await StepReadback.create(gpu, account, capacity.rows * (RESULT_WORDS * 4 + MAX_TOP * 8) + 4)
+
+  const weights = await uploadWeights(gpu, account, program.weights, {
+    vectors: vectorIds(program.operations),
+    signal: options.signal,
+    onProgress: options.onProgress,
+  })
+  const ropes = new Map<number, GPUBuffer>()
+  for (const table of program.ropes) ropes.set(table.id, await uploadRope(gpu, account, table))
+
+  const context: PlanContext = {
+    gpu,
+    tuning,
+    capacity,
+    kvLayout: kv.layout,
+    kv,
+    step: stepSlices(layout, stepBuffer),
+    nothing: { buffer: nothing },
+    attentionScratch,
+    kernel: (spec) => kernels.get(spec),
+    variant: (kernel, buffers) => ({ pipeline: kernel.pipeline, bindGroup: kernels.bind(kernel, buffers) }),
+    value(value) {
+      const slot = arena.slotOf.get(value.id)
+      const buffer = slot === undefined ? undefined : slots[slot]
+      if (buffer === undefined) throw new Error(`${value.name} is read before it is written`)
+      return { buffer, size: valueBytes(value, capacity) }
+    },
+    matrix(spec) {
+      const weight = weights.get(spec.id)
+      if (weight?.kind !== 'matrix') throw new Error(`${spec.name} is not an uploaded matrix`)
+      return weight
+    },
+    vector(spec) {
+      const weight = weights.get(spec.id)
+      if (weight?.kind !== 'vector') throw new Error(`${spec.name} is not an uploaded vector`)
+      return weight
+    },
+    rope(table) {
+      const buffer = ropes.get(table.id)
+      if (buffer === undefined) throw new Error(`rotation table ${table.id} is not uploaded`)
+      return { buffer }
+    },
+  }
+  const logits: LogitsBuffers = { chunks, rowFacts, results, topPairs, tops }
+  // Planned concurrently, so that the driver compiles kernels in parallel; the order of the program is kept.
+  const planned = await Promise.all([
+    ...program.operations.map((operation) => planOperation(context, operation)),
+    planLogits(context, program, logits),
+  ])
+  gpu.check()
+  const dispatches = planned.flat()
+  return { program, capacity, gpu, account, kv, dispatches, arena, slots, logits, stepBuffer, upload: new StepUpload(layout), readback }
+}
+
+function planOperation(context: PlanContext, operation: Operation): Promise<readonly Dispatch[]> {
+  switch (operation.op) {
+    case 'embed':
+      return planEmbed(context, operation)
+    case 'rmsNorm':
+      return planRmsNorm(context, operation)
+    case 'linear':
+      return planLinear(context, operation)
+    case 'swiglu':
+      return planSwiglu(context, operation)
+    case 'ropeAppend':
+      return planRopeAppend(context, operation)
+    case 'attention':
+      return planAttention(context, operation)
+    case 'gatherRows':
+      return planGatherRows(context, operation)
+  }
+}
+
+/** [position][pair] of (cos, sin), rounded once from f64. */
+async function uploadRope(gpu: GpuDevice, account: LedgerAccount, table: RopeTable): Promise<GPUBuffer> {
+  const pairs = new Float32Array(table.cos.length * 2)
+  for (let i = 0; i < table.cos.length; i++) {
+    pairs[2 * i] = table.cos[i] ?? 0
+    pairs[2 * i + 1] = table.sin[i] ?? 0
+  }
+  const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_DST
+  const buffer = await account.allocateOne(`rotation table ${table.id}`, pairs.byteLength, usage)
+  gpu.device.queue.writeBuffer(buffer, 0, pairs)
+  return buffer
+}
+
+function unpack(data: ArrayBuffer, { rows, topCount }: StepShape): StepOutput {
+  const words = new Uint32Array(data)
+  const floats = new Float32Array(data)
+  const output = {
+    sampled: new Uint32Array(rows),
+    sampledLogprob: new Float32Array(rows),
+    argmax: new Uint32Array(rows),
+    targetLogprob: new Float32Array(rows),
+    topIds: new Uint32Array(rows * topCount),
+    topLogprobs: new Float32Array(rows * topCount),
+    nonFinite: false,
+  }
+  for (let row = 0; row < rows; row++) {
+    const at = row * RESULT_WORDS
+    output.sampled[row] = words[at] ?? 0
+    output.sampledLogprob[row] = floats[at + 1] ?? 0
+    output.argmax[row] = words[at + 2] ?? 0
+    output.targetLogprob[row] = floats[at + 3] ?? 0
+    if (words[at + 4] !== 0) output.nonFinite = true
+  }
+  const top = rows * RESULT_WORDS
+  for (let i = 0; i < rows * topCount; i++) {
+    output.topIds[i] = words[top + 2 * i] ?? 0
+    output.topLogprobs[i] = floats[top + 2 * i + 1] ?? 0
+  }
+  return output
+}

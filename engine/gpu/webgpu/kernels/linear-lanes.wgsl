@@ -1,0 +1,82 @@
+// out = x · weightᵀ for GPUs. LANES neighbouring invocations share a row: unit u of a row belongs to lane u mod LANES, so their 16-byte loads
+// coalesce. The workgroup stages the inputs in shared memory, padded so that the lanes' strided quads fall into different banks. A lane's
+// units come in rising order and the lanes' sums are added in lane order, whatever the number of columns: the result has the same bits for any
+// batch (specs/runtime.md §9.2).
+//#include linear-bindings
+//#include weight-decode
+
+// A stage is STAGE_UNITS = LANES·DEPTH units; each unit's QUADS inputs take PITCH places.
+var<workgroup> stage: array<vec4<f32>, STAGE_UNITS * PITCH * COLUMNS>;
+var<workgroup> laneSums: array<f32, WORKGROUP * ROWS * COLUMNS>;
+
+fn loadX(source: u32, quad: u32) -> vec4<f32> {
+  return stage[source + quad];
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_index) index: u32) {
+  let lane = index % LANES;
+  let team = index / LANES;
+  let firstRow = (group_id.x * TEAMS + team) * ROWS;
+  let firstColumn = group_id.y * COLUMNS;
+//#repeat r ROWS
+  let shardRow_{r} = min(firstRow + {r}u, params.rows - 1u);
+  let row_{r} = params.firstRow + shardRow_{r};
+//#end
+//#repeat c COLUMNS
+  let source_{c} = STAGE_UNITS * PITCH * {c}u;
+//#repeat r ROWS
+  var acc_{r}_{c} = 0.0f;
+//#end
+//#end
+  for (var first = 0u; first < UNITS; first += STAGE_UNITS) {
+    // The weights are asked for before the barriers, so that they are under way while the inputs are staged.
+//#repeat d DEPTH
+    let unit_{d} = first + {d}u * LANES + lane;
+//#repeat r ROWS
+    let weight_{d}_{r} = values[shardRow_{r} * UNITS + min(unit_{d}, UNITS - 1u)];
+//#end
+//#end
+    workgroupBarrier();
+    for (var i = index; i < STAGE_UNITS * QUADS * COLUMNS; i += WORKGROUP) {
+      let column = i / (STAGE_UNITS * QUADS);
+      let place = i % (STAGE_UNITS * QUADS);
+      let base = min(firstColumn + column, params.columns - 1u) * X_QUADS;
+      let quad = first * QUADS + place;
+      var value = vec4<f32>(0.0f);
+      if (quad < X_QUADS) {
+        value = inputQuad(base, quad);
+      }
+      stage[(column * STAGE_UNITS + place / QUADS) * PITCH + place % QUADS] = value;
+    }
+    workgroupBarrier();
+//#repeat d DEPTH
+    if (unit_{d} < UNITS) {
+      let unit = unit_{d};
+      let firstQuad = ({d}u * LANES + lane) * PITCH;
+//#repeat r ROWS
+      let weight_{r} = weight_{d}_{r};
+//#end
+//#include linear-block
+    }
+//#end
+  }
+  // laneSums[lane][team][row][column]: the threads that add up neighbouring results read neighbouring words.
+//#repeat r ROWS
+//#repeat c COLUMNS
+  laneSums[((lane * TEAMS + team) * ROWS + {r}u) * COLUMNS + {c}u] = acc_{r}_{c};
+//#end
+//#end
+  workgroupBarrier();
+  for (var i = index; i < TEAMS * ROWS * COLUMNS; i += WORKGROUP) {
+    var sum = laneSums[i];
+    for (var l = 1u; l < LANES; l++) {
+      sum += laneSums[l * TEAMS * ROWS * COLUMNS + i];
+    }
+    let row = group_id.x * TEAMS * ROWS + i / COLUMNS;
+    let column = firstColumn + i % COLUMNS;
+    if (row < params.rows && column < params.columns) {
+      store(row, column, sum);
+    }
+  }
+}

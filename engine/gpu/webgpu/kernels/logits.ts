@@ -1,0 +1,128 @@
+/**
+ * Everything between the logits and the host: log Σ exp and argmax, target log-probabilities, top-k, and sampling. Two levels, so that a row of
+ * 150 000 logits uses the whole device; only words per row are read back.
+ */
+import type { Program } from '../../program.ts'
+import { type Dispatch, type LogitsBuffers, type PlanContext, single, strideOf } from '../plan.ts'
+import { fill } from './rowwise.ts'
+
+/** Words per row in the results buffer; see logits-finish.wgsl. */
+export const RESULT_WORDS = 8
+/** Words per row of sampling parameters. */
+export const SAMPLER_WORDS = 8
+/** Most log-probabilities per row that a step returns (program.ts). */
+export const MAX_TOP = 32
+/** Sums of 2⁻²⁴ probabilities in halves of 12 bits overflow u32 beyond this many tokens (sample.wgsl). */
+export const MAX_VOCABULARY = 2 ** 20
+
+const FACTS_BYTES = 16
+const PAIR_BYTES = 8
+
+function chunksOf(context: Pick<PlanContext, 'tuning'>, vocabulary: number): number {
+  return Math.ceil(vocabulary / context.tuning.logits.chunk)
+}
+
+/** Sizes of the buffers that the kernels here share, for `rows` rows. */
+export function logitsBufferBytes(
+  context: Pick<PlanContext, 'tuning'>,
+  vocabulary: number,
+  rows: number,
+): Record<keyof LogitsBuffers, number> {
+  const chunks = chunksOf(context, vocabulary)
+  return {
+    chunks: rows * chunks * FACTS_BYTES,
+    rowFacts: rows * FACTS_BYTES,
+    results: rows * RESULT_WORDS * 4,
+    topPairs: rows * chunks * MAX_TOP * PAIR_BYTES,
+    tops: rows * MAX_TOP * PAIR_BYTES,
+  }
+}
+
+export async function planLogits(context: PlanContext, program: Program, buffers: LogitsBuffers): Promise<readonly Dispatch[]> {
+  const { vocabulary } = program
+  const { workgroup, chunk } = context.tuning.logits
+  const stride = strideOf(program.logits.width)
+  const chunks = chunksOf(context, vocabulary)
+  const logits = context.value(program.logits)
+  const shared = { WORKGROUP: workgroup, VOCABULARY: vocabulary, STRIDE: stride }
+  const [byChunk, finish, sample, topFirst, topFinal] = await Promise.all([
+    context.kernel({
+      name: 'logits-chunk',
+      constants: { ...shared, CHUNK: chunk, CHUNKS: chunks },
+      bindings: ['read', 'write'],
+      immediateWords: 0,
+    }),
+    context.kernel({
+      name: 'logits-finish',
+      constants: { ...shared, CHUNKS: chunks },
+      bindings: ['read', 'read', 'read', 'read', 'write', 'write'],
+      immediateWords: 1,
+    }),
+    context.kernel({ name: 'sample', constants: shared, bindings: ['read', 'read', 'read', 'write'], immediateWords: 0 }),
+    context.kernel({
+      name: 'top-chunk',
+      constants: { WORKGROUP: workgroup, VOCABULARY: vocabulary, CHUNK: chunk, ...(chunks === 1 ? { FINAL: true } : {}) },
+      bindings: ['read', 'write', 'read'],
+      immediateWords: 4,
+    }),
+    context.kernel({
+      name: 'top-chunk',
+      constants: { WORKGROUP: workgroup, VOCABULARY: vocabulary, CHUNK: chunks * MAX_TOP, PAIRS: true, FINAL: true },
+      bindings: ['read', 'write', 'read'],
+      immediateWords: 4,
+    }),
+  ])
+  const rowFacts = { buffer: buffers.rowFacts }
+  const results = { buffer: buffers.results }
+  const finishImmediates = new Uint32Array(1)
+  const topImmediates = new Uint32Array(4)
+  const finalImmediates = new Uint32Array(4)
+  const rowBytes = 4 * vocabulary
+  const dispatches: Dispatch[] = [
+    single(byChunk, context.variant(byChunk, [logits, { buffer: buffers.chunks }]), {
+      prepare: (step, grid) => fill(grid, chunks, step.rows),
+      cost: (step) => ({ bytes: step.rows * rowBytes, operations: 4 * step.rows * vocabulary }),
+    }),
+    single(
+      finish,
+      context.variant(finish, [logits, { buffer: buffers.chunks }, context.step.targets, context.step.samplers, rowFacts, results]),
+      {
+        immediates: finishImmediates,
+        prepare(step, grid) {
+          finishImmediates[0] = step.rows
+          return fill(grid, Math.ceil(step.rows / workgroup), 1)
+        },
+        cost: (step) => ({ bytes: step.rows * chunks * FACTS_BYTES, operations: step.rows * chunks * 8 }),
+      },
+    ),
+    single(sample, context.variant(sample, [logits, context.step.samplers, rowFacts, results]), {
+      prepare: (step, grid) => (step.samples ? fill(grid, step.rows, 1) : -1),
+      // Ten readings at worst: four for top-k, five for top-p, one to choose.
+      cost: (step) => ({ bytes: step.rows * rowBytes, operations: 150 * step.rows * vocabulary }),
+    }),
+    single(topFirst, context.variant(topFirst, [logits, { buffer: chunks === 1 ? buffers.tops : buffers.topPairs }, rowFacts]), {
+      immediates: topImmediates,
+      prepare(step, grid) {
+        topImmediates.set([step.topCount, vocabulary, stride, chunks === 1 ? step.topCount : chunks * MAX_TOP])
+        return step.topCount === 0 ? -1 : fill(grid, chunks, step.rows)
+      },
+      cost: (step) => ({ bytes: step.rows * rowBytes, operations: step.topCount * step.rows * vocabulary }),
+    }),
+  ]
+  if (chunks > 1) {
+    dispatches.push(
+      single(topFinal, context.variant(topFinal, [{ buffer: buffers.topPairs }, { buffer: buffers.tops }, rowFacts]), {
+        immediates: finalImmediates,
+        prepare(step, grid) {
+          finalImmediates.set([step.topCount, chunks * step.topCount, chunks * MAX_TOP, step.topCount])
+          return step.topCount === 0 ? -1 : fill(grid, 1, step.rows)
+        },
+        cost: (step) => ({
+          bytes: step.rows * chunks * step.topCount * PAIR_BYTES,
+          operations: step.rows * chunks * step.topCount * step.topCount,
+        }),
+      }),
+    )
+  }
+  return dispatches
+}

@@ -1,0 +1,108 @@
+/** The kernels that touch each activation once: embedding, RMS norm, SwiGLU and the gather before the head. All are memory-bound. */
+import type { Operation, Value } from '../../program.ts'
+import { type Dispatch, type PlanContext, single, type StepShape, strideOf } from '../plan.ts'
+import { formatBuffers, formatFacts } from './weight-format.ts'
+
+type Op<K extends Operation['op']> = Extract<Operation, { op: K }>
+
+export function extentOf(value: Value, shape: StepShape): number {
+  return value.extent === 'tokens' ? shape.tokens : value.extent === 'rows' ? shape.rows : value.extent
+}
+
+/** Bindings: weight shard, token ids, out, [scales, zero points]. One workgroup per token. */
+export async function planEmbed(context: PlanContext, { weight, scale, out }: Op<'embed'>): Promise<readonly Dispatch[]> {
+  const matrix = context.matrix(weight)
+  const facts = formatFacts(weight.format, weight.cols)
+  const kernel = await context.kernel({
+    name: 'embed',
+    constants: {
+      ...facts.constants,
+      WORKGROUP: context.tuning.rowWorkgroup,
+      OUT_STRIDE: strideOf(out.width),
+      FACTOR: { float: scale },
+    },
+    bindings: ['read', 'read', 'write', ...facts.bindings],
+    immediateWords: 2,
+  })
+  return matrix.shards.map((shard) => {
+    const buffers = [{ buffer: shard.buffer }, context.step.tokenIds, context.value(out), ...formatBuffers(matrix)]
+    return single(kernel, context.variant(kernel, buffers), {
+      immediates: new Uint32Array([shard.firstRow, shard.rows]),
+      prepare: (step, grid) => fill(grid, step.tokens, 1),
+      cost: (step) => ({ bytes: step.tokens * (facts.units * 16 + 4 * weight.cols), operations: 0 }),
+    })
+  })
+}
+
+/** Bindings: x, weight, out. One workgroup per row. */
+export async function planRmsNorm(context: PlanContext, { x, weight, epsilon, out }: Op<'rmsNorm'>): Promise<readonly Dispatch[]> {
+  const kernel = await context.kernel({
+    name: 'rms-norm',
+    constants: { WORKGROUP: context.tuning.rowWorkgroup, WIDTH: x.width, STRIDE: strideOf(x.width), EPSILON: { float: epsilon } },
+    bindings: ['read', 'read', 'write'],
+    immediateWords: 0,
+  })
+  return [
+    single(kernel, context.variant(kernel, [context.value(x), { buffer: context.vector(weight).buffer }, context.value(out)]), {
+      prepare: (step, grid) => fill(grid, extentOf(x, step), 1),
+      cost: (step) => ({ bytes: 4 * x.width * (2 * extentOf(x, step) + 1), operations: 4 * x.width * extentOf(x, step) }),
+    }),
+  ]
+}
+
+/** Workgroups along x before the grid folds into y; below the limit of 65 535. */
+const FOLD_WORKGROUPS = 32768
+
+/** Bindings: gate|up, out. One invocation per element. */
+export async function planSwiglu(context: PlanContext, { gateUp, out }: Op<'swiglu'>): Promise<readonly Dispatch[]> {
+  const workgroup = context.tuning.rowWorkgroup
+  const kernel = await context.kernel({
+    name: 'swiglu',
+    constants: {
+      WORKGROUP: workgroup,
+      WIDTH: out.width,
+      IN_STRIDE: strideOf(gateUp.width),
+      OUT_STRIDE: strideOf(out.width),
+      WORKGROUPS_X: FOLD_WORKGROUPS,
+    },
+    bindings: ['read', 'write'],
+    immediateWords: 1,
+  })
+  const immediates = new Uint32Array(1)
+  return [
+    single(kernel, context.variant(kernel, [context.value(gateUp), context.value(out)]), {
+      immediates,
+      prepare(step, grid) {
+        const count = extentOf(out, step) * out.width
+        const groups = Math.ceil(count / workgroup)
+        immediates[0] = count
+        return fill(grid, Math.min(groups, FOLD_WORKGROUPS), Math.ceil(groups / FOLD_WORKGROUPS))
+      },
+      cost: (step) => ({ bytes: 12 * out.width * extentOf(out, step), operations: 4 * out.width * extentOf(out, step) }),
+    }),
+  ]
+}
+
+/** Bindings: x, row indices, out. One workgroup per row. */
+export async function planGatherRows(context: PlanContext, { x, out }: Op<'gatherRows'>): Promise<readonly Dispatch[]> {
+  const kernel = await context.kernel({
+    name: 'gather-rows',
+    constants: { WORKGROUP: context.tuning.rowWorkgroup, QUADS: strideOf(x.width) / 4 },
+    bindings: ['read', 'read', 'write'],
+    immediateWords: 0,
+  })
+  return [
+    single(kernel, context.variant(kernel, [context.value(x), context.step.logitRows, context.value(out)]), {
+      prepare: (step, grid) => fill(grid, step.rows, 1),
+      cost: (step) => ({ bytes: 8 * x.width * step.rows, operations: 0 }),
+    }),
+  ]
+}
+
+/** Writes a grid; an empty one means the dispatch is skipped. */
+export function fill(grid: Uint32Array, x: number, y: number, z = 1): number {
+  grid[0] = x
+  grid[1] = y
+  grid[2] = z
+  return x === 0 || y === 0 || z === 0 ? -1 : 0
+}

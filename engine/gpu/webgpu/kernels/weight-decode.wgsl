@@ -1,0 +1,84 @@
+// Stored weights to f32, sixteen bytes (one unit) at a time. rawQuadJ gives elements 4J…4J+3 of a unit. Dense formats give the weight itself.
+// Packed codes q give 1 + q/2^BITS by writing the code into the top mantissa bits of 1.0 (shift, and, or; no conversion): then
+// w = scale·2^BITS·(raw − center) with center = 1 + z/2^BITS, and Σ w·x = scale·2^BITS·(Σ raw·x − center·Σ x) over a group.
+//#if BF16
+//#repeat j 2
+fn rawQuad{j}(w: vec4<u32>) -> vec4<f32> {
+  let a = w[2 * {j}];
+  let b = w[2 * {j} + 1];
+  return bitcast<vec4<f32>>(vec4<u32>(a << 16u, a & 0xffff0000u, b << 16u, b & 0xffff0000u));
+}
+//#end
+//#end
+//#if F16
+//#repeat j 2
+fn rawQuad{j}(w: vec4<u32>) -> vec4<f32> {
+  return vec4<f32>(unpack2x16float(w[2 * {j}]), unpack2x16float(w[2 * {j} + 1]));
+}
+//#end
+//#end
+//#if F32
+fn rawQuad0(w: vec4<u32>) -> vec4<f32> {
+  return bitcast<vec4<f32>>(w);
+}
+//#end
+//#if INT8
+const GAIN: f32 = 256.0f;
+//#repeat j 4
+fn rawQuad{j}(w: vec4<u32>) -> vec4<f32> {
+  let a = w[{j}];
+  return bitcast<vec4<f32>>((vec4<u32>(a << 15u, a << 7u, a >> 1u, a >> 9u) & vec4<u32>(0x007f8000u)) | vec4<u32>(0x3f800000u));
+}
+//#end
+//#end
+//#if INT4
+const GAIN: f32 = 16.0f;
+//#repeat k 4
+fn rawQuadLow{k}(w: vec4<u32>) -> vec4<f32> {
+  let a = w[{k}];
+  return bitcast<vec4<f32>>((vec4<u32>(a << 19u, a << 15u, a << 11u, a << 7u) & vec4<u32>(0x00780000u)) | vec4<u32>(0x3f800000u));
+}
+fn rawQuadHigh{k}(w: vec4<u32>) -> vec4<f32> {
+  let a = w[{k}];
+  return bitcast<vec4<f32>>((vec4<u32>(a << 3u, a >> 1u, a >> 5u, a >> 9u) & vec4<u32>(0x00780000u)) | vec4<u32>(0x3f800000u));
+}
+//#end
+fn rawQuad0(w: vec4<u32>) -> vec4<f32> { return rawQuadLow0(w); }
+fn rawQuad1(w: vec4<u32>) -> vec4<f32> { return rawQuadHigh0(w); }
+fn rawQuad2(w: vec4<u32>) -> vec4<f32> { return rawQuadLow1(w); }
+fn rawQuad3(w: vec4<u32>) -> vec4<f32> { return rawQuadHigh1(w); }
+fn rawQuad4(w: vec4<u32>) -> vec4<f32> { return rawQuadLow2(w); }
+fn rawQuad5(w: vec4<u32>) -> vec4<f32> { return rawQuadHigh2(w); }
+fn rawQuad6(w: vec4<u32>) -> vec4<f32> { return rawQuadLow3(w); }
+fn rawQuad7(w: vec4<u32>) -> vec4<f32> { return rawQuadHigh3(w); }
+//#end
+//#if PACKED
+// Scale of (row, group), times 2^BITS.
+fn gainOf(row: u32, group: u32) -> f32 {
+  let index = row * GROUPS + group;
+//#if SCALE_F32
+  return bitcast<f32>(scales[index]) * GAIN;
+//#end
+//#if SCALE_BF16
+  return bitcast<f32>((scales[index >> 1u] >> ((index & 1u) << 4u)) << 16u) * GAIN;
+//#end
+//#if SCALE_F16
+  return unpack2x16float(scales[index >> 1u] >> ((index & 1u) << 4u)).x * GAIN;
+//#end
+}
+fn centerOf(row: u32, group: u32) -> f32 {
+//#if ZERO
+  let bit = row * BITS;
+  let code = (zeros[(bit >> 5u) * GROUPS + group] >> (bit & 31u)) & ((1u << BITS) - 1u);
+  return bitcast<f32>(0x3f800000u | (code << (23u - BITS)));
+//#else
+  return 1.5f;
+//#end
+}
+//#end
+fn dotQuad(w: vec4<f32>, x: vec4<f32>, sum: f32) -> f32 {
+  return fma(w.w, x.w, fma(w.z, x.z, fma(w.y, x.y, fma(w.x, x.x, sum))));
+}
+fn sumQuad(x: vec4<f32>) -> f32 {
+  return (x.x + x.y) + (x.z + x.w);
+}

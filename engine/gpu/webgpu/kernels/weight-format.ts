@@ -1,0 +1,56 @@
+/** What every kernel that reads stored weights needs from a format: the constants of weight-decode.wgsl and its bindings. */
+import type { WeightFormat } from '../../program.ts'
+import type { BindingAccess, BufferSlice } from '../kernel.ts'
+import type { ShaderConstants } from '../shader.ts'
+import { bitsOf, type DeviceMatrix, groupsOf, rowUnitsOf } from '../weights.ts'
+
+const UNIT_BITS = 128
+
+export interface FormatFacts {
+  readonly constants: ShaderConstants
+  /** Bindings after the kernel's own: scales and zero points, where the format has them. */
+  readonly bindings: readonly BindingAccess[]
+  readonly unitElements: number
+  readonly units: number
+}
+
+export function formatFacts(format: WeightFormat, cols: number): FormatFacts {
+  const bits = bitsOf(format)
+  const unitElements = UNIT_BITS / bits
+  const units = rowUnitsOf(format, cols)
+  const shape = { COLS: cols, UNITS: units, UNIT_ELEMENTS: unitElements, QUADS: unitElements / 4 }
+  if (format.kind === 'dense') {
+    return { constants: { ...shape, [format.dtype.toUpperCase()]: true }, bindings: [], unitElements, units }
+  }
+  const { groupSize } = format
+  // Scale per unit where no unit straddles groups, else per four elements, else per element.
+  const grouping = groupSize >= cols || groupSize % unitElements === 0 ? 'GROUP_UNIT' : groupSize % 4 === 0 ? 'GROUP_QUAD' : 'GROUP_SINGLE'
+  return {
+    constants: {
+      ...shape,
+      PACKED: true,
+      [`INT${bits}`]: true,
+      BITS: bits,
+      [`SCALE_${format.scaleDtype.toUpperCase()}`]: true,
+      ...(format.hasZeroPoint ? { ZERO: true } : {}),
+      [grouping]: true,
+      GROUP_SIZE: groupSize,
+      GROUPS: groupsOf(format, cols),
+    },
+    bindings: format.hasZeroPoint ? ['read', 'read'] : ['read'],
+    unitElements,
+    units,
+  }
+}
+
+export function formatBuffers(matrix: DeviceMatrix): readonly BufferSlice[] {
+  return [matrix.scale, matrix.zeroPoint].filter((buffer) => buffer !== null).map((buffer) => ({ buffer }))
+}
+
+/** Bytes that one reading of the whole weight moves. */
+export function weightBytes(matrix: DeviceMatrix): number {
+  return [...matrix.shards.map((shard) => shard.buffer), matrix.scale, matrix.zeroPoint].reduce(
+    (sum, buffer) => sum + (buffer?.size ?? 0),
+    0,
+  )
+}

@@ -1,0 +1,102 @@
+/**
+ * WGSL sources and the little that WGSL lacks: named constants from the host, text chosen by a constant, text repeated a constant number of
+ * times (so that register tiles are plain variables and nothing depends on a driver's unroller), and shared snippets.
+ *
+ *   //#include name              the text of name.wgsl
+ *   //#if NAME  //#else  //#end  keeps one branch; `!NAME` negates; true means present and not 0
+ *   //#repeat i NAME … //#end    repeats the body with {i} = 0 … NAME−1; NAME is a constant or a number
+ *   {NAME}                       the constant's value as text
+ *
+ * Every constant is also declared in the module (`const NAME: u32 = …` or f32), so plain expressions use it directly.
+ */
+import { readFileSync } from 'node:fs'
+
+/** Integers become u32; write `f32(…)` values with `{ float: x }`. */
+export type ShaderConstant = number | boolean | { readonly float: number }
+export type ShaderConstants = Readonly<Record<string, ShaderConstant>>
+
+const sources = new Map<string, string>()
+
+function load(name: string): string {
+  let text = sources.get(name)
+  if (text === undefined) {
+    text = readFileSync(new URL(`./kernels/${name}.wgsl`, import.meta.url), 'utf8')
+    sources.set(name, text)
+  }
+  return text
+}
+
+/** The complete module text of kernel `name` for these constants. */
+export function shaderSource(name: string, constants: ShaderConstants): string {
+  const declarations = Object.entries(constants).map(([key, value]) => {
+    if (typeof value === 'object') return `const ${key}: f32 = ${floatLiteral(value.float)};`
+    return `const ${key}: u32 = ${Number(value)}u;`
+  })
+  const body = expand(load(name).split('\n'), constants, name)
+  return ['requires immediate_address_space;', ...declarations, ...body].join('\n')
+}
+
+function floatLiteral(value: number): string {
+  const text = String(value)
+  return /[.e]/.test(text) ? `${text}f` : `${text}.0f`
+}
+
+function valueOf(name: string, constants: ShaderConstants, where: string): number {
+  if (/^\d+$/.test(name)) return Number(name)
+  const value = constants[name]
+  if (value === undefined) throw new Error(`${where}.wgsl: no constant ${name}`)
+  return typeof value === 'object' ? value.float : Number(value)
+}
+
+function expand(lines: readonly string[], constants: ShaderConstants, where: string): string[] {
+  const out: string[] = []
+  for (let i = 0; i < lines.length; i++) {
+    const line = lines[i] ?? ''
+    const directive = /^\s*\/\/#(\w+)\s*(.*)$/.exec(line)
+    if (directive === null) {
+      out.push(line.replace(/\{([A-Z][A-Z0-9_]*)\}/g, (_, name: string) => String(valueOf(name, constants, where))))
+      continue
+    }
+    const [, verb, argument = ''] = directive
+    if (verb === 'include') {
+      out.push(...expand(load(argument.trim()).split('\n'), constants, argument.trim()))
+      continue
+    }
+    const block = takeBlock(lines, i, where)
+    i = block.end
+    if (verb === 'if') {
+      const negated = argument.trim().startsWith('!')
+      const name = argument.trim().replace(/^!/, '')
+      const value = constants[name]
+      const present = value !== undefined && value !== 0 && value !== false
+      out.push(...expand(present !== negated ? block.body : block.otherwise, constants, where))
+    } else if (verb === 'repeat') {
+      const [variable = '', count = ''] = argument.trim().split(/\s+/)
+      for (let n = 0; n < valueOf(count, constants, where); n++) {
+        const body = block.body.map((text) => text.replaceAll(`{${variable}}`, String(n)))
+        out.push(...expand(body, constants, where))
+      }
+    } else {
+      throw new Error(`${where}.wgsl:${i + 1}: unknown directive ${verb}`)
+    }
+  }
+  return out
+}
+
+function takeBlock(lines: readonly string[], start: number, where: string): { body: string[]; otherwise: string[]; end: number } {
+  const body: string[] = []
+  const otherwise: string[] = []
+  let target = body
+  let depth = 1
+  for (let i = start + 1; i < lines.length; i++) {
+    const line = lines[i] ?? ''
+    if (/^\s*\/\/#(if|repeat)\b/.test(line)) depth++
+    if (/^\s*\/\/#end\b/.test(line) && --depth === 0) return { body, otherwise, end: i }
+    if (/^\s*\/\/#else\b/.test(line) && depth === 1) {
+      target = otherwise
+      continue
+    }
+    target.push(line)
+  }
+  throw new Error(`${where}.wgsl:${start + 1}: block without //#end`)
+}

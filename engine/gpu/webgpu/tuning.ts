@@ -1,0 +1,62 @@
+/**
+ * How kernels are shaped for an adapter: chosen once, from its type and limits, and the same for every batch, so that a row's bits never depend
+ * on its neighbours. specs/webgpu-kernels.md §a for the seeds.
+ */
+import type { GpuDevice } from './device.ts'
+
+export interface Tuning {
+  /** Who owns an output row of a linear: one invocation (`rows`), or several lanes that share it (`lanes`). */
+  readonly linear: {
+    readonly family: 'rows' | 'lanes'
+    readonly workgroup: number
+    /** Rows per invocation. */
+    readonly rows: number
+    /** Lanes per row at most; a short row takes fewer. 1 in the rows family. */
+    readonly lanes: number
+    /** Inputs staged at a time per column, in elements (lanes family). */
+    readonly stageElements: number
+    /** Column tiles, ascending: the smallest that holds the step's columns is used, else the last, repeatedly. */
+    readonly columns: readonly number[]
+  }
+  readonly attention: {
+    readonly workgroup: number
+    /** Keys per chunk: part of the definition of a result's bits. */
+    readonly chunk: number
+    /** Partial sums per head within a chunk. */
+    readonly sublanes: number
+    /** Query heads of one kv head that share a workgroup, at most. */
+    readonly team: number
+    /** Spread a token's chunks over workgroups while the step has at most this many (token, chunk) pairs. 0 = never. */
+    readonly splitPairs: number
+  }
+  /** Workgroup of row-wise kernels: norms, embedding, gathers. */
+  readonly rowWorkgroup: number
+  readonly headWorkgroup: number
+  readonly logits: { readonly workgroup: number; readonly chunk: number }
+}
+
+/** CPU rasterisers run a workgroup as a few SIMD vectors on one core: small groups, no sharing, every barrier costs. */
+const SOFTWARE: Tuning = {
+  linear: { family: 'rows', workgroup: 16, rows: 4, lanes: 1, stageElements: 0, columns: [1, 4, 8] },
+  attention: { workgroup: 64, chunk: 64, sublanes: 8, team: 4, splitPairs: 0 },
+  rowWorkgroup: 32,
+  headWorkgroup: 32,
+  logits: { workgroup: 32, chunk: 2048 },
+}
+
+const GPU: Tuning = {
+  linear: { family: 'lanes', workgroup: 128, rows: 4, lanes: 32, stageElements: 1024, columns: [1, 2, 4] },
+  attention: { workgroup: 128, chunk: 64, sublanes: 16, team: 8, splitPairs: 1024 },
+  rowWorkgroup: 256,
+  headWorkgroup: 64,
+  logits: { workgroup: 256, chunk: 4096 },
+}
+
+export function tuningFor(gpu: GpuDevice): Tuning {
+  return gpu.software ? SOFTWARE : GPU
+}
+
+/** The GPU shapes, for testing them on software adapters. */
+export function gpuTuning(): Tuning {
+  return GPU
+}
