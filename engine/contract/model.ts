@@ -89,6 +89,8 @@ export const TensorStatsSchema = z.object({
   standardDeviation: z.number(),
   zeroFraction: z.number(),
   histogram: z.object({ from: z.number(), to: z.number(), counts: z.array(z.number().int()) }),
+  /** Elements that are NaN or infinite; every other figure leaves them out. Absent means none. */
+  nonFiniteCount: z.number().int().optional(),
 })
 
 export const TokenizationSchema = z.object({
