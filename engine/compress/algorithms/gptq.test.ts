@@ -4,35 +4,13 @@ import type { IntegerScheme } from '../scheme.ts'
 import { gptq, layerOutputError } from './gptq.ts'
 import { accumulateHessian, factorHessian } from './hessian-factor.ts'
 import { roundToNearest } from './round-to-nearest.ts'
+import { activations, normals } from '../test/matrices.ts'
 
 const SEED = 1911
 const MINMAX: Observer = { kind: 'minmax' }
 const W4_G8: IntegerScheme = { kind: 'packed-int', bits: 4, symmetric: true, strategy: 'group', groupSize: 8 }
 const W4_G8_ASYMMETRIC: IntegerScheme = { ...W4_G8, symmetric: false }
 const W4_CHANNEL: IntegerScheme = { kind: 'packed-int', bits: 4, symmetric: true, strategy: 'channel', groupSize: null }
-
-/** Normal numbers by Box–Muller over a 32-bit linear congruential generator; good enough to make matrices, the same everywhere. */
-function normals(count: number, seed: number): Float64Array {
-  let state = seed >>> 0
-  const uniform = (): number => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0
-    return (state + 0.5) / 4294967296
-  }
-  return Float64Array.from({ length: count }, () => Math.sqrt(-2 * Math.log(uniform())) * Math.cos(2 * Math.PI * uniform()))
-}
-
-/** Inputs with correlated columns of very different sizes, as activations have them. */
-function activations(tokens: number, cols: number, seed: number): Float32Array {
-  const latent = normals(tokens * 4, seed)
-  const mixing = normals(4 * cols, seed + 1)
-  const noise = normals(tokens * cols, seed + 2)
-  return Float32Array.from({ length: tokens * cols }, (_, i) => {
-    const [token, column] = [Math.floor(i / cols), i % cols]
-    let value = 0.4 * noise[i]!
-    for (let k = 0; k < 4; k++) value += latent[token * 4 + k]! * mixing[k * cols + column]!
-    return value * (column % 5 === 0 ? 6 : 1)
-  })
-}
 
 function hessianOf(tokens: number, cols: number, seed: number): Float64Array {
   const hessian = new Float64Array(cols * cols)
