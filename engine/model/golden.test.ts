@@ -8,10 +8,11 @@ import type { Backend } from '../gpu/program.ts'
 import { type LoadedModel, loadModel } from './load.ts'
 import type { KvDtype } from './memory.ts'
 import { TEST_BACKENDS } from './test/backends.ts'
-import { type GoldenPrompt, goldenPrompts, hasSharedData, MISSING_DATA, modelFolder } from './test/golden-data.ts'
+import { type GoldenPrompt, goldenPrompts, hasSharedData, MISSING_DATA, modelFolder, PACKED_MODELS } from './test/golden-data.ts'
 import { continueGreedily, scorePrompt, type Scored } from './test/steps.ts'
 
-const MODELS = [
+/** What the shared data has, then what is made beside this test. */
+const SHARED_MODELS = [
   'random-llama3',
   'random-mistral',
   'random-qwen2',
@@ -22,12 +23,14 @@ const MODELS = [
   'demo',
 ]
 
+const MODELS = [...(hasSharedData ? SHARED_MODELS : []), ...PACKED_MODELS]
+
 /** Longer prompts of the demo model take seconds in f64; one dtype shows them. */
 const LONG_PROMPT_TOKENS = 200
 
 if (!hasSharedData) process.stderr.write(`golden.test.ts ${MISSING_DATA}\n`)
 
-describe.skipIf(!hasSharedData).each(TEST_BACKENDS)('$name', ({ create, tolerance }) => {
+describe.each(TEST_BACKENDS)('$name', ({ create, tolerance }) => {
   let backend: Backend | null = null
   beforeAll(async () => {
     backend = await create()

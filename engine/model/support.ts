@@ -18,13 +18,7 @@ export type Support = { readonly supported: true } | { readonly supported: false
 /** What well-known architectures need beyond what runs today, by `model_type`; generic findings from the config's own fields are added. */
 const NEEDS: Readonly<Record<string, readonly string[]>> = {
   gemma: ['GeGLU activation', 'norm weights offset by one', 'embeddings scaled by √hidden'],
-  gemma2: [
-    'GeGLU activation',
-    'norm weights offset by one',
-    'embeddings scaled by √hidden',
-    'norms after attention and MLP',
-    'logit softcapping',
-  ],
+  gemma2: ['GeGLU activation', 'norm weights offset by one', 'embeddings scaled by √hidden', 'norms after attention and MLP'],
   gemma3: ['a vision encoder', 'GeGLU activation', 'norm weights offset by one', 'a RoPE base per layer type'],
   gemma3_text: ['GeGLU activation', 'norm weights offset by one', 'norms after attention and MLP', 'a RoPE base per layer type'],
   gpt2: ['learned positions', 'LayerNorm', 'GELU activation', 'transposed weights'],

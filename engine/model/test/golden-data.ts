@@ -22,12 +22,22 @@ const demoFolder = fileURLToPath(new URL('../../../assets/demo-model', import.me
 export const hasSharedData = existsSync(`${dataFolder}golden`)
 export const MISSING_DATA = 'skipped: the shared test data (../shared/data) is not beside this checkout'
 
+/** Packed checkpoints that lie beside this file, made with their golden values by `packed/make.py`. */
+export const PACKED_MODELS = ['w8a16-channel', 'w4a16-asym-g32'] as const
+const packedFolder = fileURLToPath(new URL('packed', import.meta.url))
+
+export function isPacked(name: string): boolean {
+  return PACKED_MODELS.some((packed) => packed === name)
+}
+
 export function modelFolder(name: string): string {
+  if (isPacked(name)) return `${packedFolder}/${name}`
   return name === 'demo' ? demoFolder : `${dataFolder}models/${name}`
 }
 
 export function goldenPrompts(name: string): readonly GoldenPrompt[] {
-  const parsed: unknown = JSON.parse(readFileSync(`${dataFolder}golden/${name}.json`, 'utf8'))
+  const file = isPacked(name) ? `${packedFolder}/${name}/golden.json` : `${dataFolder}golden/${name}.json`
+  const parsed: unknown = JSON.parse(readFileSync(file, 'utf8'))
   return Array.isArray(parsed) ? (parsed as StandardPrompt[]).map(fromStandard) : (parsed as DemoFile).prompts.map(fromDemo)
 }
 
