@@ -15,6 +15,7 @@ import { continueGreedily, scorePrompt, type Scored } from './test/steps.ts'
 const SHARED_MODELS = [
   'random-llama3',
   'random-mistral',
+  'random-phi3',
   'random-qwen2',
   'random-qwen3',
   'stories260k',

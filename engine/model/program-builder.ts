@@ -60,16 +60,27 @@ function layerOperations(
     cols,
     bias,
   })
-  const qkv = weights.stack(`${prefix}.self_attn.qkv`, [
-    project('self_attn.q_proj', heads * headDim, hiddenSize, biases.qkv),
-    project('self_attn.k_proj', kvHeads * headDim, hiddenSize, biases.qkv),
-    project('self_attn.v_proj', kvHeads * headDim, hiddenSize, biases.qkv),
-  ])
+  const fused = spec.projections === 'fused'
+  const qkv = weights.stack(
+    `${prefix}.self_attn.qkv`,
+    fused
+      ? [project('self_attn.qkv_proj', (heads + 2 * kvHeads) * headDim, hiddenSize, biases.qkv)]
+      : [
+          project('self_attn.q_proj', heads * headDim, hiddenSize, biases.qkv),
+          project('self_attn.k_proj', kvHeads * headDim, hiddenSize, biases.qkv),
+          project('self_attn.v_proj', kvHeads * headDim, hiddenSize, biases.qkv),
+        ],
+  )
   const output = weights.stack(`${prefix}.self_attn.o`, [project('self_attn.o_proj', hiddenSize, heads * headDim, biases.attentionOutput)])
-  const gateUp = weights.stack(`${prefix}.mlp.gate_up`, [
-    project('mlp.gate_proj', intermediateSize, hiddenSize, biases.mlp),
-    project('mlp.up_proj', intermediateSize, hiddenSize, biases.mlp),
-  ])
+  const gateUp = weights.stack(
+    `${prefix}.mlp.gate_up`,
+    fused
+      ? [project('mlp.gate_up_proj', 2 * intermediateSize, hiddenSize, biases.mlp)]
+      : [
+          project('mlp.gate_proj', intermediateSize, hiddenSize, biases.mlp),
+          project('mlp.up_proj', intermediateSize, hiddenSize, biases.mlp),
+        ],
+  )
   const down = weights.stack(`${prefix}.mlp.down`, [project('mlp.down_proj', hiddenSize, intermediateSize, biases.mlp)])
   const headNorm = (name: string): WeightSpec | null =>
     spec.headNorm ? weights.vector(`${prefix}.self_attn.${name}.weight`, headDim) : null

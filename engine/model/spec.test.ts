@@ -1,5 +1,7 @@
 import { readdirSync, readFileSync } from 'node:fs'
+import { assert, constantFrom, dictionary, integer, jsonValue, oneof, property } from 'fast-check'
 import { describe, expect, test } from 'vitest'
+import { LatheError } from '../contract/errors.ts'
 import { describeModel } from './spec.ts'
 import { supportOf } from './support.ts'
 import { hasSharedData, modelFolder } from './test/golden-data.ts'
@@ -32,6 +34,7 @@ describe('describeModel', () => {
       windows: [null, null, null, null, null, null],
       biases: { qkv: false, attentionOutput: false, mlp: false },
       headNorm: false,
+      projections: 'separate',
       tiedEmbeddings: true,
       bosTokenId: 0,
       eosTokenIds: [2, 0],
@@ -80,6 +83,15 @@ describe.skipIf(!hasSharedData)('families of the shared models', () => {
   })
 })
 
+function failureOf(run: () => unknown): unknown {
+  try {
+    run()
+    return null
+  } catch (error) {
+    return error
+  }
+}
+
 describe('supportOf', () => {
   test.runIf(hasSharedData)('every shared model: runs, or says what is missing', () => {
     const folder = modelFolder('')
@@ -102,7 +114,7 @@ describe('supportOf', () => {
         "random-mistral": "runs",
         "random-mixtral": "mixture-of-experts routing",
         "random-olmo2": "norms after attention and MLP; q/k norm over all heads at once",
-        "random-phi3": "fused qkv and gate-up tensors",
+        "random-phi3": "runs",
         "random-qwen2": "runs",
         "random-qwen3": "runs",
         "random-qwen3_moe": "mixture-of-experts routing",
@@ -125,6 +137,27 @@ describe('supportOf', () => {
     [{ model_type: 7, architectures: 'x', quantization_config: [] }, ['the architecture (config.json names none)']],
   ])('%j', (config, missing) => {
     expect(supportOf(config)).toEqual({ supported: false, missing })
+  })
+
+  test('any JSON at all: an answer, and describeModel fails only with a LatheError', () => {
+    const keys = [
+      ...Object.keys(TINY_CONFIG),
+      'head_dim',
+      'rope_scaling',
+      'rope_parameters',
+      'layer_types',
+      'sliding_window',
+      'quantization_config',
+    ]
+    const value = oneof(jsonValue(), integer(), constantFrom('llama', 'qwen3', 'silu', null, true))
+    assert(
+      property(dictionary(constantFrom(...keys), value), (change) => {
+        const config = { ...TINY_CONFIG, ...change }
+        expect(typeof supportOf(config).supported).toBe('boolean')
+        expect(failureOf(() => describeModel(config, change))).toSatisfy((error) => error === null || error instanceof LatheError)
+      }),
+      { seed: 20_261_123, numRuns: 2000 },
+    )
   })
 
   test('describeModel refuses with the same list', () => {

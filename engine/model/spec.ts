@@ -5,7 +5,7 @@
 import { LatheError } from '../contract/errors.ts'
 import { bosTokenIdOf, decoderConfigOf, eosTokenIdsOf } from '../checkpoint/hf-config.ts'
 import type { RopeSpec } from './rope.ts'
-import { type Config, familyOf, supportOf } from './support.ts'
+import { type Config, FAMILIES, familyOf, supportOf } from './support.ts'
 
 export interface SamplingDefaults {
   readonly temperature: number
@@ -34,6 +34,7 @@ export interface ModelSpec {
   readonly windows: readonly (number | null)[]
   readonly biases: { readonly qkv: boolean; readonly attentionOutput: boolean; readonly mlp: boolean }
   readonly headNorm: boolean
+  readonly projections: 'separate' | 'fused'
   readonly tiedEmbeddings: boolean
   readonly bosTokenId: number | null
   /** Any of these ends a sequence. */
@@ -68,6 +69,7 @@ export function describeModel(config: Config, generationConfig: Config | null): 
     windows: decoder.layerTypes.map(window),
     biases: { qkv: decoder.attentionBias.qkv, attentionOutput: decoder.attentionBias.output, mlp: decoder.mlpBias },
     headNorm: family.headNorm,
+    projections: family.projections,
     tiedEmbeddings: decoder.tiedEmbeddings,
     bosTokenId: [bosTokenIdOf(config, generationConfig)].find((id) => id !== null && inVocabulary(id)) ?? null,
     eosTokenIds: eosTokenIdsOf(config, generationConfig).filter(inVocabulary),
@@ -101,7 +103,7 @@ function unsupported(config: Config, missing: readonly string[]): LatheError {
   return new LatheError(
     'model.unsupported-architecture',
     `Lathe can't run this model yet. Missing: ${missing.join('; ')}.`,
-    'It can still be inspected. Supported are Llama, Mistral, Qwen2 and Qwen3 with dense or 4- and 8-bit pack-quantized weights.',
+    `It can still be inspected. Supported are ${FAMILIES.map(({ label }) => label).join(', ')} with dense or 4- and 8-bit pack-quantized weights.`,
     { data: { modelType: config['model_type'] ?? null, missing } },
   )
 }

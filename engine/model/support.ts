@@ -5,13 +5,14 @@
 import type { Family } from './families/family.ts'
 import { llama } from './families/llama.ts'
 import { mistral } from './families/mistral.ts'
+import { phi3 } from './families/phi3.ts'
 import { qwen2 } from './families/qwen2.ts'
 import { qwen3 } from './families/qwen3.ts'
 
 /** config.json as parsed. */
 export type Config = Readonly<Record<string, unknown>>
 
-export const FAMILIES: readonly Family[] = [llama, mistral, qwen2, qwen3]
+export const FAMILIES: readonly Family[] = [llama, mistral, phi3, qwen2, qwen3]
 
 export type Support = { readonly supported: true } | { readonly supported: false; readonly missing: readonly string[] }
 
@@ -29,7 +30,6 @@ const NEEDS: Readonly<Record<string, readonly string[]>> = {
   mamba: ['state-space layers'],
   olmo2: ['norms after attention and MLP', 'q/k norm over all heads at once'],
   phi: ['LayerNorm', 'GELU activation', 'parallel attention and MLP'],
-  phi3: ['fused qkv and gate-up tensors'],
   qwen2_moe: ['mixture-of-experts routing'],
   qwen3_moe: ['mixture-of-experts routing'],
   deepseek_v2: ['multi-head latent attention', 'mixture-of-experts routing'],

@@ -11,4 +11,6 @@ export interface Family {
   readonly className: string
   /** RMS norm over each head of q and k, before rotation. */
   readonly headNorm: boolean
+  /** Whether q, k, v and gate, up are tensors of their own, or stacked as `qkv_proj` and `gate_up_proj`. */
+  readonly projections: 'separate' | 'fused'
 }

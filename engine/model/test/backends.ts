@@ -12,10 +12,10 @@ export interface TestBackend {
 }
 
 /**
- * f32: golden files carry six decimals, and the cache rounds to f32, so the f64 reference is held far below the 2e-3 that kernels must meet.
+ * f32: the golden values come from f64 and f32 implementations that agree to 5e-5; the reference is held to that order, kernels to 2e-3.
  * f16: keys and values rounded to 11 bits. The sharpest of the random models moves by 1.9e-2 from that alone, in f64.
  */
-const REFERENCE_TOLERANCE = { f32: 2e-5, f16: 3e-2 } as const
+const REFERENCE_TOLERANCE = { f32: 1e-4, f16: 3e-2 } as const
 
 export const TEST_BACKENDS: readonly TestBackend[] = [
   { name: 'reference', create: () => Promise.resolve(createReferenceBackend()), tolerance: REFERENCE_TOLERANCE },
