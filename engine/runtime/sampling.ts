@@ -1,0 +1,135 @@
+/**
+ * What a caller may ask of the sampler and how it is normalised (specs/runtime.md §5.2), and where defaults come from.
+ * The arithmetic is the backend's; here a request is either made exact or refused with `runtime.invalid-request`.
+ */
+import { randomBytes } from 'node:crypto'
+import { LatheError } from '../contract/errors.ts'
+import type { RowSampler } from '../gpu/program.ts'
+import type { GenerationRequest, SamplingParameters } from './types.ts'
+
+/** A RowSampler less its output index, and the seed as it is reported to the caller. */
+export interface ResolvedSampling extends Omit<RowSampler, 'outputIndex'> {
+  readonly seed: number
+}
+
+export const NEUTRAL_SAMPLING: SamplingParameters = { temperature: 1, topK: 0, topP: 1, minP: 0 }
+
+/** Below this, dividing logits by the temperature says no more than argmax does. */
+const GREEDY_BELOW = 1e-5
+/** Logits divided by less than this overflow f32 for ordinary models; vLLM clamps at the same place. */
+const LEAST_TEMPERATURE = 0.01
+const MOST_TEMPERATURE = 2
+/** Generous: OpenAI allows 4. Each costs a search in every piece of text. */
+const MOST_STOP_STRINGS = 16
+/** A stop string withholds up to this much text; anything longer is a mistake. */
+const MOST_STOP_STRING_LENGTH = 1024
+const MOST_STOP_TOKEN_IDS = 1024
+const U64 = 64
+const U32_MASK = 0xffffffffn
+/** 48 bits: a drawn seed is exact as a JSON number. */
+const DRAWN_SEED_BYTES = 6
+
+/** Throws `runtime.invalid-request`. Draws a seed where none is given. */
+export function resolveSampling(parameters: SamplingParameters): ResolvedSampling {
+  const { temperature, topK, topP, minP } = parameters
+  requireRange('temperature', temperature, temperature >= 0 && temperature <= MOST_TEMPERATURE, `0…${MOST_TEMPERATURE}`)
+  requireRange('top-k', topK, Number.isInteger(topK) && topK >= -1, 'a whole number, 0 or −1 for off')
+  requireRange('top-p', topP, topP > 0 && topP <= 1, 'above 0, at most 1')
+  requireRange('min-p', minP, minP >= 0 && minP <= 1, '0…1')
+  const seed = parameters.seed === undefined || parameters.seed === -1 ? drawSeed() : parameters.seed
+  return {
+    temperature: temperature < GREEDY_BELOW ? 0 : Math.max(temperature, LEAST_TEMPERATURE),
+    topK: Math.max(topK, 0),
+    topP,
+    minP,
+    seed,
+    ...foldSeed(seed),
+  }
+}
+
+/** The two halves of the seed modulo 2^64 (two's complement for negative ones). Doubles beyond 2^53 are whole numbers and taken exactly. */
+export function foldSeed(seed: number): { readonly seedLow: number; readonly seedHigh: number } {
+  requireRange('seed', seed, Number.isInteger(seed), 'a whole number')
+  const bits = BigInt.asUintN(U64, BigInt(seed))
+  return { seedLow: Number(bits & U32_MASK), seedHigh: Number(bits >> 32n) }
+}
+
+/**
+ * Sampling defaults of a checkpoint's generation_config.json. Its fields are untrusted: one that is absent or out of range is neutral.
+ * `do_sample: false` means greedy, as it does in transformers.
+ */
+export function defaultSampling(generationConfig: Readonly<Record<string, unknown>> | null): SamplingParameters {
+  if (generationConfig === null) return NEUTRAL_SAMPLING
+  const read = (key: string, fallback: number, valid: (value: number) => boolean): number => {
+    const value = generationConfig[key]
+    return typeof value === 'number' && valid(value) ? value : fallback
+  }
+  return {
+    temperature: generationConfig['do_sample'] === false ? 0 : read('temperature', 1, (value) => value >= 0 && value <= MOST_TEMPERATURE),
+    topK: read('top_k', 0, (value) => Number.isInteger(value) && value >= 0),
+    topP: read('top_p', 1, (value) => value > 0 && value <= 1),
+    minP: read('min_p', 0, (value) => value >= 0 && value <= 1),
+  }
+}
+
+/** Checks all of a generation request but its sampling. Throws `runtime.invalid-request` or `runtime.context-exceeded`. */
+export function validateGeneration(
+  request: GenerationRequest,
+  limits: { readonly vocabulary: number; readonly contextLimit: number },
+): void {
+  validateTokens(request.promptTokens, limits.vocabulary)
+  const prompt = request.promptTokens.length
+  if (prompt >= limits.contextLimit) throw contextExceeded(prompt, limits.contextLimit)
+  const { maxTokens, stopStrings = [], stopTokenIds = [] } = request
+  if (maxTokens !== undefined)
+    requireRange('max tokens', maxTokens, Number.isInteger(maxTokens) && maxTokens >= 1, 'a whole number above 0')
+  requireRange('number of stop strings', stopStrings.length, stopStrings.length <= MOST_STOP_STRINGS, `at most ${MOST_STOP_STRINGS}`)
+  for (const stop of stopStrings) {
+    requireRange(
+      'stop string length',
+      stop.length,
+      stop.length > 0 && stop.length <= MOST_STOP_STRING_LENGTH,
+      `1…${MOST_STOP_STRING_LENGTH}`,
+    )
+  }
+  requireRange('number of stop ids', stopTokenIds.length, stopTokenIds.length <= MOST_STOP_TOKEN_IDS, `at most ${MOST_STOP_TOKEN_IDS}`)
+  for (const id of stopTokenIds) {
+    requireRange('stop id', id, Number.isInteger(id) && id >= 0 && id < limits.vocabulary, `0…${limits.vocabulary - 1}`)
+  }
+}
+
+/** Throws `runtime.invalid-request` for an empty sequence or an id outside of the model's vocabulary. */
+export function validateTokens(tokens: Uint32Array, vocabulary: number): void {
+  if (tokens.length === 0) {
+    throw new LatheError(
+      'runtime.invalid-request',
+      'The prompt has no tokens.',
+      'Send at least one token, e.g. the beginning-of-text token.',
+    )
+  }
+  const index = tokens.findIndex((token) => token >= vocabulary)
+  if (index < 0) return
+  throw new LatheError(
+    'runtime.invalid-request',
+    `Token ${tokens[index]} at position ${index} is outside of the model's vocabulary of ${vocabulary}.`,
+    'The tokens come from another tokenizer than this model’s. Tokenize again with the model’s own.',
+  )
+}
+
+export function contextExceeded(prompt: number, limit: number): LatheError {
+  return new LatheError(
+    'runtime.context-exceeded',
+    `The prompt has ${prompt} tokens; the context holds ${limit}, of which at least one is for the answer.`,
+    'Shorten the prompt, start a new conversation, or load the model with a larger context.',
+    { data: { promptTokens: prompt, contextLimit: limit } },
+  )
+}
+
+function drawSeed(): number {
+  return randomBytes(DRAWN_SEED_BYTES).readUIntLE(0, DRAWN_SEED_BYTES)
+}
+
+function requireRange(what: string, value: number, valid: boolean, range: string): void {
+  if (valid) return
+  throw new LatheError('runtime.invalid-request', `The ${what} is ${value}.`, `It must be ${range}.`, { data: { field: what, value } })
+}
