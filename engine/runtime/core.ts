@@ -59,7 +59,8 @@ export class Core {
   readonly serial = nextSerial++
   readonly executable: Executable
   readonly pool: BlockPool
-  readonly #scheduler: Scheduler
+  /** For inspection; only the loop may change it. */
+  readonly scheduler: Scheduler
   readonly #builder: StepBuilder
   readonly #budget: StepBudget
   readonly #contextLimit: number
@@ -95,7 +96,7 @@ export class Core {
     this.executable = executable
     this.pool = pool
     this.#now = options.now ?? (() => performance.now())
-    this.#scheduler = new Scheduler({
+    this.scheduler = new Scheduler({
       pool,
       hasher: options.hasher,
       maxSequences: executable.capacity.sequences,
@@ -130,7 +131,7 @@ export class Core {
         'Give every request its own id.',
       )
     }
-    const queued = this.#scheduler.waiting.length + this.#added.length
+    const queued = this.scheduler.waiting.length + this.#added.length
     if (queued >= MOST_QUEUED) {
       throw new LatheError('runtime.queue-full', `${queued} requests are waiting already.`, 'Wait for some to finish, then try again.', {
         data: { queued },
@@ -183,7 +184,7 @@ export class Core {
     this.#failure = error
     const outputs: RequestOutput[] = []
     for (const request of this.#requests.values()) {
-      if (request.status !== 'ended') this.#scheduler.remove(request)
+      if (request.status !== 'ended') this.scheduler.remove(request)
       outputs.push(endOutput(request.id, { kind: 'failed', error }))
     }
     this.#requests.clear()
@@ -204,14 +205,14 @@ export class Core {
 
   telemetry(): RuntimeTelemetry {
     return {
-      running: this.#scheduler.running.length,
-      waiting: this.#scheduler.waiting.length + this.#added.length,
+      running: this.scheduler.running.length,
+      waiting: this.scheduler.waiting.length + this.#added.length,
       kvBlocksUsed: this.pool.used,
       kvBlocksTotal: this.pool.blocks - 1,
       tokenBudget: this.#tokenBudget(),
       lastStepMs: this.#lastStepMs,
       steps: this.#steps,
-      preemptions: this.#scheduler.preemptions,
+      preemptions: this.scheduler.preemptions,
       promptTokens: this.#promptTokens,
       cachedPromptTokens: this.#cachedPromptTokens,
       generatedTokens: this.#generatedTokens,
@@ -231,7 +232,7 @@ export class Core {
       }
       if (section !== undefined) await section.run()
       if (this.#failure !== null) return
-      const planned = this.#scheduler.schedule(this.#tokenBudget())
+      const planned = this.scheduler.schedule(this.#tokenBudget())
       if (planned !== null) await this.#step(planned, section === undefined ? began : this.#now())
       else if (section === undefined && this.#added.length === 0 && this.#aborted.size === 0 && this.#sections.length === 0)
         await this.#sleep()
@@ -243,38 +244,50 @@ export class Core {
   async #step(plan: StepPlan, began: number): Promise<void> {
     const input = this.#builder.build(plan)
     const submitted = this.#now()
-    let output: StepOutput
+    let results: StepResult[]
     try {
-      output = await this.executable.step(input)
+      const output = await this.executable.step(input)
+      this.#lastStepMs = this.#now() - submitted
+      results = output.nonFinite && plan.entries.length > 1 ? await this.#isolate(plan) : [{ plan, output }]
     } catch (thrown) {
       this.#stepFailed(plan, asError(thrown))
       return
     }
     if (this.#failure !== null) return
     const returned = this.#now()
-    this.#lastStepMs = returned - submitted
     this.#budget.observe(plan.tokens, this.#lastStepMs)
     this.#steps++
-    this.#scheduler.complete(plan)
-    this.#emit(this.#apply(plan, output, returned))
+    this.scheduler.complete(plan)
+    this.#emit(results.flatMap((result) => this.#apply(result, returned)))
     const hostMs = this.#now() - returned + (submitted - began)
     this.#hostMsPerStep = this.#hostMsPerStep === null ? hostMs : this.#hostMsPerStep + SMOOTHING * (hostMs - this.#hostMsPerStep)
   }
 
-  #apply(plan: StepPlan, output: StepOutput, now: number): RequestOutput[] {
-    const spoiled = output.nonFinite ? spoiledRequests(plan, output) : null
+  /**
+   * A step says only that some row was not finite. Repeating it request by request writes the same bytes to the same slots and tells whose
+   * row it was, so that the others go on.
+   */
+  async #isolate(plan: StepPlan): Promise<StepResult[]> {
+    const results: StepResult[] = []
+    for (const entry of plan.entries) {
+      const alone = { entries: [entry], tokens: entry.count, rows: entry.rows }
+      results.push({ plan: alone, output: await this.executable.step(this.#builder.build(alone)) })
+    }
+    return results
+  }
+
+  #apply({ plan, output }: StepResult, now: number): RequestOutput[] {
     const outputs: RequestOutput[] = []
     let row = 0
     for (const entry of plan.entries) {
-      const first = row
-      row += entry.rows
-      if (spoiled?.has(entry.request) === true) {
-        this.#scheduler.discard(entry.request)
+      if (output.nonFinite) {
+        this.scheduler.discard(entry.request)
         outputs.push(this.#end(entry.request, { kind: 'failed', error: nonFiniteError(entry, this.#modelId) }))
       } else {
-        const applied = this.#applyEntry(entry, output, first, now)
+        const applied = this.#applyEntry(entry, output, row, now)
         if (applied !== null) outputs.push(applied)
       }
+      row += entry.rows
     }
     return outputs
   }
@@ -289,7 +302,7 @@ export class Core {
       const total = request.tokenCount - work.from
       const progress = { done: request.scored - work.from, total }
       if (request.scored < request.tokenCount) return { id, progress, tokens: [], logprobs: [], end: null }
-      this.#scheduler.remove(request)
+      this.scheduler.remove(request)
       return { ...this.#end(request, { kind: 'scored', result: request.result }), progress }
     }
     if (work.kind === 'reserved') throw new Error(`Request ${id} holds blocks only and cannot be part of a step`)
@@ -308,7 +321,7 @@ export class Core {
     const tokens = [token]
     const logprobs = [logprob]
     if (reason === null) return { id, progress, tokens, logprobs, end: null }
-    this.#scheduler.remove(request)
+    this.scheduler.remove(request)
     return { ...this.#end(request, this.#finished(request, reason, now)), progress, tokens, logprobs }
   }
 
@@ -332,7 +345,7 @@ export class Core {
     }
     // What the step wrote is unknown, so nothing of it may be found by others; those who were not part of it go on.
     const outputs = plan.entries.map(({ request }) => {
-      this.#scheduler.discard(request)
+      this.scheduler.discard(request)
       return this.#end(request, { kind: 'failed', error })
     })
     this.#emit(outputs)
@@ -341,14 +354,14 @@ export class Core {
   #drain(): void {
     const added = this.#added
     this.#added = []
-    for (const request of added) this.#scheduler.add(request)
+    for (const request of added) this.scheduler.add(request)
     if (this.#aborted.size === 0) return
     const now = this.#now()
     const outputs: RequestOutput[] = []
     for (const id of this.#aborted) {
       const request = this.#requests.get(id)
       if (request === undefined) continue
-      this.#scheduler.remove(request)
+      this.scheduler.remove(request)
       outputs.push(this.#end(request, this.#finished(request, 'aborted', now)))
     }
     this.#aborted.clear()
@@ -356,7 +369,7 @@ export class Core {
   }
 
   #tokenBudget(): number {
-    const decoding = this.#scheduler.running.some((request) => request.decoding)
+    const decoding = this.scheduler.running.some((request) => request.decoding)
     return Math.min(this.#budget.tokens(decoding), this.executable.capacity.tokens)
   }
 
@@ -372,6 +385,11 @@ export class Core {
   }
 }
 
+interface StepResult {
+  readonly plan: StepPlan
+  readonly output: StepOutput
+}
+
 interface Section {
   readonly run: () => Promise<void>
   readonly reject: (error: Error) => void
@@ -379,21 +397,6 @@ interface Section {
 
 function endOutput(id: string, end: RequestEnd): RequestOutput {
   return { id, progress: null, tokens: [], logprobs: [], end }
-}
-
-/**
- * The step says only that some row was not finite. The culprits are those whose own log-probabilities are not numbers; where none is (an
- * infinite logit elsewhere in the row), no request of the step can be trusted.
- */
-function spoiledRequests(plan: StepPlan, output: StepOutput): ReadonlySet<Request> {
-  const spoiled = new Set<Request>()
-  let row = 0
-  for (const { request, rows } of plan.entries) {
-    const values = request.work.kind === 'generate' ? output.sampledLogprob : output.targetLogprob
-    if (values.subarray(row, row + rows).some((value) => !Number.isFinite(value))) spoiled.add(request)
-    row += rows
-  }
-  return spoiled.size > 0 ? spoiled : new Set(plan.entries.filter(({ rows }) => rows > 0).map(({ request }) => request))
 }
 
 function nonFiniteError({ start, count }: PlannedRequest, modelId: string): LatheError {

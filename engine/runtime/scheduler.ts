@@ -95,7 +95,11 @@ export class Scheduler {
     const preempted = this.#scheduleRunning(entries, left)
     // Admitting what was just taken off would only repeat it (specs/runtime.md §21.5).
     if (!preempted) this.#admitWaiting(entries, left)
-    if (entries.length === 0) return null
+    if (entries.length === 0) {
+      // The first of the running requests can always go on, or gives up its blocks; anything else would wait forever, in silence.
+      if (this.#running.length > 0) throw new Error(`${this.#running.length} requests run but none has anything to do`)
+      return null
+    }
     return { entries, tokens: tokenBudget - left.tokens, rows: this.#maxRows - left.rows }
   }
 
@@ -168,7 +172,7 @@ export class Scheduler {
     const margin = this.#running.reduce((count, { work }) => count + Number(work.kind === 'generate'), 0)
     if (missing + margin > this.#pool.free - this.#pool.countFree(hits)) return false
     this.#pool.touch(hits)
-    request.table = hits
+    request.table = [...hits]
     if (!this.#pool.allocate(missing, request.table)) throw new Error('Free blocks vanished between check and allocation')
     request.computed = hits.length * this.#pool.blockSize
     request.published = hits.length
