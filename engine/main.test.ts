@@ -59,7 +59,7 @@ describe('the engine process', () => {
     expect(ready.cookie).toBe(`lathe-${new URL(ready.origin).port}`)
     const { version } = JSON.parse(readFileSync(join(import.meta.dirname, '..', 'package.json'), 'utf8')) as { version: string }
     const response = await fetch(`${ready.origin}/status`, { headers: { Authorization: `Bearer ${ready.token}` } })
-    expect(await response.json()).toEqual({ version, runningJobs: 0 })
+    expect(await response.json()).toEqual({ version, pid: child.pid, runningJobs: 0 })
     child.stdin.end()
     expect((await ended(child)).code).toBe(0)
   })

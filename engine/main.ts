@@ -61,7 +61,7 @@ async function main(): Promise<void> {
     pageFolder: home.page,
     port: options.port,
     ...(token === undefined ? {} : { token }),
-    status: () => ({ version: home.version, ...studio.status() }),
+    status: () => ({ version: home.version, pid: process.pid, ...studio.status() }),
     log,
   })
   stopWithShell(async () => {

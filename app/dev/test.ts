@@ -24,7 +24,7 @@ const STEPS: readonly Step[] = [
   {
     title: 'third-party notices',
     group: 'check',
-    run: async () => stepCounts(await runNode(join(ROOT, 'app/dev/notices.mjs'), ['--check'])),
+    run: async () => stepCounts(await runNode(join(ROOT, 'app/dev/notices.ts'), ['--check'])),
   },
   { title: 'unit tests', group: 'unit', run: runVitest },
   { title: 'build', group: 'build', run: async () => stepCounts(await runNode(join(ROOT, 'app/dev/build.ts'), [])) },

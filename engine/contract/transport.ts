@@ -9,7 +9,7 @@ export const RPC_PATH = '/rpc'
 /** POST `{token}` as JSON; answers 204 with an HttpOnly cookie, 403 when the token is wrong. */
 export const SESSION_PATH = '/session'
 
-/** GET with the session cookie, or with `Authorization: Bearer <token>` from a shell: `{version, runningJobs}`. */
+/** GET with the session cookie, or with `Authorization: Bearer <token>` from a shell: `{version, pid, runningJobs}`. */
 export const STATUS_PATH = '/status'
 
 /** GET `/blob/<id>` with the session cookie: bytes too large or too numeric for JSON. */

@@ -1,0 +1,162 @@
+/**
+ * The `studio` fixture: the real engine with an empty library, and a page that has logged in the way a user does. Each test gets its own.
+ * A test fails when the page throws, breaks its content security policy or logs an error, unless it says that it expects that.
+ */
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { _electron, test as base, expect, type Browser, type Page } from '@playwright/test'
+import { findChromium } from '../app/dev/bootstrap/browsers.mjs'
+import { EngineProcess, ROOT, softwareAdapter } from './engine-process.ts'
+
+export interface StudioOptions {
+  shell: 'browser' | 'electron'
+}
+
+export interface Studio {
+  readonly page: Page
+  readonly origin: string
+  /** Kills the engine without warning and brings it back at the same address; resolves when it answers again. The page is left alone. */
+  restartEngine(): Promise<void>
+  /** Kills the engine and leaves it dead. */
+  killEngine(): Promise<void>
+  /** Errors whose text matches are expected in this test. */
+  expectErrors(pattern: RegExp): void
+}
+
+/** A page whose engine is gone can't reach it; Chromium logs each attempt. */
+const WHILE_AWAY = /WebSocket connection to .* failed|net::ERR_CONNECTION_REFUSED/
+
+export const test = base.extend<StudioOptions & { studio: Studio }, { chromiumBrowser: Browser }>({
+  shell: ['browser', { option: true }],
+
+  chromiumBrowser: [
+    async ({ playwright }, use) => {
+      const executablePath = findChromium()
+      if (executablePath === null) throw new Error('There is no Chromium: run `npm test`, which brings it, or set LATHE_CHROMIUM.')
+      const browser = await playwright.chromium.launch({
+        executablePath,
+        args: [
+          // Chromium's sandbox refuses to run as root, and containers are root.
+          ...(process.getuid?.() === 0 ? ['--no-sandbox'] : []),
+          '--disable-gpu',
+          '--disable-background-networking',
+          '--disable-component-update',
+          '--disable-quic',
+        ],
+      })
+      await use(browser)
+      await browser.close()
+    },
+    { scope: 'worker' },
+  ],
+
+  studio: async ({ shell, chromiumBrowser, viewport }, use, testInfo) => {
+    const electronBinary = shell === 'electron' ? installedElectron() : null
+    testInfo.skip(shell === 'electron' && electronBinary === null, 'the Electron binary is not installed here (npx install-electron)')
+    const dataFolder = mkdtempSync(join(tmpdir(), 'lathe-e2e-'))
+    const errors: string[] = []
+    const expected: RegExp[] = []
+    const watch = (page: Page): void => {
+      page.on('pageerror', (error) => errors.push(`thrown: ${error.message}`))
+      page.on('console', (message) => {
+        if (message.type() === 'error') errors.push(`console: ${message.text()}`)
+      })
+    }
+    const expectErrors = (pattern: RegExp): void => void expected.push(pattern)
+    const { studio, close, log } =
+      electronBinary === null
+        ? await openBrowser({ browser: chromiumBrowser, dataFolder, viewport, watch, expectErrors })
+        : await openElectron({ binary: electronBinary, dataFolder, watch, expectErrors })
+    await use(studio)
+    await close()
+    rmSync(dataFolder, { recursive: true, force: true })
+    if (log()) await testInfo.attach('engine.log', { body: log(), contentType: 'text/plain' })
+    expect(errors.filter((error) => !expected.some((pattern) => pattern.test(error)))).toEqual([])
+  },
+})
+
+interface Opened {
+  readonly studio: Studio
+  readonly close: () => Promise<void>
+  readonly log: () => string
+}
+
+async function openBrowser(options: {
+  readonly browser: Browser
+  readonly dataFolder: string
+  readonly viewport: { width: number; height: number } | null
+  readonly watch: (page: Page) => void
+  readonly expectErrors: (pattern: RegExp) => void
+}): Promise<Opened> {
+  const engine = new EngineProcess(options.dataFolder)
+  const { origin, url } = await engine.start()
+  const context = await options.browser.newContext({ viewport: options.viewport })
+  const page = await context.newPage()
+  options.watch(page)
+  await page.goto(url)
+  const killEngine = async (): Promise<void> => {
+    options.expectErrors(WHILE_AWAY)
+    await engine.kill()
+  }
+  const restartEngine = async (): Promise<void> => {
+    await killEngine()
+    await engine.start()
+  }
+  const close = async (): Promise<void> => {
+    await context.close()
+    await engine.stop()
+  }
+  return { studio: { page, origin, restartEngine, killEngine, expectErrors: options.expectErrors }, close, log: () => engine.log }
+}
+
+async function openElectron(options: {
+  readonly binary: string
+  readonly dataFolder: string
+  readonly watch: (page: Page) => void
+  readonly expectErrors: (pattern: RegExp) => void
+}): Promise<Opened> {
+  const app = await _electron.launch({
+    executablePath: options.binary,
+    args: [ROOT, `--user-data-dir=${join(options.dataFolder, 'electron')}`],
+    env: { ...environment(), ...softwareAdapter(), LATHE_DATA: options.dataFolder, LATHE_NODE: process.execPath },
+  })
+  const page = await app.firstWindow()
+  options.watch(page)
+  await page.waitForURL(/^http:\/\/127\.0\.0\.1:/)
+  const { origin } = new URL(page.url())
+  const status = async (): Promise<{ readonly pid: number } | null> => {
+    const response = await page.request.get(`${origin}/status`).catch(() => null)
+    return response?.ok() ? ((await response.json()) as { pid: number }) : null
+  }
+  const killEngine = async (): Promise<void> => {
+    options.expectErrors(WHILE_AWAY)
+    const running = await status()
+    if (running) process.kill(running.pid, 'SIGKILL')
+  }
+  const restartEngine = async (): Promise<void> => {
+    const before = await status()
+    await killEngine()
+    // The shell itself starts it again.
+    await expect.poll(async () => (await status())?.pid ?? before?.pid, { timeout: 30_000 }).not.toBe(before?.pid)
+  }
+  return {
+    studio: { page, origin, restartEngine, killEngine, expectErrors: options.expectErrors },
+    close: () => app.close(),
+    log: () => '',
+  }
+}
+
+function installedElectron(): string | null {
+  const folder = join(ROOT, 'node_modules/electron')
+  const pathFile = join(folder, 'path.txt')
+  if (!existsSync(pathFile)) return null
+  const binary = join(folder, 'dist', readFileSync(pathFile, 'utf8').trim())
+  return existsSync(binary) ? binary : null
+}
+
+function environment(): Record<string, string> {
+  return Object.fromEntries(Object.entries(process.env).filter((entry): entry is [string, string] => entry[1] !== undefined))
+}
+
+export { expect } from '@playwright/test'
