@@ -53,12 +53,12 @@ export interface Studio {
 }
 
 /** `bind` gets the adapter wanted at start. Throws `studio.in-use`, `studio.data-too-new` or `disk.*` when the data folder can't be used. */
-export async function composeStudio(options: StudioOptions, bind: (adapterId: string | null) => EnginePorts): Promise<Studio> {
+export async function composeStudio(options: StudioOptions, bind: (adapterId: string | null, log: Log) => EnginePorts): Promise<Studio> {
   const tail = new LogTail(options.log)
   const { log } = tail
   const database = openDatabase(join(options.dataFolder, 'lathe.db'), log)
   const settings = new SettingsStore(database)
-  const ports = bind(options.adapterId ?? settings.get().adapter)
+  const ports = bind(options.adapterId ?? settings.get().adapter, log)
   const events = new EventHub({ runId: randomUUID() })
   const library = new Library({
     store: new ModelStore(database),

@@ -62,6 +62,8 @@ export interface PromptMessage {
 
 /** A model folder's tokenizer and chat template. */
 export interface FolderTokenizer extends TextCodec {
+  /** Special tokens are written out. */
+  decode(ids: Iterable<number>): string
   readonly info: TokenizerInfo
   tokenize(text: string): Tokenization
   /** The prompt text with the generation prompt at its end. Throws `tokenizer.no-chat-template` or `tokenizer.template-failed`. */

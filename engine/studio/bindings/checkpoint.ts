@@ -5,9 +5,10 @@ import { architectureOf } from '../../checkpoint/hf-config.ts'
 import { storedLinears } from '../../checkpoint/modules.ts'
 import type { StoredLinear } from '../../checkpoint/modules.ts'
 import { openCheckpoint } from '../../checkpoint/open.ts'
+import { tensorStats } from '../../checkpoint/tensor-stats.ts'
 import type { Checkpoint, QuantizationArgs, TensorEntry } from '../../checkpoint/types.ts'
 import { LatheError } from '../../contract/index.ts'
-import type { TensorInfo } from '../../contract/index.ts'
+import type { TensorInfo, TensorStats } from '../../contract/index.ts'
 import { kvBytesPerToken } from '../../model/memory.ts'
 import { describeModel } from '../../model/spec.ts'
 import { supportOf } from '../../model/support.ts'
@@ -49,6 +50,12 @@ export async function inspectModelFolder(folder: string): Promise<FolderFacts> {
     unsupported: trouble ?? unsupportedReason(checkpoint),
     kvBytesPerToken: kvBytesOf(checkpoint),
   }
+}
+
+/** Reads one tensor's weights, in blocks. */
+export async function readTensorStats(folder: string, name: string, signal: AbortSignal): Promise<TensorStats> {
+  await using checkpoint = await openCheckpoint(folder)
+  return tensorStats(checkpoint, name, { signal })
 }
 
 /** Which part of a decoder a tensor belongs to, by the names that all supported families use. */

@@ -1,19 +1,57 @@
-/** The GPU port over engine/gpu: which adapter work runs on, and what it holds. */
+/**
+ * The GPU port over engine/gpu: one backend at a time, opened when first needed, opened anew after the device is lost, and never changed while
+ * a model is loaded on it.
+ */
 import { chooseAdapter, listAdapters } from '../../gpu/adapters.ts'
-import type { CurrentAdapter, GpuPort } from '../ports.ts'
+import type { Backend } from '../../gpu/program.ts'
+import { openBackend } from '../../gpu/webgpu/backend.ts'
+import type { Adapter, Hardware } from '../../contract/index.ts'
 import { LatheError } from '../../contract/index.ts'
+import type { CurrentAdapter, GpuPort, Log } from '../ports.ts'
 
 export class GpuBinding implements GpuPort {
+  readonly #log: Log
   #wanted: string | null
+  #backend: Promise<Backend> | null = null
+  /** Unloads every model; set by whoever loads them. */
+  unloadAll: () => Promise<void> = async () => {}
 
-  constructor(wanted: string | null) {
+  constructor(wanted: string | null, log: Log) {
     this.#wanted = wanted
+    this.#log = log
   }
 
-  async state(): ReturnType<GpuPort['state']> {
+  /** The open backend of the current adapter. */
+  backend(): Promise<Backend> {
+    if (this.#backend !== null) return this.#backend
+    const opening = openBackend(this.#wanted)
+    this.#backend = opening
+    const forget = (): void => {
+      if (this.#backend === opening) this.#backend = null
+    }
+    opening.then(
+      async (backend) => {
+        const reason = await backend.lost
+        if (this.#backend === opening) this.#log('error', `The device of ${backend.id} was lost: ${reason}. The next use opens it again.`)
+        forget()
+      },
+      // the caller gets the error; the next one tries again
+      forget,
+    )
+    return opening
+  }
+
+  async state(): Promise<Pick<Hardware, 'adapters' | 'advice' | 'ledger' | 'gpuBytesInUse' | 'gpuBudgetBytes'>> {
     const adapters = (await listAdapters(this.#wanted)).map((adapter) => ({ ...adapter }))
-    const budget = adapters.find((adapter) => adapter.selected)?.memory.totalBytes ?? null
-    return { adapters, advice: [], ledger: [], gpuBytesInUse: 0, gpuBudgetBytes: budget }
+    const usage = await this.#usage()
+    const ledger = Array.from(usage, ([owner, { bytes, buffers }]) => ({ owner, bytes, buffers })).toSorted((a, b) => b.bytes - a.bytes)
+    return {
+      adapters,
+      advice: adviceFor(adapters),
+      ledger,
+      gpuBytesInUse: ledger.reduce((sum, entry) => sum + entry.bytes, 0),
+      gpuBudgetBytes: adapters.find((adapter) => adapter.selected)?.memory.totalBytes ?? null,
+    }
   }
 
   async current(): Promise<CurrentAdapter> {
@@ -26,7 +64,68 @@ export class GpuBinding implements GpuPort {
   }
 
   async select(adapterId: string | null): Promise<void> {
-    await chooseAdapter(adapterId)
+    const before = await this.current().catch(() => null)
+    const { adapter } = await chooseAdapter(adapterId)
+    if (adapter.id !== before?.id) await this.close()
     this.#wanted = adapterId
   }
+
+  /** Unloads what is loaded and gives the device back. Throws `model.busy` while something is in use. */
+  async close(): Promise<void> {
+    await this.unloadAll()
+    const open = this.#backend
+    this.#backend = null
+    if (open === null) return
+    const backend = await open.catch(() => null)
+    await backend?.[Symbol.asyncDispose]()
+  }
+
+  /** Bytes that owners whose name contains `modelId` hold now. */
+  async bytesOf(modelId: string): Promise<number> {
+    let bytes = 0
+    for (const [owner, usage] of await this.#usage()) if (owner.includes(modelId)) bytes += usage.bytes
+    return bytes
+  }
+
+  async #usage(): Promise<ReturnType<Backend['usage']>> {
+    // a backend that never opened holds nothing
+    const backend = await this.#backend?.catch(() => null)
+    return backend?.usage() ?? new Map()
+  }
+}
+
+/** What is missing on this machine, and the command that brings it. */
+function adviceFor(adapters: readonly Adapter[]): { what: string; why: string; fix: string }[] {
+  const gpus = adapters.filter((adapter) => adapter.usable && adapter.type !== 'reference')
+  const linux = process.platform === 'linux'
+  if (gpus.length === 0) {
+    return [
+      {
+        what: 'No GPU driver was found',
+        why: 'Models can only run on the f64 reference backend, which is correct but far too slow to use.',
+        fix: linux
+          ? 'sudo apt install mesa-vulkan-drivers (or your GPU vendor’s Vulkan driver)'
+          : 'Install your GPU vendor’s current driver.',
+      },
+    ]
+  }
+  const advice = []
+  if (gpus.every((adapter) => adapter.type === 'software')) {
+    advice.push({
+      what: 'Only a software adapter was found',
+      why: 'Models run on the CPU: correct, but slow, and speeds say nothing about a GPU.',
+      fix: linux
+        ? 'Install your GPU vendor’s Vulkan driver, e.g. sudo apt install nvidia-driver or mesa-vulkan-drivers'
+        : 'Install your GPU vendor’s current driver.',
+    })
+  }
+  for (const adapter of gpus) {
+    if (adapter.type === 'software' || adapter.features.f16) continue
+    advice.push({
+      what: `${adapter.name} has no 16-bit float shaders`,
+      why: 'Its driver does not offer shader-f16, so some kernels run at half speed.',
+      fix: 'Update the GPU driver.',
+    })
+  }
+  return advice
 }

@@ -1,12 +1,10 @@
 /** Parts of the engine that are not in this build yet. Each says so when it is used; deleted as the real bindings land. */
 import { LatheError } from '../../contract/index.ts'
-import type { CompressPort, ModelsPort, TokenizerPort } from '../ports.ts'
+import type { CompressPort, ModelsPort } from '../ports.ts'
 
 function arriving(what: string): never {
   throw new LatheError('internal', `${what} is not in this build yet.`, 'Update Lathe.')
 }
-
-export const pendingTokenizers: TokenizerPort = { open: async () => arriving('Tokenization') }
 
 export const pendingModels: ModelsPort = {
   acquire: async () => arriving('Running models'),

@@ -46,9 +46,11 @@ export class Gate {
   #opened: Promise<void> = Promise.resolve()
   #open: () => void = () => {}
   #arrived: () => void = () => {}
+  #free = 0
 
-  /** Closes it; the promise resolves when somebody waits at it. */
-  close(): Promise<void> {
+  /** Closes it after letting some through; the promise resolves when somebody waits at it. */
+  close(free = 0): Promise<void> {
+    this.#free = free
     const { promise, resolve } = Promise.withResolvers<void>()
     this.#opened = promise
     this.#open = resolve
@@ -62,6 +64,10 @@ export class Gate {
   }
 
   async pass(signal?: AbortSignal): Promise<void> {
+    if (this.#free > 0) {
+      this.#free -= 1
+      return
+    }
     this.#arrived()
     const aborted = Promise.withResolvers<void>()
     signal?.addEventListener('abort', () => aborted.resolve(), { once: true })
@@ -175,6 +181,7 @@ const fakeTokenizer: FolderTokenizer = {
   bosTokenId: null,
   eosTokenId: 0,
   encode: (text) => Uint32Array.from(text, (character) => (character.codePointAt(0) ?? 0) % 16),
+  decode: (ids) => Array.from(ids, (id) => String.fromCodePoint(96 + id)).join(''),
   info: { vocabSize: 16, kind: 'fake', specialTokens: [{ role: 'eos', id: 0, text: '<eos>' }], chatTemplate: '{{ messages }}' },
   tokenize: (text) => ({
     tokens: Array.from(text, (character) => ({ id: (character.codePointAt(0) ?? 0) % 16, text: character, special: false })),

@@ -1,0 +1,301 @@
+/** Every procedure of the contract through an in-process client: outputs fit their schemas (the server checks them), failures are LATHE. */
+import { existsSync, renameSync } from 'node:fs'
+import { join } from 'node:path'
+import { safe } from '@orpc/server'
+import { afterEach, describe, expect, it } from 'vitest'
+import { contract, ErrorSchema } from '../contract/index.ts'
+import { DEFAULT_SAMPLING } from './chat.ts'
+import { FAKE_PRESET } from './test/fake-engine.ts'
+import { jobIn, openStudio, record } from './test/open-studio.ts'
+import type { OpenStudio } from './test/open-studio.ts'
+import { useTemporaryFolders } from './test/temporary-folder.ts'
+import { writeTinyModel } from './test/tiny-model.ts'
+
+const temporaryFolder = useTemporaryFolders()
+const opened: OpenStudio[] = []
+afterEach(async () => {
+  for (const { studio } of opened.splice(0)) await studio.close()
+})
+
+async function start(folder = temporaryFolder()) {
+  const open = await openStudio(folder)
+  opened.push(open)
+  return { ...open, folder }
+}
+
+/** A client that notes which procedures were called, so that one without a test is found. */
+function noting<T extends object>(client: T, called: Set<string>, path: readonly string[] = []): T {
+  return new Proxy(client, {
+    get: (target, key) => {
+      const value = Reflect.get(target, key) as unknown
+      if (typeof key !== 'string' || (typeof value !== 'object' && typeof value !== 'function')) return value
+      return noting(value as object, called, [...path, key])
+    },
+    apply: (target, self, args) => {
+      called.add(path.join('.'))
+      return Reflect.apply(target as never, self, args)
+    },
+  })
+}
+
+const NO_EVALUATION = { perplexity: false, tasks: false, throughput: false }
+const EVALUATION = { perplexity: true, tasks: true, throughput: true }
+
+describe('the contract', () => {
+  it('is kept by every procedure', async () => {
+    const { client: plain, folder, studio } = await start()
+    const called = new Set<string>()
+    const client = noting(plain, called)
+    const events = await record(client)
+
+    expect(await client.system.info()).toMatchObject({ version: '1.2.3', dataFolder: join(folder, 'data'), shell: 'headless' })
+    expect((await client.system.hardware()).adapters[0]?.id).toBe('fake')
+    expect((await client.system.benchmark()).copyGigabytesPerSecond).toBe(1)
+    expect(await client.settings.get()).toMatchObject({ theme: 'system', contextTokens: 4096 })
+    expect(await client.settings.update({ theme: 'dark' })).toMatchObject({ theme: 'dark', contextTokens: 4096 })
+    expect(await client.settings.update({ contextTokens: 512 })).toMatchObject({ theme: 'dark', contextTokens: 512 })
+
+    expect((await client.files.browse({ path: join(folder, 'assets') })).entries.map((entry) => [entry.name, entry.isModel])).toEqual([
+      ['demo-eval', false],
+      ['demo-model', true],
+    ])
+
+    const sample = await client.models.importSample()
+    expect(sample).toMatchObject({ name: 'Tiny demo', isSample: true, status: 'ready' })
+    const model = await client.models.import({ path: writeTinyModel(join(folder, 'tiny')) })
+    expect((await client.models.list()).map((entry) => entry.name)).toEqual(['Tiny demo', 'tiny'])
+    const modelId = model.id
+    expect((await client.models.get({ modelId })).tensorCount).toBe(11)
+    expect(await client.models.tensors({ modelId })).toHaveLength(11)
+    expect((await client.models.tensorStats({ modelId, name: 'model.norm.weight' })).count).toBe(4)
+    expect((await client.models.rename({ modelId, name: 'Renamed' })).name).toBe('Renamed')
+    expect((await client.models.tokenizer({ modelId })).vocabSize).toBe(16)
+    expect((await client.models.tokenize({ modelId, text: 'ab' })).tokens).toHaveLength(2)
+    expect((await client.models.renderChat({ modelId, messages: [{ role: 'user', content: 'x' }] })).text).toBe('user: x\n')
+    await client.models.remove({ modelId })
+    expect((await client.models.restore({ modelId })).id).toBe(modelId)
+    renameSync(join(folder, 'tiny'), join(folder, 'moved'))
+    expect((await client.models.locate({ modelId, path: join(folder, 'moved') })).path).toBe(join(folder, 'moved'))
+
+    const [prediction] = await client.optimize.presets({ modelId, contextTokens: 64 })
+    expect(prediction).toMatchObject({ preset: { id: 'balanced-4bit' }, predicted: { fit: { verdict: 'fits' } }, blockedBy: null })
+    const request = { modelId, presetIds: [FAKE_PRESET.id], outputFolder: null, evaluate: EVALUATION, seed: 0 }
+    expect(await client.optimize.preflight(request)).toMatchObject({
+      outputFolder: join(folder, 'data', 'variants'),
+      problems: [],
+      warnings: [],
+    })
+    const [job] = await client.optimize.start(request)
+    const jobId = job!.id
+    expect(await client.jobs.list()).toMatchObject([{ id: jobId, title: 'Renamed → Balanced 4-bit' }])
+    const finished = await jobIn(plain, jobId, 'succeeded', 'failed')
+    expect(finished).toMatchObject({ state: 'succeeded', error: null, progress: 1 })
+    expect(finished.phases.map((phase) => [phase.id, phase.state])).toEqual(
+      ['read', 'quantize', 'write', 'verify', 'perplexity', 'tasks', 'throughput'].map((phase) => [phase, 'done']),
+    )
+    expect((await client.jobs.get({ jobId })).variantId).toBe(finished.variantId)
+    expect((await client.jobs.log({ jobId })).some((line) => /Short evaluation/.test(line.text))).toBe(true)
+
+    const board = await client.results.board({ modelId })
+    expect(board.models.map((entry) => entry.name)).toEqual(['Renamed', 'Renamed · Balanced 4-bit'])
+    const [source, variant] = board.results
+    expect(source).toMatchObject({ drift: null, perplexity: { tokens: 1120 }, throughput: { prefillTokensPerSecond: { n: 3 } } })
+    expect(variant?.drift).toMatchObject({ baselineId: modelId, tokens: 1120 })
+    expect(variant?.drift?.kldMean).toBeGreaterThan(0)
+    expect(variant?.perplexity?.value).toBeGreaterThan(source!.perplexity!.value!)
+    expect(variant?.protocolKeys['perplexity']).toBe(source?.protocolKeys['perplexity'])
+    expect(variant?.tasks.map((task) => [task.name, task.n, task.paired?.baselineId])).toEqual(
+      ['reading', 'arithmetic', 'completion'].map((name) => [name, 3, modelId]),
+    )
+    expect(variant?.tensorErrors).toMatchObject([{ kind: 'up_proj', sqnrDb: 20 }])
+    expect(Object.keys(variant!.provenance).toSorted()).toEqual(Object.keys(variant!.protocolKeys).toSorted())
+
+    const [again] = await client.results.evaluate({ modelIds: [finished.variantId!], evaluate: { ...NO_EVALUATION, throughput: true } })
+    await jobIn(plain, again!.id, 'succeeded')
+    await client.jobs.remove({ jobId: again!.id })
+    expect(await client.jobs.list()).toHaveLength(1)
+
+    const [slow] = await client.results.evaluate({ modelIds: [modelId], evaluate: { ...NO_EVALUATION, perplexity: true } })
+    await client.jobs.cancel({ jobId: slow!.id })
+    await jobIn(plain, slow!.id, 'cancelled', 'succeeded')
+    expect((await safe(client.jobs.resume({ jobId: jobId }))).error).toMatchObject({ data: { code: 'job.invalid-state' } })
+
+    const { id: threadId } = await client.chat.create({ modelId })
+    expect((await client.chat.update({ threadId, title: 'A title' })).title).toBe('A title')
+    const kinds = new Set<string>()
+    for await (const event of await client.chat.send({
+      threadId,
+      modelId,
+      content: 'x',
+      sampling: DEFAULT_SAMPLING,
+      systemPrompt: '',
+      replaceFrom: null,
+    })) {
+      kinds.add(event.kind)
+    }
+    expect([...kinds]).toEqual(expect.arrayContaining(['accepted', 'prefill', 'text', 'done']))
+    expect(await client.chat.messages({ threadId })).toHaveLength(2)
+    expect(await client.chat.threads()).toHaveLength(1)
+    await client.chat.remove({ threadId })
+    expect(await client.chat.threads()).toEqual([])
+
+    expect((await client.runtime.profile({ modelId })).decode[0]?.kernel).toBe('linear')
+    await client.runtime.unload({ modelId })
+    const freed = await client.models.deleteFiles({ modelId: finished.variantId!, confirmName: 'Renamed · Balanced 4-bit' })
+    expect(freed.freedBytes).toBeGreaterThan(0)
+    const { text } = await client.system.diagnostics()
+    expect(text).toContain('Lathe 1.2.3')
+    await studio.settled()
+    await events.stop()
+
+    expect(new Set(events.events.map((event) => event.kind))).toEqual(
+      new Set([
+        'hello',
+        'settings.changed',
+        'model.changed',
+        'model.removed',
+        'job.changed',
+        'job.log',
+        'job.removed',
+        'results.changed',
+        'threads.changed',
+        'hardware.changed',
+      ]),
+    )
+    const all = Object.entries(contract).flatMap(([group, procedures]) => Object.keys(procedures).map((name) => `${group}.${name}`))
+    expect(all.filter((name) => !called.has(name))).toEqual([])
+  })
+
+  it('fails with LATHE and an ErrorShape, whatever went wrong', async () => {
+    const { client, lines, engine } = await start()
+    const failures = await Promise.all([
+      safe(client.models.get({ modelId: 'nothing' })),
+      safe(client.jobs.cancel({ jobId: 'nothing' })),
+      safe(client.chat.messages({ threadId: 'nothing' })),
+      safe(client.models.import({ path: '/nowhere/at/all' })),
+      safe(client.settings.update({ contextTokens: 1 })),
+      safe(client.settings.update({ adapter: 'no such adapter' })),
+      safe(client.models.rename({ modelId: 'nothing', name: '' })),
+      safe(client.results.evaluate({ modelIds: [], evaluate: EVALUATION })),
+    ])
+    expect(failures.map(({ error }) => ErrorSchema.parse((error as { data?: unknown } | null)?.data).code)).toEqual([
+      'model.not-found',
+      'job.not-found',
+      'chat.not-found',
+      'checkpoint.not-found',
+      'request.invalid',
+      'gpu.no-adapter',
+      'request.invalid',
+      'request.invalid',
+    ])
+    expect(failures.every(({ isDefined }) => isDefined)).toBe(true)
+    expect(lines).toEqual([])
+    // a defect is reported as one, with its stack in the log and not in the answer
+    const model = await client.models.importSample()
+    engine.failWith = new TypeError('boom') as never
+    const { id: threadId } = await client.chat.create({ modelId: null })
+    const stream = await client.chat.send({
+      threadId,
+      modelId: model.id,
+      content: 'x',
+      sampling: DEFAULT_SAMPLING,
+      systemPrompt: '',
+      replaceFrom: null,
+    })
+    let last: unknown = null
+    for await (const event of stream) last = event
+    expect(last).toMatchObject({ kind: 'done', message: { error: { code: 'internal', message: 'boom' } } })
+    expect(JSON.stringify(last)).not.toContain('chat.ts')
+    expect(lines.join()).toMatch(/error Chat: TypeError: boom\n\s+at /)
+  })
+})
+
+describe('several presets and a restart', () => {
+  it('cancelling deletes what was unfinished; a resumed job starts that phase again', async () => {
+    const { client, engine, folder } = await start()
+    const model = await client.models.importSample()
+    const waiting = engine.compressGate.close()
+    const [job] = await client.optimize.start({
+      modelId: model.id,
+      presetIds: [FAKE_PRESET.id],
+      outputFolder: null,
+      evaluate: NO_EVALUATION,
+      seed: 0,
+    })
+    await waiting
+    expect(existsSync(join(folder, 'data', 'variants', '.Tiny-demo-balanced-4bit.partial'))).toBe(true)
+    await client.jobs.cancel({ jobId: job!.id })
+    await jobIn(client, job!.id, 'cancelled')
+    expect(existsSync(join(folder, 'data', 'variants', '.Tiny-demo-balanced-4bit.partial'))).toBe(false)
+    engine.compressGate.open()
+    await client.jobs.resume({ jobId: job!.id })
+    const done = await jobIn(client, job!.id, 'succeeded')
+    expect((await client.models.get({ modelId: done.variantId! })).summary.name).toBe('Tiny demo · Balanced 4-bit')
+  })
+
+  it('closing mid-compression keeps the journal; after the restart the job goes on where it stopped', async () => {
+    const folder = temporaryFolder()
+    const first = await openStudio(folder)
+    const model = await first.client.models.importSample()
+    let waiting = first.engine.compressGate.close()
+    const [job] = await first.client.optimize.start({
+      modelId: model.id,
+      presetIds: [FAKE_PRESET.id],
+      outputFolder: null,
+      evaluate: { ...NO_EVALUATION, perplexity: true },
+      seed: 0,
+    })
+    await waiting
+    first.engine.compressGate.open()
+    waiting = first.engine.compressGate.close()
+    await waiting
+    await first.studio.close()
+    expect(first.engine.steps).toEqual(['Tiny-demo-balanced-4bit:0'])
+
+    const { client, engine } = await start(folder)
+    expect(await client.jobs.list()).toMatchObject([{ state: 'interrupted', resumable: true }])
+    await client.jobs.resume({ jobId: job!.id })
+    await jobIn(client, job!.id, 'succeeded')
+    expect(engine.steps).toEqual(['1', '2', '3'].map((step) => `Tiny-demo-balanced-4bit:${step}`))
+    const board = await client.results.board({ modelId: model.id })
+    expect(board.results[1]?.drift?.kldMean).toBeGreaterThan(0)
+  })
+
+  it('a second variant of the same preset gets a name of its own', async () => {
+    const { client, folder } = await start()
+    const model = await client.models.importSample()
+    const request = { modelId: model.id, presetIds: [FAKE_PRESET.id], outputFolder: join(folder, 'out'), evaluate: NO_EVALUATION, seed: 0 }
+    const [one] = await client.optimize.start(request)
+    const [two] = await client.optimize.start(request)
+    await jobIn(client, one!.id, 'succeeded')
+    await jobIn(client, two!.id, 'succeeded')
+    expect((await client.models.get({ modelId: model.id })).variants.map((variant) => [variant.name, variant.path])).toEqual([
+      ['Tiny demo · Balanced 4-bit', join(folder, 'out', 'Tiny-demo-balanced-4bit')],
+      ['Tiny demo · Balanced 4-bit (2)', join(folder, 'out', 'Tiny-demo-balanced-4bit-2')],
+    ])
+    expect((await client.optimize.preflight(request)).warnings[0]).toMatch(/already made/)
+    expect((await client.optimize.presets({ modelId: model.id, contextTokens: 64 }))[0]?.existingVariantId).not.toBeNull()
+  })
+
+  it('nothing is written into the source, and a job in the way is named', async () => {
+    const { client, engine } = await start()
+    const model = await client.models.importSample()
+    const inside = {
+      modelId: model.id,
+      presetIds: [FAKE_PRESET.id],
+      outputFolder: join(model.path, 'out'),
+      evaluate: NO_EVALUATION,
+      seed: 0,
+    }
+    expect((await client.optimize.preflight(inside)).problems).toMatchObject([{ code: 'checkpoint.unsafe-path' }])
+    expect((await safe(client.optimize.start(inside))).error).toMatchObject({ data: { code: 'checkpoint.unsafe-path' } })
+    expect((await safe(client.optimize.start({ ...inside, outputFolder: null, presetIds: ['nothing'] }))).error).toMatchObject({
+      data: { code: 'compress.invalid-recipe' },
+    })
+    const waiting = engine.compressGate.close()
+    await client.optimize.start({ ...inside, outputFolder: null })
+    await waiting
+    expect((await safe(client.system.benchmark())).error).toMatchObject({ data: { code: 'model.busy' } })
+    expect((await safe(client.settings.update({ adapter: 'fake' }))).error).toMatchObject({ data: { code: 'model.busy' } })
+  })
+})
