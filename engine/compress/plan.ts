@@ -10,7 +10,7 @@ import { schemesFor } from '../checkpoint/quantization-config.ts'
 import { planSafetensors } from '../checkpoint/safetensors-writer.ts'
 import type { TensorLayout, WritePlan } from '../checkpoint/safetensors-writer.ts'
 import type { Checkpoint, QuantizationConfig, QuantizationGroup, TensorEntry } from '../checkpoint/types.ts'
-import { LatheError } from '../contract/index.ts'
+import { LatheError } from '../contract/errors.ts'
 import { compareNames, fusedKey, isRowParallel, isTransposed, keptByDesign } from './module-roles.ts'
 import { presetById } from './presets.ts'
 import { observerName } from './recipe.ts'
@@ -152,6 +152,11 @@ export function predict(checkpoint: Checkpoint, presetId: string): Prediction {
     skippedTensors: plan.ignored.filter((tensor) => tensor.kind === 'refused').map(({ name, reason }) => ({ name, reason })),
     warnings: plan.warnings,
   }
+}
+
+/** Names of the tensors that `item` becomes, in the order of `item.stored`. */
+export function outputNames(item: PlanItem): readonly string[] {
+  return item.action === 'keep' ? [item.source.name] : item.stored.map((tensor) => tensor.name)
 }
 
 function moduleOf(tensor: TensorEntry): string {

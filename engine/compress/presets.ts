@@ -2,7 +2,7 @@
  * The presets: named recipes with a promise that a person understands. Data only. The order is that of the Optimize screen:
  * largest first.
  */
-import { LatheError } from '../contract/index.ts'
+import { LatheError } from '../contract/errors.ts'
 import type { Preset } from '../contract/index.ts'
 import type { Observer, Recipe } from './recipe.ts'
 import { schemeName } from './scheme.ts'

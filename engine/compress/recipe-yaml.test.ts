@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { LatheError } from '../contract/index.ts'
+import { LatheError } from '../contract/errors.ts'
 import { PRESETS } from './presets.ts'
 import { parseRecipeYaml, recipeToYaml } from './recipe-yaml.ts'
 

@@ -4,7 +4,7 @@
  * because a recipe that silently does something else is worse than none.
  */
 import { parseDocument, stringify } from 'yaml'
-import { LatheError } from '../contract/index.ts'
+import { LatheError } from '../contract/errors.ts'
 import { nearestName } from './nearest-name.ts'
 import { observerName } from './recipe.ts'
 import type { Observer, QuantizationGroupRecipe, QuantizationStep, Recipe } from './recipe.ts'

@@ -15,6 +15,8 @@ export interface CompressOptions {
   readonly seed: number
   /** Continue from the journal of an interrupted run, if there is one. False discards what such a run left and starts over. */
   readonly resume: boolean
+  /** Version of this program, for the record. */
+  readonly latheVersion: string
   /** Shown in the model card as `base_model`; the source folder's name by default. */
   readonly sourceName?: string
   /** Abort keeps finished work for a later resume; call `discardPartial` to throw it away. Rejects with `job.cancelled`. */
@@ -72,6 +74,19 @@ export interface CompressReport {
   readonly tensors: readonly TensorError[]
   readonly ignored: readonly IgnoredTensor[]
   readonly warnings: readonly string[]
+}
+
+/** For tests and benchmarks; leave it out otherwise. */
+export interface CompressTuning {
+  /** Free bytes on the disk of a folder; statfs by default. */
+  readonly freeBytes?: (folder: string) => Promise<number>
+  /** Worker threads; the machine's cores, at most 8, by default. */
+  readonly threads?: number
+  /** Source bytes per block. */
+  readonly blockBytes?: number
+  readonly maxShardBytes?: number
+  /** Written bytes after which finished tensors are forced to the disk and journaled; 0 journals each one. */
+  readonly journalBatchBytes?: number
 }
 
 /** `lathe compress --json` (field names are fixed; more may be added, in snake_case). */

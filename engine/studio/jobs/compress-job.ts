@@ -68,6 +68,7 @@ export class CompressWorker implements JobWorker {
       recipe: { presetId: request.presetId },
       seed: request.seed,
       resume: true,
+      latheVersion: this.#parts.latheVersion,
       signal: context.signal,
       onProgress: (progress) => showProgress(context, progress),
       onLog: (line) => context.log(line.level, line.text),

@@ -1,0 +1,272 @@
+/**
+ * A compression from start to finish: plan, space check, partial folder with its journal, a producer that fills it, verification, and one
+ * rename that gives the folder its name. A folder under the final name is whole or not there, whatever ends the process; the source is only
+ * read. Everything about values is in the producer and the algorithms.
+ *
+ *   <parent>/.<name>.partial/journal.jsonl   what is finished (journal.ts)
+ *   <parent>/.<name>.partial/model/          becomes <parent>/<name>
+ */
+import { access, rename, rm, statfs } from 'node:fs/promises'
+import { availableParallelism } from 'node:os'
+import { basename, dirname, join, relative, resolve } from 'node:path'
+import { diskError } from '../checkpoint/files.ts'
+import { openCheckpoint } from '../checkpoint/open.ts'
+import { createSafetensorsWriter, syncFolder, writeWholeFile } from '../checkpoint/safetensors-writer.ts'
+import { LatheError } from '../contract/errors.ts'
+import type { TensorError } from '../contract/index.ts'
+import { JOURNAL_FILE, openJournal } from './journal.ts'
+import type { JournalEntry, ReadJournal } from './journal.ts'
+import { JOURNAL_BATCH_BYTES, journaledSink } from './journaled-sink.ts'
+import { modelCard } from './model-card.ts'
+import { placeOf } from './module-roles.ts'
+import {
+  CARD_FILE,
+  RECIPE_FILE,
+  RUN_FILE,
+  configWithQuantization,
+  copySideFiles,
+  readCard,
+  readConfigBytes,
+  sideFilesOf,
+} from './output-files.ts'
+import { planCompression } from './plan.ts'
+import type { CompressionPlan, PlanItem } from './plan.ts'
+import { presetById } from './presets.ts'
+import { progressMeter } from './progress.ts'
+import { describeRecipe, recipeToYaml } from './recipe-yaml.ts'
+import { MODEL_FOLDER, intactEntries, partialFolderOf, preparePartial, subjectOf } from './resume.ts'
+import { runRecord } from './run-record.ts'
+import { schemeName } from './scheme.ts'
+import { DEFAULT_BLOCK_BYTES, streamingProducer } from './streaming-producer.ts'
+import type { CompressOptions, CompressReport, CompressTuning } from './types.ts'
+import { verifyOutput } from './verify.ts'
+import { createWorkerPool } from './worker-pool.ts'
+
+/** Threads beyond this wait for the disk; each costs about 40 MB. */
+const MAX_THREADS = 8
+/** Room for journal, run.json, model card and the file system's own blocks. */
+const SPARE_BYTES = 4 << 20
+
+/**
+ * Compresses `sourceFolder` into `outFolder`. Rejects with a LatheError: `checkpoint.*` for a source that cannot be read or that holds NaN,
+ * `compress.*` for what cannot be done, `checkpoint.already-exists`, `disk.full` (data: needBytes, freeBytes), `disk.permission`, `disk.io`,
+ * `job.cancelled`. After any of them finished work stays in the partial folder for `resume`.
+ */
+export async function compress(options: CompressOptions, tuning: CompressTuning = {}): Promise<CompressReport> {
+  const started = performance.now()
+  const startedAt = new Date()
+  const { signal } = options
+  const outFolder = resolve(options.outFolder)
+  try {
+    signal?.throwIfAborted()
+    assertOutside(resolve(options.sourceFolder), outFolder)
+    await refuseExisting(outFolder)
+    await using source = await openCheckpoint(options.sourceFolder, signal === undefined ? {} : { signal })
+    const preset = 'presetId' in options.recipe ? presetById(options.recipe.presetId) : null
+    const recipe = 'recipe' in options.recipe ? options.recipe.recipe : presetById(options.recipe.presetId).recipe
+    const plan = planCompression(source, recipe, tuning.maxShardBytes === undefined ? {} : { maxShardBytes: tuning.maxShardBytes })
+    const recipeText = recipeToYaml(recipe)
+    const configBytes = await readConfigBytes(options.sourceFolder)
+    const config = configWithQuantization(configBytes, plan.quantization)
+    const subject = await subjectOf(options, source, plan, recipeText, configBytes)
+
+    const partial = partialFolderOf(outFolder)
+    const modelFolder = join(partial, MODEL_FOLDER)
+    const previous = await preparePartial(partial, options.resume, subject)
+    const side = sideFilesOf(source.files)
+    const sideBytes = side.copied.reduce((sum, file) => sum + file.bytes, 0)
+    await refuseFullDisk(partial, plan, previous, sideBytes, tuning)
+
+    const meter = progressMeter(plan, options.onProgress)
+    for (const warning of plan.warnings) options.onLog?.({ level: 'warn', text: warning })
+    if (side.left.length > 0) options.onLog?.({ level: 'info', text: `Not copied: ${side.left.join(', ')}.` })
+
+    await using pool = createWorkerPool(tuning.threads ?? Math.min(availableParallelism(), MAX_THREADS))
+    const entries = await intactEntries(modelFolder, plan, previous, signal)
+    const tensors: TensorError[] = []
+    const report = (item: PlanItem, entry: JournalEntry): void => {
+      const error = tensorErrorOf(item, entry)
+      if (error === null) return
+      tensors.push(error)
+      options.onTensor?.(error)
+    }
+    {
+      await using writer = await createSafetensorsWriter({
+        folder: modelFolder,
+        plan: plan.write,
+        ...(previous === null ? {} : { resume: { finished: finishedOutputs(entries) } }),
+      })
+      await using journal = await openJournal(join(partial, JOURNAL_FILE), subject, previous?.validBytes ?? null)
+      const remaining = plan.items.filter((item) => !entries.has(item.source.name))
+      for (const item of plan.items) {
+        const entry = entries.get(item.source.name)
+        if (entry === undefined) continue
+        meter.skip(item, entry)
+        report(item, entry)
+      }
+      if (entries.size > 0)
+        options.onLog?.({ level: 'info', text: `Continuing: ${entries.size} of ${plan.items.length} tensors are finished.` })
+      const sink = journaledSink(writer, journal, tuning.journalBatchBytes ?? JOURNAL_BATCH_BYTES, (item, entry) => {
+        entries.set(item.source.name, entry)
+        meter.finishTensor()
+        report(item, entry)
+      })
+      const produce = streamingProducer(pool, tuning.blockBytes ?? DEFAULT_BLOCK_BYTES)
+      try {
+        await produce({
+          source,
+          plan,
+          remaining,
+          finished: entries,
+          seed: options.seed,
+          sink,
+          throwIfCancelled: () => signal?.throwIfAborted(),
+          onBytes: meter.add,
+        })
+      } finally {
+        // A failure or a cancel, too, leaves a journal of all that was done. If the disk is what failed, the first error says so.
+        await sink.close().catch((error: unknown) => {
+          if (signal?.aborted !== true) throw error
+        })
+      }
+      await writer.finish()
+    }
+    await copySideFiles(
+      options.sourceFolder,
+      side.copied.map((file) => file.name),
+      modelFolder,
+    )
+    await writeWholeFile(modelFolder, 'config.json', config)
+    await writeWholeFile(modelFolder, RECIPE_FILE, Buffer.from(recipeText))
+    await verifyOutput({
+      folder: modelFolder,
+      source,
+      plan,
+      entries,
+      pool,
+      signal,
+      onBytes: (bytes, tensor) => meter.add('verify', bytes, tensor),
+    })
+
+    const order = new Map(plan.items.map((item, i) => [item.source.name.replace(/\.weight$/, ''), i]))
+    tensors.sort((a, b) => (order.get(a.name) ?? 0) - (order.get(b.name) ?? 0))
+    const result: CompressReport = {
+      outFolder,
+      presetId: preset?.preset.id ?? null,
+      scheme: plan.schemeName,
+      bytesIn: plan.bytesIn,
+      bytesOut: plan.bytesOut,
+      bitsPerWeight: plan.bitsPerWeight,
+      seconds: (performance.now() - started) / 1000,
+      peakRssBytes: meter.peakRssBytes(),
+      resumed: previous !== null,
+      tensors,
+      ignored: plan.ignored,
+      warnings: plan.warnings,
+    }
+    const sourceName = options.sourceName ?? basename(resolve(options.sourceFolder))
+    const run = runRecord({ options, plan, report: result, entries, sourceName, startedAt, recipeText, threads: pool.size })
+    await writeWholeFile(modelFolder, RUN_FILE, Buffer.from(run))
+    const card = modelCard({
+      name: basename(outFolder),
+      sourceName,
+      presetTitle: preset?.preset.title ?? null,
+      algorithm: describeRecipe(recipe),
+      bytesIn: plan.bytesIn,
+      bytesOut: plan.bytesOut,
+      bitsPerWeight: plan.bitsPerWeight,
+      parameters: plan.parameters,
+      tensors,
+      ignored: plan.ignored,
+      latheVersion: options.latheVersion,
+      sourceCard: await readCard(options.sourceFolder),
+    })
+    await writeWholeFile(modelFolder, CARD_FILE, Buffer.from(card))
+    await syncFolder(modelFolder)
+    options.onLog?.({ level: 'info', text: `Checked by reading back: ${plan.items.length} tensors.` })
+    signal?.throwIfAborted()
+    await refuseExisting(outFolder)
+    await rename(modelFolder, outFolder)
+    await syncFolder(dirname(outFolder))
+    options.onLog?.({ level: 'info', text: `Saved as ${outFolder}.` })
+    await rm(partial, { recursive: true, force: true })
+    return result
+  } catch (error) {
+    if (signal?.aborted === true && !(error instanceof LatheError && error.code !== 'job.cancelled')) {
+      throw new LatheError('job.cancelled', 'The compression was cancelled.', 'Resume it to continue with the finished tensors.')
+    }
+    throw isSystemError(error) ? diskError(error, `writing ${outFolder}`) : error
+  }
+}
+
+function assertOutside(source: string, out: string): void {
+  const step = relative(source, out)
+  const isInside = step === '' || (!step.startsWith('..') && resolve(source, step) === out)
+  if (!isInside) return
+  throw new LatheError(
+    'request.invalid',
+    `The output folder ${out} lies inside the source model.`,
+    'Choose a folder outside of it: Lathe never writes to the source.',
+  )
+}
+
+async function refuseExisting(outFolder: string): Promise<void> {
+  const exists = await access(outFolder).then(
+    () => true,
+    () => false,
+  )
+  if (!exists) return
+  throw new LatheError('checkpoint.already-exists', `${outFolder} exists already.`, 'Open it, or choose another output folder.')
+}
+
+async function refuseFullDisk(
+  partial: string,
+  plan: CompressionPlan,
+  previous: ReadJournal | null,
+  sideBytes: number,
+  tuning: CompressTuning,
+): Promise<void> {
+  const written = previous?.entries.flatMap((entry) => entry.outputs).reduce((sum, output) => sum + output.bytes, 0) ?? 0
+  const needBytes = Math.max(0, plan.write.fileBytes - written) + sideBytes + SPARE_BYTES
+  const freeBytes = await (tuning.freeBytes ?? freeBytesOf)(partial)
+  if (freeBytes >= needBytes) return
+  if (previous === null) await rm(partial, { recursive: true, force: true })
+  throw new LatheError(
+    'disk.full',
+    `The result needs ${gigabytes(needBytes)}, and the disk of ${dirname(partial)} has ${gigabytes(freeBytes)} free.`,
+    'Free some space, or choose an output folder on another disk.',
+    { data: { needBytes, freeBytes } },
+  )
+}
+
+async function freeBytesOf(folder: string): Promise<number> {
+  const { bavail, bsize } = await statfs(folder)
+  return bavail * bsize
+}
+
+function gigabytes(bytes: number): string {
+  return bytes >= 1e8 ? `${(bytes / 1e9).toFixed(2)} GB` : `${(bytes / 1e6).toFixed(1)} MB`
+}
+
+function finishedOutputs(entries: ReadonlyMap<string, JournalEntry>): ReadonlySet<string> {
+  return new Set([...entries.values()].flatMap((entry) => entry.outputs.map((output) => output.name)))
+}
+
+function tensorErrorOf(item: PlanItem, entry: JournalEntry): TensorError | null {
+  if (item.action === 'keep' || entry.figures === null) return null
+  const { sqnrDb, relativeError, maxError, cosine } = entry.figures
+  return {
+    name: item.module,
+    ...placeOf(item.module),
+    scheme: schemeName(item.scheme),
+    sqnrDb,
+    relativeError,
+    maxError,
+    cosine,
+    bytes: entry.outputs.reduce((sum, output) => sum + output.bytes, 0),
+  }
+}
+
+function isSystemError(error: unknown): error is NodeJS.ErrnoException {
+  return error instanceof Error && 'code' in error && 'syscall' in error
+}

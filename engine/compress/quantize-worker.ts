@@ -1,0 +1,46 @@
+/** A worker thread that runs tensor-work.ts: see worker-pool.ts for the messages. A thread of its own file; import it from nowhere. */
+import { parentPort } from 'node:worker_threads'
+import { toErrorShape } from '../contract/errors.ts'
+import { openTensorWork, workScratch } from './tensor-work.ts'
+import type { TensorWork } from './tensor-work.ts'
+import type { WorkerReply, WorkerRequest } from './worker-pool.ts'
+
+const scratch = workScratch()
+const open = new Map<number, TensorWork>()
+
+function reply(message: WorkerReply, transfer: ArrayBuffer[] = []): void {
+  parentPort?.postMessage(message, transfer)
+}
+
+function workOf(id: number): TensorWork {
+  const work = open.get(id)
+  if (work === undefined) throw new Error(`no open tensor ${id}`)
+  return work
+}
+
+parentPort?.on('message', (request: WorkerRequest) => {
+  try {
+    switch (request.kind) {
+      case 'open':
+        open.set(request.id, openTensorWork(request.task, scratch))
+        break
+      case 'block': {
+        const parts = workOf(request.id).block(request.bytes)
+        reply(
+          { kind: 'block', id: request.id, parts },
+          parts.map((part) => part.bytes.buffer),
+        )
+        break
+      }
+      case 'finish': {
+        const result = workOf(request.id).finish()
+        open.delete(request.id)
+        reply({ kind: 'finish', id: request.id, result })
+        break
+      }
+    }
+  } catch (error) {
+    open.delete(request.id)
+    reply({ kind: 'failed', id: request.id, error: toErrorShape(error) })
+  }
+})

@@ -1,0 +1,54 @@
+/**
+ * run.json: everything needed to reproduce a compression and to check that the files are its result. Times are the only part that differs
+ * between equal runs. Field names are snake_case, as in the command line's JSON.
+ */
+import { availableParallelism, platform, release } from 'node:os'
+import type { JournalEntry } from './journal.ts'
+import type { CompressionPlan } from './plan.ts'
+import { sha256 } from './sha256.ts'
+import { toCliReport } from './cli-report.ts'
+import type { CompressOptions, CompressReport } from './types.ts'
+
+export interface RunFacts {
+  readonly options: CompressOptions
+  readonly plan: CompressionPlan
+  readonly report: CompressReport
+  readonly entries: ReadonlyMap<string, JournalEntry>
+  readonly sourceName: string
+  readonly startedAt: Date
+  readonly recipeText: string
+  readonly threads: number
+}
+
+export function runRecord(facts: RunFacts): string {
+  const { plan, report, entries, options } = facts
+  const ordered = plan.items.flatMap((item) => entries.get(item.source.name) ?? [])
+  const { out: _, ...figures } = toCliReport(report)
+  const record = {
+    run: 'lathe-compression',
+    lathe_version: options.latheVersion,
+    node_version: process.version,
+    platform: `${platform()} ${release()} ${process.arch}`,
+    cores: availableParallelism(),
+    threads: facts.threads,
+    started_at: facts.startedAt.toISOString(),
+    ended_at: new Date().toISOString(),
+    seed: options.seed,
+    recipe_sha256: sha256(facts.recipeText),
+    source: {
+      name: facts.sourceName,
+      tensors: Object.fromEntries(ordered.map((entry) => [entry.tensor, { sha256: entry.sourceSha256 }])),
+    },
+    ...figures,
+    parameters: plan.parameters,
+    scales: Object.fromEntries(
+      ordered.flatMap((entry) =>
+        entry.figures === null ? [] : [[entry.tensor, { count: entry.figures.scales, of_zero_groups: entry.figures.epsilonScales }]],
+      ),
+    ),
+    output: Object.fromEntries(
+      ordered.flatMap((entry) => entry.outputs.map(({ name, file, bytes, sha256: digest }) => [name, { file, bytes, sha256: digest }])),
+    ),
+  }
+  return `${JSON.stringify(record, null, 2)}\n`
+}

@@ -1,0 +1,126 @@
+/**
+ * Threads that quantize. A tensor belongs to one thread from its first block to its last, so that its hashes and sums have one order
+ * whatever the number of threads. Buffers are transferred, never copied. Knows nothing of what the work is.
+ */
+import { Worker } from 'node:worker_threads'
+import { LatheError } from '../contract/errors.ts'
+import type { ErrorShape } from '../contract/errors.ts'
+import type { BlockPart, TensorResult, TensorTask } from './tensor-work.ts'
+
+export type WorkerRequest =
+  | { readonly kind: 'open'; readonly id: number; readonly task: TensorTask }
+  | { readonly kind: 'block'; readonly id: number; readonly bytes: Uint8Array<ArrayBuffer> }
+  | { readonly kind: 'finish'; readonly id: number }
+
+export type WorkerReply =
+  | { readonly kind: 'block'; readonly id: number; readonly parts: readonly BlockPart[] }
+  | { readonly kind: 'finish'; readonly id: number; readonly result: TensorResult }
+  | { readonly kind: 'failed'; readonly id: number; readonly error: ErrorShape }
+
+/** One tensor on its thread. Calls of one tensor must not overlap. */
+export interface PooledTensor {
+  /** `bytes` is transferred and must not be used again. */
+  block(bytes: Uint8Array<ArrayBuffer>): Promise<readonly BlockPart[]>
+  finish(): Promise<TensorResult>
+}
+
+export interface WorkerPool extends AsyncDisposable {
+  readonly size: number
+  /** On the thread with the fewest open tensors. */
+  open(task: TensorTask): PooledTensor
+}
+
+interface Waiting {
+  readonly resolve: (reply: WorkerReply) => void
+  readonly reject: (error: unknown) => void
+}
+
+interface Thread {
+  readonly worker: Worker
+  readonly waiting: Map<number, Waiting>
+  openTensors: number
+  failure: Error | null
+}
+
+/** The worker's file lies beside this one and has the same kind of name: .ts from source, .mjs or .js from a build. */
+function workerUrl(): URL {
+  const extension = /\.[cm]?[jt]s(?=$|\?)/.exec(import.meta.url)?.[0] ?? '.js'
+  return new URL(`./quantize-worker${extension}`, import.meta.url)
+}
+
+export function createWorkerPool(size: number): WorkerPool {
+  const threads = Array.from({ length: size }, () => startThread())
+  let nextId = 0
+  return {
+    size,
+    open(task) {
+      const id = nextId++
+      const thread = threads.reduce((least, other) => (other.openTensors < least.openTensors ? other : least))
+      thread.openTensors++
+      let isOpen = true
+      const close = (): void => {
+        if (isOpen) thread.openTensors--
+        isOpen = false
+      }
+      const ask = async (request: WorkerRequest, transfer: ArrayBuffer[]): Promise<WorkerReply> => {
+        if (thread.failure !== null) throw thread.failure
+        const reply = await new Promise<WorkerReply>((resolve, reject) => {
+          thread.waiting.set(id, { resolve, reject })
+          thread.worker.postMessage(request, transfer)
+        })
+        if (reply.kind !== 'failed') return reply
+        close()
+        throw errorOf(reply.error)
+      }
+      thread.worker.postMessage({ kind: 'open', id, task } satisfies WorkerRequest, [])
+      return {
+        async block(bytes) {
+          const reply = await ask({ kind: 'block', id, bytes }, [bytes.buffer])
+          if (reply.kind !== 'block') throw new Error(`a thread answered "${reply.kind}" to a block`)
+          return reply.parts
+        },
+        async finish() {
+          const reply = await ask({ kind: 'finish', id }, [])
+          close()
+          if (reply.kind !== 'finish') throw new Error(`a thread answered "${reply.kind}" to finish`)
+          return reply.result
+        },
+      }
+    },
+    async [Symbol.asyncDispose]() {
+      await Promise.all(threads.map((thread) => thread.worker.terminate()))
+    },
+  }
+}
+
+function startThread(): Thread {
+  // The parent's own flags (inspectors, test runners' loaders) are not for these threads.
+  const worker = new Worker(workerUrl(), { execArgv: [], name: 'lathe-quantize' })
+  const thread: Thread = { worker, waiting: new Map(), openTensors: 0, failure: null }
+  const fail = (error: Error): void => {
+    thread.failure ??= error
+    const pending = [...thread.waiting.values()]
+    thread.waiting.clear()
+    for (const { reject } of pending) reject(error)
+  }
+  worker.on('message', (reply: WorkerReply) => {
+    const waiting = thread.waiting.get(reply.id)
+    thread.waiting.delete(reply.id)
+    waiting?.resolve(reply)
+  })
+  worker.on('error', fail)
+  worker.on('exit', (code) => fail(new Error(`a quantizing thread ended with code ${code}`)))
+  return thread
+}
+
+function errorOf(shape: ErrorShape): Error {
+  if (shape.code === 'internal') return new Error(shape.message)
+  return new LatheError(shape.code, shape.message, shape.hint, shape.data === undefined ? {} : { data: { ...shape.data } })
+}
+
+/** The bytes with a buffer of their own, for transfer to a thread. */
+export function transferable(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
+  const { buffer } = bytes
+  const whole = buffer instanceof ArrayBuffer && bytes.byteOffset === 0 && bytes.byteLength === buffer.byteLength
+  return whole ? new Uint8Array(buffer) : new Uint8Array(bytes)
+}
