@@ -8,6 +8,7 @@
  */
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { LatheError } from '../contract/errors.ts'
+import { NO_TOKEN } from '../gpu/check-step.ts'
 import type { Executable, StepOutput } from '../gpu/program.ts'
 import type { BlockPool } from './block-pool.ts'
 import type { PrefixHasher } from './prefix-hash.ts'
@@ -15,7 +16,7 @@ import { finishReason } from './request.ts'
 import type { Request } from './request.ts'
 import { Scheduler } from './scheduler.ts'
 import type { PlannedRequest, StepPlan } from './scheduler.ts'
-import { NO_TOKEN, StepBuilder } from './step-builder.ts'
+import { StepBuilder } from './step-builder.ts'
 import type { StepBudget } from './step-budget.ts'
 import type { FinishReason, GenerationStats, RuntimeTelemetry, ScoreResult } from './types.ts'
 

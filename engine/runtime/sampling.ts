@@ -1,18 +1,22 @@
 /**
- * What a caller may ask of the sampler and how it is normalised (specs/runtime.md §5.2), and where defaults come from.
+ * What a caller may ask for, and how it is normalised (specs/runtime.md §5.2, §14).
  * The arithmetic is the backend's; here a request is either made exact or refused with `runtime.invalid-request`.
  */
 import { randomBytes } from 'node:crypto'
 import { LatheError } from '../contract/errors.ts'
+import { MAX_TOP_COUNT } from '../gpu/check-step.ts'
 import type { RowSampler } from '../gpu/program.ts'
-import type { GenerationRequest, SamplingParameters } from './types.ts'
+import type { GenerationRequest, SamplingParameters, ScoreRequest } from './types.ts'
 
 /** A RowSampler less its output index, and the seed as it is reported to the caller. */
 export interface ResolvedSampling extends Omit<RowSampler, 'outputIndex'> {
   readonly seed: number
 }
 
-export const NEUTRAL_SAMPLING: SamplingParameters = { temperature: 1, topK: 0, topP: 1, minP: 0 }
+export interface RequestLimits {
+  readonly vocabulary: number
+  readonly contextLimit: number
+}
 
 /** Below this, dividing logits by the temperature says no more than argmax does. */
 const GREEDY_BELOW = 1e-5
@@ -54,29 +58,8 @@ export function foldSeed(seed: number): { readonly seedLow: number; readonly see
   return { seedLow: Number(bits & U32_MASK), seedHigh: Number(bits >> 32n) }
 }
 
-/**
- * Sampling defaults of a checkpoint's generation_config.json. Its fields are untrusted: one that is absent or out of range is neutral.
- * `do_sample: false` means greedy, as it does in transformers.
- */
-export function defaultSampling(generationConfig: Readonly<Record<string, unknown>> | null): SamplingParameters {
-  if (generationConfig === null) return NEUTRAL_SAMPLING
-  const read = (key: string, fallback: number, valid: (value: number) => boolean): number => {
-    const value = generationConfig[key]
-    return typeof value === 'number' && valid(value) ? value : fallback
-  }
-  return {
-    temperature: generationConfig['do_sample'] === false ? 0 : read('temperature', 1, (value) => value >= 0 && value <= MOST_TEMPERATURE),
-    topK: read('top_k', 0, (value) => Number.isInteger(value) && value >= 0),
-    topP: read('top_p', 1, (value) => value > 0 && value <= 1),
-    minP: read('min_p', 0, (value) => value >= 0 && value <= 1),
-  }
-}
-
 /** Checks all of a generation request but its sampling. Throws `runtime.invalid-request` or `runtime.context-exceeded`. */
-export function validateGeneration(
-  request: GenerationRequest,
-  limits: { readonly vocabulary: number; readonly contextLimit: number },
-): void {
+export function validateGeneration(request: GenerationRequest, limits: RequestLimits): void {
   validateTokens(request.promptTokens, limits.vocabulary)
   const prompt = request.promptTokens.length
   if (prompt >= limits.contextLimit) throw contextExceeded(prompt, limits.contextLimit)
@@ -98,6 +81,24 @@ export function validateGeneration(
   }
 }
 
+/** Checks a scoring request. Throws `runtime.invalid-request` or `runtime.context-exceeded`. */
+export function validateScore(request: ScoreRequest, limits: RequestLimits): void {
+  const { tokens, from, topCount = 0 } = request
+  validateTokens(tokens, limits.vocabulary)
+  const most = Math.min(MAX_TOP_COUNT, limits.vocabulary)
+  requireRange('number of top tokens', topCount, Number.isInteger(topCount) && topCount >= 0 && topCount <= most, `0…${most}`)
+  const inside = Number.isInteger(from) && from >= 1 && from < tokens.length
+  requireRange('first token to score', from, inside, `1…${tokens.length - 1} for a sequence of ${tokens.length}`)
+  if (tokens.length - 1 > limits.contextLimit) {
+    throw new LatheError(
+      'runtime.context-exceeded',
+      `The sequence to score has ${tokens.length} tokens; the context holds ${limits.contextLimit} and the one after them.`,
+      'Score it in shorter windows, or load the model with a larger context.',
+      { data: { tokens: tokens.length, contextLimit: limits.contextLimit } },
+    )
+  }
+}
+
 /** Throws `runtime.invalid-request` for an empty sequence or an id outside of the model's vocabulary. */
 export function validateTokens(tokens: Uint32Array, vocabulary: number): void {
   if (tokens.length === 0) {
@@ -116,7 +117,7 @@ export function validateTokens(tokens: Uint32Array, vocabulary: number): void {
   )
 }
 
-export function contextExceeded(prompt: number, limit: number): LatheError {
+function contextExceeded(prompt: number, limit: number): LatheError {
   return new LatheError(
     'runtime.context-exceeded',
     `The prompt has ${prompt} tokens; the context holds ${limit}, of which at least one is for the answer.`,

@@ -18,6 +18,8 @@ const DECODING_STEP_MS = 150
 const PREFILL_STEP_MS = 400
 /** Steps shorter than this say more about the cost of a step than of a token. Also the least budget: one row of GEMM tiles. */
 const LEAST_CHUNK = 16
+/** A first step of this size is the least that `observe` takes note of. */
+export const CALIBRATION_TOKENS = LEAST_CHUNK
 /** A first guess is small so that a slow device is not asked for a minute's work at once; it grows by at most this factor per step. */
 const GROWTH = 4
 /** Share of the newest measurement when steps get faster. When they get slower it counts in full. */

@@ -3,11 +3,9 @@
  * The arrays are views of buffers that the next call overwrites: an executable takes what it needs before its step resolves, and steps
  * do not overlap.
  */
+import { NO_TOKEN } from '../gpu/check-step.ts'
 import type { Capacity, RowSampler, StepInput } from '../gpu/program.ts'
 import type { StepPlan } from './scheduler.ts'
-
-/** "No target": this row is sampled, not scored. */
-export const NO_TOKEN = 0xffffffff
 
 export class StepBuilder {
   readonly #capacity: Capacity

@@ -9,6 +9,7 @@
 import type { Checkpoint } from '../checkpoint/types.ts'
 import type { LoadedModel } from '../contract/index.ts'
 import type { Backend, DriftRows } from '../gpu/program.ts'
+import type { Tokenizer } from '../tokenizer/tokenizer.ts'
 
 export interface SamplingParameters {
   /** 0…2; below 1e-5 = greedy. */
@@ -172,7 +173,10 @@ export interface OpenRuntimeOptions {
   readonly kvTokens?: number | undefined
   /** Tokens per step instead of the measured time budget; for tests and benchmarks. */
   readonly fixedTokenBudget?: number | undefined
+  /** Default true. */
   readonly prefixCache?: boolean | undefined
+  /** Default: the folder's own. null = none, as for a folder without one: tokens then have no text and stop strings are refused. */
+  readonly tokenizer?: Tokenizer | null | undefined
   readonly signal?: AbortSignal | undefined
   readonly onProgress?: ((progress: LoadProgress) => void) | undefined
 }

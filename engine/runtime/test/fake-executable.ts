@@ -7,9 +7,9 @@
  *
  * `expectedTokens` and `expectedLogprob` compute the same from plain arrays, with no paging: the oracle.
  */
+import { NO_TOKEN } from '../../gpu/check-step.ts'
 import type { Capacity, Executable, KernelTiming, Program, RowSampler, StepInput, StepOutput } from '../../gpu/program.ts'
 
-const NO_TOKEN = 0xffffffff
 const EMPTY = 0xffffffff
 const HASH_START = 0x811c9dc5
 
@@ -108,9 +108,9 @@ export class FakeExecutable implements Executable {
       output.argmax[row] = hash % vocabulary
       if (sampler !== null) {
         output.sampled[row] = choose(hash, sampler, vocabulary)
-        output.sampledLogprob[row] = logprobOf(hash, output.sampled[row]!)
+        output.sampledLogprob[row] = logprobAfter(hash, output.sampled[row]!)
       }
-      if (input.targets[row] !== NO_TOKEN) output.targetLogprob[row] = logprobOf(hash, input.targets[row]!)
+      if (input.targets[row] !== NO_TOKEN) output.targetLogprob[row] = logprobAfter(hash, input.targets[row]!)
       for (let i = 0; i < topCount; i++) {
         output.topIds[row * topCount + i] = (hash + i) % vocabulary
         output.topLogprobs[row * topCount + i] = -i - 1
@@ -201,9 +201,9 @@ export function expectedTokens(
   return output
 }
 
-/** The fake model's log-probability of `token` after `prefix`, as it survives in f32. */
+/** The fake model's log-probability of `token` after `prefix`. */
 export function expectedLogprob(prefix: readonly number[], token: number, variant = 0): number {
-  return Math.fround(logprobOf(hashOf(prefix, variant), token))
+  return logprobAfter(hashOf(prefix, variant), token)
 }
 
 export function hashOf(prefix: readonly number[], variant = 0): number {
@@ -215,8 +215,8 @@ function choose(hash: number, sampler: Omit<RowSampler, 'topK' | 'topP' | 'minP'
   return mix(mix(mix(hash, sampler.seedLow), sampler.seedHigh), sampler.outputIndex) % vocabulary
 }
 
-/** Exact in f32, so that comparisons are of bit patterns. */
-function logprobOf(hash: number, token: number): number {
+/** The log-probability of `token` where the tokens before it have this hash. Exact in f32, so that comparisons are of bit patterns. */
+export function logprobAfter(hash: number, token: number): number {
   return -(mix(hash, token ^ 0x5bd1e995) % 65_536) / 4096
 }
 
