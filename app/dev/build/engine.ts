@@ -89,7 +89,7 @@ function copyPackage(from: string, to: string): void {
     recursive: true,
     filter: (path) => {
       const name = relative(from, path).split(sep).join('/')
-      if (/\.(map|d\.[cm]?ts)$/.test(name) || name.startsWith('node_modules')) return false
+      if (/\.(map|[cm]?ts|tsbuildinfo)$/.test(name) || name.startsWith('node_modules')) return false
       const platform = /^dist\/((?:linux|win32|darwin)-\w+)/.exec(name)?.[1]
       return platform === undefined || !from.endsWith('/webgpu') || platform === binary
     },
