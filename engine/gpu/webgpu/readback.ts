@@ -30,24 +30,32 @@ export async function readBuffer(
 const SLEEP_SHARE = 0.7
 /** Below this, a timer's granularity (about 1 ms) would overshoot. */
 const SHORTEST_SLEEP_MS = 1.5
-/** Weight of the newest observation; older ones fade within a few steps, so a context that grows is followed. */
-const NEWEST_SHARE = 0.3
+/** Bounds the harm of a wrong estimate, and keeps a lost device noticed within a moment. */
+const LONGEST_SLEEP_MS = 500
+/** The expectation is the fastest of this many last steps: a first step that compiles, or a busy moment, must not make later ones oversleep. */
+const REMEMBERED = 4
+/** A map that returns within this had nothing to wait for: the sleep was too long, and says only that the step was shorter. */
+const IMMEDIATE_MS = 0.5
 
-/** Expected duration of steps of similar size: one estimate per power of two of tokens. */
+/** Expected duration of steps of similar size: one estimate per power of two of tokens. Starts with no sleep at all. */
 export class StepClock {
-  readonly #expectedMs = new Map<number, number>()
+  readonly #recent = new Map<number, number[]>()
 
-  async sleepMostOf(tokens: number): Promise<void> {
-    const wait = (this.#expectedMs.get(Math.clz32(tokens)) ?? 0) * SLEEP_SHARE
-    if (wait >= SHORTEST_SLEEP_MS) await sleep(wait)
+  /** How long to sleep before mapping the result of a step of this many tokens. */
+  sleepMs(tokens: number): number {
+    const recent = this.#recent.get(Math.clz32(tokens)) ?? []
+    if (recent.length < 2) return 0
+    const wait = Math.min(LONGEST_SLEEP_MS, Math.min(...recent) * SLEEP_SHARE)
+    return wait >= SHORTEST_SLEEP_MS ? wait : 0
   }
 
-  observe(tokens: number, milliseconds: number): void {
-    const key = Math.clz32(tokens)
-    const before = this.#expectedMs.get(key)
-    // A single slow step (a compile, a busy machine) must not make the next one oversleep: growth is capped.
-    const bounded = before === undefined ? milliseconds : Math.min(milliseconds, before * 2)
-    this.#expectedMs.set(key, before === undefined ? bounded : before + (bounded - before) * NEWEST_SHARE)
+  /** `totalMs` from submit to mapped, of which `waitedMs` in the map after the sleep. */
+  observe(tokens: number, totalMs: number, waitedMs: number): void {
+    const recent = this.#recent.get(Math.clz32(tokens)) ?? []
+    const overslept = waitedMs < IMMEDIATE_MS
+    recent.push(overslept ? (totalMs * SLEEP_SHARE) / 2 : totalMs)
+    if (recent.length > REMEMBERED) recent.shift()
+    this.#recent.set(Math.clz32(tokens), recent)
   }
 }
 
@@ -84,9 +92,12 @@ export class StepReadback {
 
   /** Waits for the step submitted at `startedMs` (performance.now) and copies its first `bytes` out. */
   async finish(buffer: GPUBuffer, bytes: number, tokens: number, startedMs: number): Promise<ArrayBuffer> {
-    await this.#gpu.guard(this.clock.sleepMostOf(tokens))
+    const wait = this.clock.sleepMs(tokens)
+    if (wait > 0) await this.#gpu.guard(sleep(wait))
+    const mapping = performance.now()
     await this.#gpu.guard(buffer.mapAsync(GPUMapMode.READ, 0, bytes))
-    this.clock.observe(tokens, performance.now() - startedMs)
+    const now = performance.now()
+    this.clock.observe(tokens, now - startedMs, now - mapping)
     const copy = buffer.getMappedRange(0, bytes).slice(0)
     buffer.unmap()
     return copy
