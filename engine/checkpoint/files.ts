@@ -246,5 +246,5 @@ export async function readSmallFile(
       'No real model has one this large. Get the file from its original source.',
     )
   }
-  return file.read(0, file.byteLength)
+  return await file.read(0, file.byteLength)
 }

@@ -65,9 +65,20 @@ const PARALLEL_READS = 32
  * Every matrix of the checkpoint, in order of name as stored. Throws `checkpoint.invalid-tensor` where tensors contradict each other or
  * the config, `checkpoint.missing-tensor` where one is absent. A format that cannot be dequantized yet is listed; `dequantize.ts` refuses it.
  */
-export async function storedLinears(checkpoint: Checkpoint): Promise<readonly StoredLinear[]> {
+export function storedLinears(checkpoint: Checkpoint): Promise<readonly StoredLinear[]> {
+  return linearsAmong(checkpoint, [...checkpoint.tensors.values()])
+}
+
+/** The stored linear of one module, or null where the module has no matrix. Throws like `storedLinears`. */
+export async function storedLinear(checkpoint: Checkpoint, moduleName: string): Promise<StoredLinear | null> {
+  const tensors = SUFFIXES.map((suffix) => checkpoint.tensors.get(`${moduleName}.${suffix}`)).filter((tensor) => tensor !== undefined)
+  const [linear = null] = await linearsAmong(checkpoint, tensors)
+  return linear
+}
+
+async function linearsAmong(checkpoint: Checkpoint, tensors: readonly TensorEntry[]): Promise<readonly StoredLinear[]> {
   const modules = new Map<string, Map<string, TensorEntry>>()
-  for (const tensor of checkpoint.tensors.values()) {
+  for (const tensor of tensors) {
     const dot = tensor.name.lastIndexOf('.')
     const suffix = tensor.name.slice(dot + 1)
     if (dot < 0 || !SUFFIXES.includes(suffix)) continue

@@ -1,8 +1,8 @@
 /**
  * Writes safetensors files whose layout is known before the first byte: names, dtypes and shapes fix the header and every offset, so
  * tensors may arrive in any order, in pieces, and after an interruption. Same layout and bytes give the same files. Within a file tensors
- * are sorted as the reference writer does (larger elements first, then name): that keeps each aligned to its element size, which readers
- * that map the file rely on. Knows nothing of schemes or journals.
+ * are sorted as the reference writer does (larger elements first, then dtype, then name), which keeps each aligned to its element size:
+ * readers that map the file rely on it. Knows nothing of schemes or journals.
  */
 import type { FileHandle } from 'node:fs/promises'
 import { open } from 'node:fs/promises'
@@ -42,6 +42,26 @@ export interface WritePlan {
   /** Contents of model.safetensors.index.json, or null for a single file. */
   readonly index: Uint8Array | null
 }
+
+/** The reference writer's order (its Dtype enum, descending): by element size, so that every tensor is aligned, and fixed within a size. */
+const WRITE_ORDER: readonly StoredDtype[] = [
+  'U64',
+  'I64',
+  'F64',
+  'F32',
+  'U32',
+  'I32',
+  'BF16',
+  'F16',
+  'U16',
+  'I16',
+  'F8_E8M0',
+  'F8_E4M3',
+  'F8_E5M2',
+  'I8',
+  'U8',
+  'BOOL',
+]
 
 /** What Hugging Face tools write by default: "5GB". */
 export const DEFAULT_SHARD_BYTES = 5_000_000_000
@@ -105,7 +125,7 @@ function planFile(
   tensors: readonly (TensorLayout & { byteLength: number })[],
   metadata: Readonly<Record<string, string>>,
 ): PlannedFile {
-  const sorted = [...tensors].sort((a, b) => DTYPE_BYTES[b.dtype] - DTYPE_BYTES[a.dtype] || (a.name < b.name ? -1 : 1))
+  const sorted = [...tensors].sort((a, b) => WRITE_ORDER.indexOf(a.dtype) - WRITE_ORDER.indexOf(b.dtype) || (a.name < b.name ? -1 : 1))
   // Built as text, entry by entry: a plain object would move names that look like integers to the front.
   const entries = [`"__metadata__":${JSON.stringify(sortedObject(metadata))}`]
   let end = 0

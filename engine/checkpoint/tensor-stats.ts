@@ -7,7 +7,7 @@ import type { TensorStats } from '../contract/model.ts'
 import { openDequantizer } from './dequantize.ts'
 import { DTYPE_BYTES, asUint16, valueTable, widenToF32 } from './dtypes.ts'
 import type { StoredLinear } from './modules.ts'
-import { storedLinears } from './modules.ts'
+import { storedLinear } from './modules.ts'
 import type { Checkpoint, StoredDtype, TensorEntry } from './types.ts'
 
 export interface StatsOptions {
@@ -50,12 +50,8 @@ async function quantizedLinearOf(checkpoint: Checkpoint, name: string): Promise<
   if (checkpoint.quantization === null || !/\.weight(?:_packed)?$/.test(name)) return null
   const module = name.slice(0, name.lastIndexOf('.'))
   if (checkpoint.tensors.get(`${module}.weight_scale`) === undefined) return null
-  const linears = await storedLinears({ ...checkpoint, tensors: tensorsOf(checkpoint, module) })
-  return linears.find((linear) => linear.format !== 'dense') ?? null
-}
-
-function tensorsOf(checkpoint: Checkpoint, module: string): ReadonlyMap<string, TensorEntry> {
-  return new Map([...checkpoint.tensors].filter(([name]) => name.slice(0, name.lastIndexOf('.')) === module))
+  const linear = await storedLinear(checkpoint, module)
+  return linear === null || linear.format === 'dense' ? null : linear
 }
 
 type NarrowDtype = Parameters<typeof valueTable>[0]

@@ -3,6 +3,7 @@
  * V8 can interrupt running JavaScript, its regular expressions included, only through node:vm's timeout; the function itself still runs in
  * this realm, so this is no sandbox, only a clock. Costs about 0.2 ms a call (a watchdog thread).
  */
+import { types } from 'node:util'
 import { Script, createContext } from 'node:vm'
 
 const context = createContext({ run: null as (() => void) | null })
@@ -19,7 +20,8 @@ export function withTimeLimit<T>(limitMs: number, run: () => T, onTimeout: () =>
   try {
     script.runInContext(context, { timeout: limitMs })
   } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'ERR_SCRIPT_EXECUTION_TIMEOUT') throw onTimeout()
+    // Not `instanceof Error`: the timeout's error belongs to the context's realm.
+    if (types.isNativeError(error) && 'code' in error && error.code === 'ERR_SCRIPT_EXECUTION_TIMEOUT') throw onTimeout()
     throw error
   } finally {
     context.run = outer
