@@ -39,7 +39,7 @@ export function Rail() {
       <Link href="/models" className={styles.brand} aria-label="Lathe, to the models">
         <Wordmark />
       </Link>
-      <button type="button" className={styles.search} onClick={() => openPalette(true)}>
+      <button type="button" className={styles.search} aria-label="Search commands and models" onClick={() => openPalette(true)}>
         <Search size={14} aria-hidden />
         <span className={styles.label}>Search</span>
         <span className={styles.keys}>

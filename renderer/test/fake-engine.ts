@@ -35,6 +35,8 @@ export interface FakeEngineOptions {
   readonly hanging?: readonly string[]
   /** Pause between the pieces of a chat answer. 0 in tests. */
   readonly chatDelayMs?: number
+  /** Where the engine's own clock starts. */
+  readonly startMs?: number
 }
 
 const CHAT_ANSWER =
@@ -52,7 +54,7 @@ export class FakeEngine implements Connection {
   hardware: Hardware
   readonly runId = 'fake-run'
   readonly calls: { readonly path: string; readonly input: unknown }[] = []
-  #now = Date.parse('2026-11-23T12:00:00Z')
+  #now: number
   #sequence = 0
   #nextId = 1
   readonly #removed = new Map<string, ModelSummary>()
@@ -67,6 +69,7 @@ export class FakeEngine implements Connection {
 
   constructor(options: FakeEngineOptions = {}) {
     this.#options = options
+    this.#now = options.startMs ?? Date.parse('2026-11-23T12:00:00Z')
     this.models = [...(options.library ?? LIBRARY)]
     this.results = [...(options.results ?? RESULTS)]
     this.hardware = hardware(options.adapter ?? 'software')

@@ -30,6 +30,7 @@ const engine = new FakeEngine({
         },
   hanging: options.get('hang')?.split(',') ?? [],
   chatDelayMs: 25,
+  startMs: Date.now(),
 })
 if (options.get('jobs') === 'mixed') mixedJobs(engine)
 setInterval(() => engine.tick(400), 400)

@@ -44,10 +44,19 @@ export function StatusDot({
   )
 }
 
-/** Stands beside any speed that was measured on, or is predicted for, a CPU driver. */
-export function SoftwareBadge() {
+/** `compact` for tables. Stands beside any speed that was measured on, or is predicted for, a CPU driver. */
+export function SoftwareBadge({ compact = false }: { readonly compact?: boolean }) {
+  if (compact) {
+    return (
+      <Info card={termDefinition('software-adapter')} className={styles.trigger}>
+        <Badge tone="warning">
+          <Cpu size={12} aria-hidden /> SW<span className="visually-hidden">, software adapter</span>
+        </Badge>
+      </Info>
+    )
+  }
   return (
-    <Info card={termDefinition('software-adapter')}>
+    <Info card={termDefinition('software-adapter')} className={styles.trigger}>
       <Badge tone="warning" icon={Cpu}>
         software adapter
       </Badge>

@@ -141,6 +141,7 @@ export function Slider({ label, value, min, max, step = 1, format, onChange, onC
       min={min}
       max={max}
       step={step}
+      thumbAlignment="edge"
       onValueChange={(next) => onChange(Number(next))}
       onValueCommitted={(next) => onCommit?.(Number(next))}
       className={styles.slider}

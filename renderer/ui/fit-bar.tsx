@@ -41,7 +41,7 @@ export function FitBar({ fit, detail = 'sentence' }: FitBarProps) {
       </div>
       {detail === 'full' && (
         <div className={styles.legend}>
-          {PARTS.map((part) => (
+          {PARTS.filter((part) => fit[part.key] > 0).map((part) => (
             <span key={part.key} className={styles.key}>
               <span className={classNames(styles.swatch, styles[part.style])} aria-hidden />
               {part.key === 'kvBytes' ? (

@@ -1,10 +1,14 @@
-/** The mark: a turned profile between the centres of a lathe. Drawn in currentColor; the accent is the cut. */
+/**
+ * The mark: a turned baluster, as it stands between the centres of a lathe. Symmetric about its axis, as everything turned is; the two grooves are cuts.
+ * Drawn in currentColor so that it follows the text.
+ */
 export function LogoMark({ size = 22 }: { readonly size?: number }) {
   return (
-    <svg width={size} height={size} viewBox="0 0 24 24" fill="none" aria-hidden>
-      <path d="M1.5 12h3M19.5 12h3" stroke="currentColor" strokeWidth="1.5" strokeLinecap="round" opacity="0.55" />
-      <path d="M5.5 6.5h2.6l1.6 2.4h2.1l1.5-3h1.5l2.7 3.4v5.4l-2.7 3.4h-1.5l-1.5-3H9.7l-1.6 2.4H5.5Z" fill="currentColor" />
-      <path d="M5.5 12h12" stroke="var(--rail)" strokeWidth="1" strokeDasharray="2.2 1.6" />
+    <svg width={size} height={size} viewBox="0 0 24 24" aria-hidden fill="currentColor">
+      <rect x="6.5" y="2" width="11" height="2.75" rx="1.1" />
+      <path d="M9.6 5.9h4.8c0 1.7 3.7 2.6 4.3 5.4H5.3c.6-2.8 4.3-3.7 4.3-5.4Z" />
+      <path d="M5.3 12.7h13.4c-.2 2.3-3.9 3.2-3.9 5.4H9.2c0-2.2-3.7-3.1-3.9-5.4Z" opacity="0.62" />
+      <rect x="6.5" y="19.25" width="11" height="2.75" rx="1.1" />
     </svg>
   )
 }
@@ -15,13 +19,13 @@ export function Wordmark() {
       style={{
         display: 'inline-flex',
         alignItems: 'center',
-        gap: '0.5rem',
+        gap: '0.4375rem',
         fontWeight: 650,
         letterSpacing: '-0.015em',
         fontSize: '0.9375rem',
       }}
     >
-      <LogoMark />
+      <LogoMark size={20} />
       <span>Lathe</span>
     </span>
   )

@@ -1,6 +1,6 @@
 /** A menu of actions behind one button. */
 import { Menu as Base } from '@base-ui/react/menu'
-import { Ellipsis, type LucideIcon } from 'lucide-react'
+import { Check, Ellipsis, type LucideIcon } from 'lucide-react'
 import { Fragment, type ReactElement } from 'react'
 import { classNames } from '../lib/class-names.ts'
 import { IconButton } from './button.tsx'
@@ -45,6 +45,43 @@ export function Menu({ label, actions, trigger, size = 'medium' }: MenuProps) {
                   {action.hint !== undefined && <span className={popup.hint}>{action.hint}</span>}
                 </Base.Item>
               </Fragment>
+            ))}
+          </Base.Popup>
+        </Base.Positioner>
+      </Base.Portal>
+    </Base.Root>
+  )
+}
+
+interface CheckMenuProps {
+  readonly label: string
+  readonly options: readonly { readonly id: string; readonly title: string; readonly checked: boolean }[]
+  readonly onChange: (id: string, checked: boolean) => void
+  readonly trigger: ReactElement
+}
+
+/** A menu of things that are on or off. Stays open while they are toggled. */
+export function CheckMenu({ label, options, onChange, trigger }: CheckMenuProps) {
+  return (
+    <Base.Root>
+      <Base.Trigger render={trigger} />
+      <Base.Portal>
+        <Base.Positioner sideOffset={4} align="end" className={popup.positioner}>
+          <Base.Popup className={classNames(popup.popup, popup.list)} aria-label={label}>
+            {options.map((option) => (
+              <Base.CheckboxItem
+                key={option.id}
+                checked={option.checked}
+                onCheckedChange={(checked) => onChange(option.id, checked)}
+                className={popup.item}
+              >
+                <span className={popup.check}>
+                  <Base.CheckboxItemIndicator>
+                    <Check size={14} aria-hidden />
+                  </Base.CheckboxItemIndicator>
+                </span>
+                <span className={popup.grow}>{option.title}</span>
+              </Base.CheckboxItem>
             ))}
           </Base.Popup>
         </Base.Positioner>

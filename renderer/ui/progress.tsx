@@ -51,9 +51,15 @@ export function ProgressRing({ value, size = 16 }: { readonly value: number; rea
 
 const STATE_WORDS = { pending: 'to come', running: 'running', done: 'done', skipped: 'skipped' } as const
 
-export function Stepper({ phases }: { readonly phases: readonly Pick<JobPhase, 'id' | 'title' | 'state'>[] }) {
+interface StepperProps {
+  readonly phases: readonly Pick<JobPhase, 'id' | 'title' | 'state'>[]
+  /** The job stands still: its current phase is where it stopped. */
+  readonly halted?: boolean
+}
+
+export function Stepper({ phases, halted = false }: StepperProps) {
   return (
-    <ol className={styles.stepper} aria-label="Phases">
+    <ol className={styles.stepper} aria-label="Phases" data-halted={halted || undefined}>
       {phases.map((phase, index) => (
         <li key={phase.id} className={styles.step} data-state={phase.state} aria-current={phase.state === 'running' ? 'step' : undefined}>
           {index > 0 && <span className={styles.join} aria-hidden />}
@@ -61,7 +67,7 @@ export function Stepper({ phases }: { readonly phases: readonly Pick<JobPhase, '
             {phase.state === 'done' && <Check size={10} strokeWidth={3.5} />}
           </span>
           {phase.title}
-          <span className="visually-hidden">, {STATE_WORDS[phase.state]}</span>
+          <span className="visually-hidden">, {halted && phase.state === 'running' ? 'stopped here' : STATE_WORDS[phase.state]}</span>
         </li>
       ))}
     </ol>

@@ -39,13 +39,16 @@ interface HeaderCellProps {
   readonly sorted?: 'asc' | 'desc' | false
   readonly onSort?: (() => void) | undefined
   readonly width?: string
+  /** For styles that hide columns in narrow places. */
+  readonly column?: string
 }
 
-export function HeaderCell({ children, align = 'start', sorted = false, onSort, width }: HeaderCellProps) {
+export function HeaderCell({ children, align = 'start', sorted = false, onSort, width, column }: HeaderCellProps) {
   const Arrow = sorted === 'asc' ? ArrowUp : ArrowDown
   return (
     <th
       scope="col"
+      data-column={column}
       className={align === 'end' ? styles.end : undefined}
       style={{ width }}
       aria-sort={sorted === false ? undefined : sorted === 'asc' ? 'ascending' : 'descending'}

@@ -1,0 +1,82 @@
+/** What a job's card says, from the job as the engine reports it. Plain functions. */
+import { assertNever, type Job, type JobPhase, type JobState } from '../../../engine/contract/index.ts'
+import { formatBytes, formatEta, formatInteger, formatRate } from '../../lib/format.ts'
+import type { Tone } from '../../ui/badge.tsx'
+import type { ProgressTone } from '../../ui/progress.tsx'
+
+/** No finished work unit for this long is worth saying. */
+export const STALLED_AFTER_SECONDS = 15
+
+interface StateView {
+  readonly title: string
+  readonly tone: Tone
+  readonly bar: ProgressTone
+}
+
+export function stateView(state: JobState): StateView {
+  switch (state) {
+    case 'queued':
+      return { title: 'Queued', tone: 'neutral', bar: 'idle' }
+    case 'running':
+      return { title: 'Running', tone: 'accent', bar: 'accent' }
+    case 'cancelling':
+      return { title: 'Cancelling…', tone: 'warning', bar: 'warning' }
+    case 'cancelled':
+      return { title: 'Cancelled', tone: 'neutral', bar: 'idle' }
+    case 'failed':
+      return { title: 'Failed', tone: 'danger', bar: 'danger' }
+    case 'interrupted':
+      return { title: 'Interrupted', tone: 'warning', bar: 'warning' }
+    case 'succeeded':
+      return { title: 'Done', tone: 'positive', bar: 'positive' }
+    default:
+      return assertNever(state, 'job state')
+  }
+}
+
+const ORDINALS = new Intl.PluralRules('en', { type: 'ordinal' })
+const ORDINAL_SUFFIXES: Readonly<Record<string, string>> = { one: 'st', two: 'nd', few: 'rd', other: 'th' }
+
+export function ordinal(position: number): string {
+  return `${position}${ORDINAL_SUFFIXES[ORDINALS.select(position)] ?? 'th'}`
+}
+
+export function runningPhase(job: Job): JobPhase | null {
+  return job.phases.find((phase) => phase.state === 'running') ?? null
+}
+
+/** "12 of 43 tensors"; bytes are written as sizes, an unknown total is left out. */
+export function phaseUnits(phase: JobPhase): string {
+  if (phase.unit === 'bytes' || phase.unit === 'B') {
+    return phase.total > 0 ? `${formatBytes(phase.done)} of ${formatBytes(phase.total)}` : formatBytes(phase.done)
+  }
+  return phase.total > 0
+    ? `${formatInteger(phase.done)} of ${formatInteger(phase.total)} ${phase.unit}`
+    : `${formatInteger(phase.done)} ${phase.unit}`
+}
+
+/** One line under the bar. Only what is known is said. */
+export function statusLine(job: Job, secondsSinceNews: number): readonly string[] {
+  if (job.state === 'queued') return [job.queuePosition > 1 ? `${ordinal(job.queuePosition)} in the queue` : 'next in the queue']
+  const phase = runningPhase(job)
+  if (job.state === 'cancelling') return [phase === null ? 'finishing' : `finishing the current step of ${phase.title.toLowerCase()}`]
+  if (job.state !== 'running') return []
+  const stalled = job.stalledSeconds + secondsSinceNews
+  return [
+    ...(phase === null ? [] : [`${phase.title} ${phaseUnits(phase)}`]),
+    ...(job.rate === null ? [] : [formatRate(job.rate.value, job.rate.unit)]),
+    ...(stalled > STALLED_AFTER_SECONDS || job.etaSeconds === null ? [] : [formatEta(job.etaSeconds)]),
+  ]
+}
+
+export function stalledSeconds(job: Job, secondsSinceNews: number): number | null {
+  if (job.state !== 'running') return null
+  const stalled = Math.floor(job.stalledSeconds + secondsSinceNews)
+  return stalled > STALLED_AFTER_SECONDS ? stalled : null
+}
+
+export function elapsedSeconds(job: Job, nowMs: number): number | null {
+  if (job.startedAt === null) return null
+  const end = job.endedAt === null ? nowMs : Date.parse(job.endedAt)
+  return Math.max(0, (end - Date.parse(job.startedAt)) / 1000)
+}

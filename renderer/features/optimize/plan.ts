@@ -1,0 +1,57 @@
+/** What the user has chosen on the Optimize screen, read from the address and completed with defaults. Plain functions. */
+import type { EvaluationOptions, PresetPrediction, StartCompression } from '../../../engine/contract/index.ts'
+
+/** Stands in the address for "deliberately nothing", which is not the same as "not chosen yet". */
+export const NONE = 'none'
+
+export const EVALUATIONS = [
+  {
+    id: 'perplexity',
+    title: 'Perplexity and drift',
+    description: 'On held-out text: perplexity, KL divergence and top-1 agreement with the original.',
+  },
+  { id: 'tasks', title: 'Tasks', description: 'Multiple-choice questions, with the same items for both models.' },
+  { id: 'throughput', title: 'Throughput', description: 'Prefill, decode and time to first token, alternating with the original.' },
+] as const satisfies readonly { id: keyof EvaluationOptions; title: string; description: string }[]
+
+/** The recommended preset until the user chooses; never one that cannot be applied. */
+export function chosenPresets(predictions: readonly PresetPrediction[], raw: string): readonly string[] {
+  const possible = predictions.filter((prediction) => prediction.predicted !== null)
+  if (raw === NONE) return []
+  if (raw === '') {
+    return possible
+      .filter((prediction) => prediction.preset.recommended && prediction.existingVariantId === null)
+      .map((prediction) => prediction.preset.id)
+  }
+  const asked = new Set(raw.split(','))
+  return possible.filter((prediction) => asked.has(prediction.preset.id)).map((prediction) => prediction.preset.id)
+}
+
+export function togglePreset(chosen: readonly string[], presetId: string): string {
+  const next = chosen.includes(presetId) ? chosen.filter((id) => id !== presetId) : [...chosen, presetId]
+  return next.length === 0 ? NONE : next.join(',')
+}
+
+export function parseEvaluation(raw: string, defaults: EvaluationOptions): EvaluationOptions {
+  if (raw === '') return defaults
+  const asked = new Set(raw.split(','))
+  return { perplexity: asked.has('perplexity'), tasks: asked.has('tasks'), throughput: asked.has('throughput') }
+}
+
+export function serializeEvaluation(evaluate: EvaluationOptions): string {
+  const on = EVALUATIONS.filter((evaluation) => evaluate[evaluation.id]).map((evaluation) => evaluation.id)
+  return on.length === 0 ? NONE : on.join(',')
+}
+
+/** "Start" for one, "Run 3 and compare" for several that are evaluated. */
+export function startLabel(request: Pick<StartCompression, 'presetIds' | 'evaluate'>): string {
+  const count = request.presetIds.length
+  const evaluated = request.evaluate.perplexity || request.evaluate.tasks || request.evaluate.throughput
+  if (count <= 1) return evaluated ? 'Run and compare' : 'Start'
+  return evaluated ? `Run ${count} and compare` : `Start ${count}`
+}
+
+/** Sorted by what they store, so that the list reads from careful to small. */
+export function byBitsPerWeight(predictions: readonly PresetPrediction[]): readonly PresetPrediction[] {
+  return predictions.toSorted((one, other) => other.preset.nominalBitsPerWeight - one.preset.nominalBitsPerWeight)
+}

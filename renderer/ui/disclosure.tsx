@@ -1,0 +1,32 @@
+/** Details that most people don't need, one click away; and text to be read as it is. */
+import { ChevronRight } from 'lucide-react'
+import type { ReactNode } from 'react'
+import styles from './disclosure.module.css'
+
+export function Disclosure({
+  title,
+  children,
+  open = false,
+}: {
+  readonly title: ReactNode
+  readonly children: ReactNode
+  readonly open?: boolean
+}) {
+  return (
+    <details className={styles.details} open={open}>
+      <summary className={styles.summary}>
+        <ChevronRight size={14} aria-hidden />
+        {title}
+      </summary>
+      <div className={styles.content}>{children}</div>
+    </details>
+  )
+}
+
+export function CodeBlock({ label, children }: { readonly label: string; readonly children: string }) {
+  return (
+    <pre className={styles.code} tabIndex={0} role="region" aria-label={label}>
+      {children}
+    </pre>
+  )
+}
