@@ -1,0 +1,144 @@
+/** `lathe chat`: one answer with --prompt, otherwise a conversation. The same answering code as the studio's. */
+import { createInterface } from 'node:readline/promises'
+import type { AnswerStats, Sampling } from '../../../engine/contract/index.ts'
+import { answer } from '../../../engine/studio/answer.ts'
+import { DEFAULT_SAMPLING } from '../../../engine/studio/chat.ts'
+import type { ModelRef, PromptMessage } from '../../../engine/studio/ports.ts'
+import type { Arguments } from '../arguments.ts'
+import type { Command, CommandContext } from '../command.ts'
+import { formatBytes } from '../format.ts'
+import { modelAt } from './with-model.ts'
+
+const DEFAULT_CONTEXT = 4096
+
+export const chat: Command = {
+  usage: 'lathe chat <folder> [--prompt TEXT] [--system TEXT] [--temperature T] [--top-k K] [--top-p P] [--min-p P] [--seed N] [--max-tokens N]',
+  summary: 'talk to a model; with --prompt, one answer',
+  options: {
+    prompt: { type: 'string', value: 'TEXT', help: 'answer this and end' },
+    system: { type: 'string', value: 'TEXT', help: 'system prompt' },
+    temperature: { type: 'string', value: 'T', help: `0 is greedy (${DEFAULT_SAMPLING.temperature})` },
+    'top-k': { type: 'string', value: 'K', help: `0 is off (${DEFAULT_SAMPLING.topK})` },
+    'top-p': { type: 'string', value: 'P', help: `1 is off (${DEFAULT_SAMPLING.topP})` },
+    'min-p': { type: 'string', value: 'P', help: '0 is off (0)' },
+    seed: { type: 'string', value: 'N', help: 'for the same answer again' },
+    'max-tokens': { type: 'string', value: 'N', help: 'longest answer' },
+    context: { type: 'string', value: 'N', help: `tokens of context to load (${DEFAULT_CONTEXT})` },
+  },
+  async run(args, context) {
+    const model = await modelAt(args.onlyPositional('model folder'))
+    const sampling = readSampling(args)
+    const contextTokens = args.integer('context', { min: 64 }) ?? DEFAULT_CONTEXT
+    const system = args.text('system')
+    const history: PromptMessage[] = system === null ? [] : [{ role: 'system', content: system }]
+    const prompt = args.text('prompt')
+    if (prompt === null) {
+      if (context.json) throw args.invalid('--json needs --prompt: a conversation has no single result.')
+      await converse(context, model, history, sampling, contextTokens)
+      return { json: {}, text: '' }
+    }
+    const { text, stats } = await ask(context, model, [...history, { role: 'user', content: prompt }], sampling, contextTokens)
+    context.note(describe(stats))
+    return {
+      json: {
+        model: model.folder,
+        text,
+        stop_reason: stats.stopReason,
+        prompt_tokens: stats.promptTokens,
+        completion_tokens: stats.completionTokens,
+        time_to_first_token_ms: stats.timeToFirstTokenMs,
+        load_ms: stats.loadMs,
+        prefill_tokens_per_second: stats.prefillTokensPerSecond,
+        decode_tokens_per_second: stats.decodeTokensPerSecond,
+        seed: stats.seed,
+        adapter: stats.adapter,
+        software_adapter: stats.softwareAdapter,
+      },
+      text: '',
+    }
+  },
+}
+
+function readSampling(args: Arguments): Sampling {
+  return {
+    temperature: args.number('temperature', { min: 0, max: 2 }) ?? DEFAULT_SAMPLING.temperature,
+    topK: args.integer('top-k', { min: 0 }) ?? DEFAULT_SAMPLING.topK,
+    topP: args.number('top-p', { min: Number.MIN_VALUE, max: 1 }) ?? DEFAULT_SAMPLING.topP,
+    minP: args.number('min-p', { min: 0, max: 1 }) ?? DEFAULT_SAMPLING.minP,
+    seed: args.integer('seed', { min: 0 }),
+    maxTokens: args.integer('max-tokens', { min: 1 }),
+    stop: [],
+  }
+}
+
+async function ask(
+  context: CommandContext,
+  model: ModelRef,
+  messages: readonly PromptMessage[],
+  sampling: Sampling,
+  contextTokens: number,
+): Promise<{ readonly text: string; readonly stats: AnswerStats }> {
+  const { models, tokenizers, gpu } = await context.engine()
+  let text = ''
+  let stats: AnswerStats | null = null
+  const parts = { models, tokenizers, adapter: () => gpu.current() }
+  const request = { id: `chat-${messages.length}`, messages, sampling, model: { ...model, contextTokens, kvDtype: 'f16' as const, signal: context.signal } }
+  await answer(parts, request, (event) => {
+    if (event.kind === 'loading') context.progress(`loading: ${event.phase} ${formatBytes(event.doneBytes)} of ${formatBytes(event.totalBytes)}`)
+    else if (event.kind === 'prefill') context.progress(`reading the prompt: ${event.done} of ${event.total} tokens`)
+    else if (event.kind === 'text') {
+      context.progress(null)
+      text += event.text
+      context.stream(event.text)
+    } else stats = event.stats
+  })
+  context.progress(null)
+  context.stream('\n')
+  if (stats === null) throw new Error('An answer ended without figures.')
+  return { text, stats }
+}
+
+/** Until an empty line's end of input, `/exit`, or Ctrl-C at the prompt. */
+async function converse(
+  context: CommandContext,
+  model: ModelRef,
+  history: PromptMessage[],
+  sampling: Sampling,
+  contextTokens: number,
+): Promise<void> {
+  const lines = createInterface({ input: context.stdin, output: process.stderr, terminal: context.stdin.isTTY === true })
+  context.signal.addEventListener('abort', () => lines.close(), { once: true })
+  context.note('Type a message; /exit or Ctrl-D ends, /clear forgets what was said.')
+  try {
+    lines.setPrompt('> ')
+    lines.prompt()
+    for await (const line of lines) {
+      const content = line.trim()
+      if (content === '/exit') break
+      if (content === '/clear') history.splice(history[0]?.role === 'system' ? 1 : 0)
+      else if (content !== '') {
+        history.push({ role: 'user', content })
+        const { text, stats } = await ask(context, model, history, sampling, contextTokens)
+        history.push({ role: 'assistant', content: text })
+        context.note(describe(stats))
+      }
+      lines.prompt()
+    }
+  } finally {
+    lines.close()
+  }
+}
+
+function describe(stats: AnswerStats): string {
+  const rate = (value: number | null): string => (value === null ? '–' : `${value.toPrecision(3)} tok/s`)
+  const parts = [
+    `first token ${(stats.timeToFirstTokenMs / 1000).toPrecision(3)} s`,
+    `prefill ${rate(stats.prefillTokensPerSecond)}`,
+    `decode ${rate(stats.decodeTokensPerSecond)}`,
+    `${stats.promptTokens} + ${stats.completionTokens} tokens`,
+    stats.stopReason,
+    `seed ${stats.seed}`,
+    `${stats.adapter}${stats.softwareAdapter ? ' (software)' : ''}`,
+  ]
+  return `[${parts.join(' · ')}]`
+}

@@ -1,0 +1,34 @@
+/** Loading a model for one command: the lease is released when the command ends, however it ends. */
+import { resolve } from 'node:path'
+import type { ModelLease } from '../../../engine/runtime/types.ts'
+import { resolveModelFolder } from '../../../engine/studio/library.ts'
+import type { ModelRef } from '../../../engine/studio/ports.ts'
+import type { CommandContext } from '../command.ts'
+import { formatBytes } from '../format.ts'
+
+export interface LoadOptions {
+  readonly contextTokens: number
+  readonly kvDtype?: 'f16' | 'f32'
+}
+
+/** The folder behind a path on the command line, as the studio would import it. */
+export async function modelAt(path: string): Promise<ModelRef> {
+  const folder = await resolveModelFolder(resolve(path))
+  return { modelId: folder, name: path, folder }
+}
+
+/** Shows loading on stderr. Throws what loading throws. */
+export async function acquire(context: CommandContext, model: ModelRef, options: LoadOptions): Promise<ModelLease> {
+  const { models } = await context.engine()
+  const lease = await models.acquire({
+    ...model,
+    contextTokens: options.contextTokens,
+    kvDtype: options.kvDtype ?? 'f16',
+    signal: context.signal,
+    onProgress: ({ phase, doneBytes, totalBytes }) => {
+      context.progress(`loading ${model.name}: ${phase} ${formatBytes(doneBytes)} of ${formatBytes(totalBytes)}`)
+    },
+  })
+  context.progress(null)
+  return lease
+}
