@@ -72,7 +72,10 @@ export class Arguments {
     const choice = choices.find((candidate) => candidate === value)
     if (choice !== undefined) return choice
     const nearest = nearestName(value, choices)
-    throw this.invalid(`--${name} can't be "${value}".${nearest === null ? '' : ` Did you mean "${nearest}"?`}`, `Use one of: ${choices.join(', ')}.`)
+    throw this.invalid(
+      `--${name} can't be "${value}".${nearest === null ? '' : ` Did you mean "${nearest}"?`}`,
+      `Use one of: ${choices.join(', ')}.`,
+    )
   }
 
   integer(name: string, range: { readonly min: number; readonly max?: number }): number | null {

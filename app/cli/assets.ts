@@ -1,5 +1,5 @@
-/** Where the bundled model and evaluation data lie, in a checkout and in a build. */
-import { existsSync } from 'node:fs'
+/** Where the bundled model and evaluation data lie, and which version this is, in a checkout and in a build. */
+import { existsSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 
 /** The nearest `assets` folder above this file. */
@@ -12,4 +12,10 @@ export function assetsFolder(): string {
     if (parent === at) throw new Error('The assets folder is not there. Reinstall Lathe.')
     at = parent
   }
+}
+
+/** From the package.json beside the assets. */
+export function latheVersion(): string {
+  const { version } = JSON.parse(readFileSync(join(assetsFolder(), '..', 'package.json'), 'utf8')) as { readonly version: string }
+  return version
 }

@@ -144,6 +144,7 @@ export class Optimize {
         sourceFolder: record.path,
         outFolder: out,
         presetId: preset.id,
+        sourceName: record.name,
         variantName: variantName(record.name, preset.title, out, preset.id),
         seed: request.seed,
         evaluate: request.evaluate,

@@ -6,13 +6,13 @@ import { DEFAULT_SAMPLING } from '../../../engine/studio/chat.ts'
 import type { ModelRef, PromptMessage } from '../../../engine/studio/ports.ts'
 import type { Arguments } from '../arguments.ts'
 import type { Command, CommandContext } from '../command.ts'
-import { formatBytes } from '../format.ts'
-import { modelAt } from './with-model.ts'
+import { loadingLine, modelAt } from './with-model.ts'
 
 const DEFAULT_CONTEXT = 4096
 
 export const chat: Command = {
-  usage: 'lathe chat <folder> [--prompt TEXT] [--system TEXT] [--temperature T] [--top-k K] [--top-p P] [--min-p P] [--seed N] [--max-tokens N]',
+  usage:
+    'lathe chat <folder> [--prompt TEXT] [--system TEXT] [--temperature T] [--top-k K] [--top-p P] [--min-p P] [--seed N] [--max-tokens N]',
   summary: 'talk to a model; with --prompt, one answer',
   options: {
     prompt: { type: 'string', value: 'TEXT', help: 'answer this and end' },
@@ -82,9 +82,14 @@ async function ask(
   let text = ''
   let stats: AnswerStats | null = null
   const parts = { models, tokenizers, adapter: () => gpu.current() }
-  const request = { id: `chat-${messages.length}`, messages, sampling, model: { ...model, contextTokens, kvDtype: 'f16' as const, signal: context.signal } }
+  const request = {
+    id: `chat-${messages.length}`,
+    messages,
+    sampling,
+    model: { ...model, contextTokens, kvDtype: 'f16' as const, signal: context.signal },
+  }
   await answer(parts, request, (event) => {
-    if (event.kind === 'loading') context.progress(`loading: ${event.phase} ${formatBytes(event.doneBytes)} of ${formatBytes(event.totalBytes)}`)
+    if (event.kind === 'loading') context.progress(loadingLine(model.name, event))
     else if (event.kind === 'prefill') context.progress(`reading the prompt: ${event.done} of ${event.total} tokens`)
     else if (event.kind === 'text') {
       context.progress(null)
@@ -130,7 +135,6 @@ async function converse(
 }
 
 function describe(stats: AnswerStats): string {
-  const rate = (value: number | null): string => (value === null ? '–' : `${value.toPrecision(3)} tok/s`)
   const parts = [
     `first token ${(stats.timeToFirstTokenMs / 1000).toPrecision(3)} s`,
     `prefill ${rate(stats.prefillTokensPerSecond)}`,
@@ -141,4 +145,8 @@ function describe(stats: AnswerStats): string {
     `${stats.adapter}${stats.softwareAdapter ? ' (software)' : ''}`,
   ]
   return `[${parts.join(' · ')}]`
+}
+
+function rate(value: number | null): string {
+  return value === null ? '–' : `${value.toPrecision(3)} tok/s`
 }

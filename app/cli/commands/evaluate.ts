@@ -25,7 +25,8 @@ interface Subjects {
 }
 
 export const evaluate: Command = {
-  usage: 'lathe eval <folder> [--baseline <folder>] [--perplexity <txt>] [--protocol rolling|gptq|llamacpp] [--window N] [--windows N] [--tasks <jsonl>]… [--limit N]',
+  usage:
+    'lathe eval <folder> [--baseline <folder>] [--perplexity <txt>] [--protocol rolling|gptq|llamacpp] [--window N] [--windows N] [--tasks <jsonl>]… [--limit N]',
   summary: 'perplexity, drift from a baseline, tasks',
   options: {
     baseline: { type: 'string', value: 'FOLDER', help: 'the original: adds drift and paired comparisons' },
@@ -51,7 +52,11 @@ export const evaluate: Command = {
     const contextTokens = Math.max(window + 1, ...tasks.map((task) => longestItem(codec, task)))
     using model = await acquire(context, ref, { contextTokens })
     using baseline = baselineRef === null ? null : await acquire(context, baselineRef, { contextTokens })
-    const subjects: Subjects = { model, codec, baseline: baseline === null || baselineRef === null ? null : { lease: baseline, ref: baselineRef } }
+    const subjects: Subjects = {
+      model,
+      codec,
+      baseline: baseline === null || baselineRef === null ? null : { lease: baseline, ref: baselineRef },
+    }
     const measured = text === null ? null : await measureText(context, subjects, text, { protocol, window, maxWindows })
     const results: { readonly result: TaskResult; readonly baseline: TaskResult | null }[] = []
     for (const task of tasks) results.push(await measureTask(context, subjects, task))
@@ -85,7 +90,11 @@ async function readData(
   const tasks: ChoiceTask[] = []
   for (const path of taskPaths) {
     if (extname(path) === '.yaml' || extname(path) === '.yml') {
-      throw new LatheError('evaluate.invalid-data', `${path}: task definitions in YAML can't be read yet.`, 'Give the items as JSON lines {query, choices, gold}.')
+      throw new LatheError(
+        'evaluate.invalid-data',
+        `${path}: task definitions in YAML can't be read yet.`,
+        'Give the items as JSON lines {query, choices, gold}.',
+      )
     }
     const name = basename(path, extname(path))
     tasks.push(parseChoiceTask(name, name, await readText(path), limit))
@@ -109,7 +118,8 @@ async function readText(path: string): Promise<string> {
 function longestItem(codec: FolderTokenizer, task: ChoiceTask): number {
   let longest = 0
   for (const item of task.items) {
-    for (const choice of item.choices) longest = Math.max(longest, codec.encode(item.query + choice, { addSpecialTokens: false }).length + 1)
+    for (const choice of item.choices)
+      longest = Math.max(longest, codec.encode(item.query + choice, { addSpecialTokens: false }).length + 1)
   }
   return longest
 }
@@ -196,9 +206,11 @@ function taskJson(result: TaskResult, baseline: TaskResult | null) {
   }
 }
 
-function describe(measured: TextMeasurement | null, results: readonly { readonly result: TaskResult; readonly baseline: TaskResult | null }[]): string {
+function describe(
+  measured: TextMeasurement | null,
+  results: readonly { readonly result: TaskResult; readonly baseline: TaskResult | null }[],
+): string {
   const rows: string[][] = [['Measure', 'Value', 'Baseline', 'n']]
-  const show = (value: number | null, digits = 5): string => (value === null ? 'n/a' : value.toPrecision(digits))
   if (measured !== null) {
     const { perplexity, baseline, drift } = measured
     rows.push([
@@ -223,6 +235,10 @@ function describe(measured: TextMeasurement | null, results: readonly { readonly
     ])
   }
   return formatTable(rows)
+}
+
+function show(value: number | null, digits = 5): string {
+  return value === null ? 'n/a' : value.toPrecision(digits)
 }
 
 function percent(value: number | null): string {

@@ -24,7 +24,13 @@ export const inspect: Command = {
       ['Licence', facts.license ?? 'not stated'],
       ['Runs here', facts.unsupported === null ? 'yes' : `no: ${facts.unsupported.message}`],
     ])
-    const tensors = facts.tensors.map((tensor) => [tensor.name, tensor.dtype, tensor.shape.join(' × '), formatBytes(tensor.bytes), tensor.file])
+    const tensors = facts.tensors.map((tensor) => [
+      tensor.name,
+      tensor.dtype,
+      tensor.shape.join(' × '),
+      formatBytes(tensor.bytes),
+      tensor.file,
+    ])
     return {
       json: {
         path: folder,

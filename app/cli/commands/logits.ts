@@ -20,15 +20,20 @@ export const logits: Command = {
   },
   async run(args, context) {
     const model = await modelAt(args.onlyPositional('model folder'))
-    const ids = args.required('tokens').split(',').map((text) => text.trim())
-    if (ids.length === 0 || !ids.every((id) => /^\d+$/.test(id))) throw args.invalid('--tokens must be whole numbers separated by commas, e.g. 1,2,3.')
+    const ids = args
+      .required('tokens')
+      .split(',')
+      .map((text) => text.trim())
+    if (ids.length === 0 || !ids.every((id) => /^\d+$/.test(id)))
+      throw args.invalid('--tokens must be whole numbers separated by commas, e.g. 1,2,3.')
     const tokens = Uint32Array.from(ids, Number)
     const topCount = args.integer('top', { min: 0, max: MAX_TOP }) ?? 10
     const kvDtype = args.oneOf('kv-dtype', ['f32', 'f16'], 'f32')
     using lease = await acquire(context, model, { contextTokens: tokens.length, kvDtype })
     const { runtime } = lease
     const outside = tokens.find((id) => id >= runtime.info.vocabulary)
-    if (outside !== undefined) throw args.invalid(`Token ${outside} is outside the vocabulary of ${runtime.info.vocabulary}.`, 'Use ids below that.')
+    if (outside !== undefined)
+      throw args.invalid(`Token ${outside} is outside the vocabulary of ${runtime.info.vocabulary}.`, 'Use ids below that.')
     // one token more than asked: it is scored and never fed, which gives the distribution after the last
     const scored = await runtime.score({ tokens: Uint32Array.of(...tokens, 0), from: 1, topCount, signal: context.signal })
     const promptLogprobs = [null, ...scored.logprobs.subarray(0, tokens.length - 1)]
@@ -42,7 +47,10 @@ export const logits: Command = {
       String(position),
       String(id),
       promptLogprobs[position]?.toFixed(5) ?? '',
-      (top[position] ?? []).slice(0, 5).map((entry) => `${entry.id}:${entry.logprob.toFixed(3)}`).join(' '),
+      (top[position] ?? [])
+        .slice(0, 5)
+        .map((entry) => `${entry.id}:${entry.logprob.toFixed(3)}`)
+        .join(' '),
     ])
     return {
       json: { tokens: [...tokens], prompt_logprobs: promptLogprobs, top },

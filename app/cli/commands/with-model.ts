@@ -25,10 +25,17 @@ export async function acquire(context: CommandContext, model: ModelRef, options:
     contextTokens: options.contextTokens,
     kvDtype: options.kvDtype ?? 'f16',
     signal: context.signal,
-    onProgress: ({ phase, doneBytes, totalBytes }) => {
-      context.progress(`loading ${model.name}: ${phase} ${formatBytes(doneBytes)} of ${formatBytes(totalBytes)}`)
-    },
+    onProgress: (progress) => context.progress(loadingLine(model.name, progress)),
   })
   context.progress(null)
   return lease
+}
+
+/** The total is not known before the headers have been read. */
+export function loadingLine(
+  name: string,
+  progress: { readonly phase: string; readonly doneBytes: number; readonly totalBytes: number },
+): string {
+  const bytes = progress.totalBytes === 0 ? '' : ` ${formatBytes(progress.doneBytes)} of ${formatBytes(progress.totalBytes)}`
+  return `loading ${name}: ${progress.phase}${bytes}`
 }

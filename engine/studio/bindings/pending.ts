@@ -1,23 +1,83 @@
-/** Parts of the engine that are not in this build yet. Each says so when it is used; deleted as the real bindings land. */
+/** A model manager that only shares loads; stands in until engine/runtime's own one lands, then goes. */
+import type { AcquireOptions, ModelLease, ModelManager, Runtime } from '../../runtime/types.ts'
 import { LatheError } from '../../contract/index.ts'
-import type { CompressPort, ModelsPort } from '../ports.ts'
 
-function arriving(what: string): never {
-  throw new LatheError('internal', `${what} is not in this build yet.`, 'Update Lathe.')
+interface Entry {
+  readonly options: AcquireOptions
+  readonly runtime: Promise<Runtime>
+  opened: Runtime | null
+  leases: number
 }
 
-export const pendingModels: ModelsPort = {
-  acquire: async () => arriving('Running models'),
-  loaded: () => [],
-  unload: async () => {},
-  scorePair: async () => arriving('Running models'),
-  peakGpuBytes: () => 0,
-  profile: async () => arriving('Running models'),
+export function createSharingManager(): ModelManager {
+  const entries = new Map<string, Entry>()
+  const dispose = async (key: string, entry: Entry): Promise<void> => {
+    entries.delete(key)
+    await (await entry.runtime)[Symbol.asyncDispose]()
+  }
+  return {
+    async acquire(options: AcquireOptions): Promise<ModelLease> {
+      const key = keyOf(options)
+      let entry = entries.get(key)
+      if (entry === undefined || entry.opened?.failure) {
+        const runtime = options.open({
+          signal: options.signal ?? new AbortController().signal,
+          onProgress: options.onProgress ?? (() => {}),
+        })
+        const created: Entry = { options, runtime, opened: null, leases: 0 }
+        entry = created
+        entries.set(key, created)
+        runtime.then(
+          (opened) => {
+            created.opened = opened
+          },
+          () => entries.delete(key),
+        )
+      }
+      const held = entry
+      held.leases += 1
+      let released = false
+      const release = (): void => {
+        if (!released) held.leases -= 1
+        released = true
+      }
+      try {
+        return { runtime: await held.runtime, release, [Symbol.dispose]: release }
+      } catch (error) {
+        release()
+        throw error
+      }
+    },
+    async unload(modelId) {
+      const own = [...entries].filter(([, entry]) => entry.options.modelId === modelId)
+      if (own.some(([, entry]) => entry.leases > 0))
+        throw new LatheError('model.busy', 'The model is in use.', 'Wait until it has finished.')
+      for (const [key, entry] of own) await dispose(key, entry)
+      return own.length > 0
+    },
+    loaded: () =>
+      [...entries.values()].flatMap(({ options, opened, leases }) =>
+        opened === null
+          ? []
+          : [
+              {
+                modelId: options.modelId,
+                name: options.name,
+                weightBytes: opened.info.weightBytes,
+                kvBytes: opened.info.kvBytes,
+                otherBytes: opened.info.otherBytes,
+                contextLimit: opened.info.contextLimit,
+                busy: leases > 0,
+                lastUsedAt: new Date().toISOString(),
+              },
+            ],
+      ),
+    async [Symbol.asyncDispose]() {
+      for (const [key, entry] of entries) await dispose(key, entry)
+    },
+  }
 }
 
-export const pendingCompressor: CompressPort = {
-  listPresets: () => [],
-  predict: async () => arriving('Compression'),
-  compress: async () => arriving('Compression'),
-  discardPartial: async () => {},
+function keyOf(options: AcquireOptions): string {
+  return `${options.modelId}|${options.contextTokens}|${options.kvDtype}`
 }

@@ -18,6 +18,7 @@ export const CompressRequestSchema = z.object({
   outFolder: z.string(),
   presetId: z.string(),
   variantName: z.string(),
+  sourceName: z.string(),
   seed: z.number().int(),
   evaluate: EvaluationOptionsSchema,
 })
@@ -69,6 +70,7 @@ export class CompressWorker implements JobWorker {
       seed: request.seed,
       resume: true,
       latheVersion: this.#parts.latheVersion,
+      sourceName: request.sourceName,
       signal: context.signal,
       onProgress: (progress) => showProgress(context, progress),
       onLog: (line) => context.log(line.level, line.text),

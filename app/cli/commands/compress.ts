@@ -1,0 +1,123 @@
+/** `lathe compress`: one compression of a folder into another, with the studio's own presets or a recipe file. */
+import { readFile } from 'node:fs/promises'
+import { resolve } from 'node:path'
+import { toCliReport } from '../../../engine/compress/cli-report.ts'
+import { listPresets } from '../../../engine/compress/presets.ts'
+import { parseRecipeYaml } from '../../../engine/compress/recipe-yaml.ts'
+import type { CompressOptions, CompressReport } from '../../../engine/compress/types.ts'
+import { LatheError } from '../../../engine/contract/index.ts'
+import { nearestName } from '../../../engine/compress/nearest-name.ts'
+import { resolveModelFolder } from '../../../engine/studio/library.ts'
+import type { Arguments } from '../arguments.ts'
+import type { Command } from '../command.ts'
+import { formatBytes, formatFacts, formatSeconds } from '../format.ts'
+import { latheVersion } from '../assets.ts'
+
+export const compress: Command = {
+  usage: 'lathe compress <folder> --preset <name> | --recipe <file> --out <folder> [--seed N] [--resume]',
+  summary: 'make a smaller model folder',
+  options: {
+    preset: {
+      type: 'string',
+      value: 'NAME',
+      help: listPresets()
+        .map((preset) => preset.id)
+        .join(', '),
+    },
+    recipe: { type: 'string', value: 'FILE', help: 'recipe.yaml in LLM Compressor’s form, instead of a preset' },
+    out: { type: 'string', value: 'FOLDER', help: 'the folder to make; must not exist' },
+    seed: { type: 'string', value: 'N', help: 'recorded with the result (0)' },
+    resume: { type: 'boolean', help: 'continue an interrupted compression' },
+    calibration: { type: 'string', value: 'FILE', help: 'calibration text; for presets that need it' },
+    samples: { type: 'string', value: 'N', help: 'calibration samples' },
+    seq: { type: 'string', value: 'N', help: 'tokens per calibration sample' },
+  },
+  async run(args, context) {
+    const sourceFolder = await resolveModelFolder(resolve(args.onlyPositional('model folder')))
+    const recipe = await readRecipe(args)
+    refuseCalibration(args)
+    const { compressor } = await context.engine()
+    const report = await compressor.compress({
+      sourceFolder,
+      outFolder: resolve(args.required('out')),
+      recipe,
+      seed: args.integer('seed', { min: 0 }) ?? 0,
+      resume: args.flag('resume'),
+      latheVersion: latheVersion(),
+      signal: context.signal,
+      onLog: (line) => context.note(line.text),
+      onProgress: (progress) => {
+        const phase = progress.phases.find((candidate) => candidate.id === progress.current)
+        if (phase === undefined) return
+        const rate = progress.bytesPerSecond === null ? '' : `, ${formatBytes(progress.bytesPerSecond)}/s`
+        context.progress(
+          `${phase.id}: ${formatBytes(phase.doneBytes)} of ${formatBytes(phase.totalBytes)}${rate} ${progress.currentTensor ?? ''}`,
+        )
+      },
+    })
+    context.progress(null)
+    return { json: { ...toCliReport(report) }, text: describe(report) }
+  },
+}
+
+async function readRecipe(args: Arguments): Promise<CompressOptions['recipe']> {
+  const preset = args.text('preset')
+  const file = args.text('recipe')
+  if ((preset === null) === (file === null)) throw args.invalid('Give either --preset or --recipe.')
+  if (preset !== null) {
+    const known = listPresets().map((candidate) => candidate.id)
+    if (known.includes(preset)) return { presetId: preset }
+    const nearest = nearestName(preset, known)
+    throw new LatheError(
+      'compress.invalid-recipe',
+      `There is no preset "${preset}".`,
+      `${nearest === null ? '' : `Did you mean ${nearest}? `}The presets are ${known.join(', ')}.`,
+    )
+  }
+  const text = await readFile(resolve(file ?? ''), 'utf8').catch((error: unknown) => {
+    throw new LatheError('compress.invalid-recipe', `The recipe ${file} can't be read.`, 'Check the path.', { cause: error })
+  })
+  return { recipe: parseRecipeYaml(text) }
+}
+
+/** Silently ignoring calibration would give another result than the one asked for. */
+function refuseCalibration(args: Arguments): void {
+  const given = ['calibration', 'samples', 'seq'].find((name) => args.text(name) !== null)
+  if (given === undefined) return
+  throw new LatheError(
+    'compress.invalid-recipe',
+    `--${given} is for calibrated recipes; this version has data-free ones only.`,
+    `Leave it out. The presets are ${listPresets()
+      .map((preset) => preset.id)
+      .join(', ')}.`,
+  )
+}
+
+function describe(report: CompressReport): string {
+  const worst = report.tensors
+    .filter((tensor) => tensor.sqnrDb !== null)
+    .toSorted((a, b) => (a.sqnrDb ?? 0) - (b.sqnrDb ?? 0))
+    .slice(0, 3)
+    .map((tensor) => `${tensor.name} ${tensor.sqnrDb?.toFixed(1)} dB`)
+  const ratio = report.bytesIn === 0 ? 1 : report.bytesOut / report.bytesIn
+  const facts: [string, string][] = [
+    ['Written', report.outFolder],
+    [
+      'Size',
+      `${formatBytes(report.bytesIn)} → ${formatBytes(report.bytesOut)} (${(ratio * 100).toFixed(1)} %), ${report.bitsPerWeight.toFixed(2)} bits per weight`,
+    ],
+    ['Time', `${formatSeconds(report.seconds)}, ${formatBytes(report.bytesIn / report.seconds)}/s${report.resumed ? ', resumed' : ''}`],
+    ['Peak memory', formatBytes(report.peakRssBytes)],
+    ['Compressed', `${report.tensors.length} matrices as ${report.scheme}`],
+  ]
+  if (worst.length > 0) facts.push(['Largest error', worst.join(', ')])
+  if (report.ignored.length > 0)
+    facts.push([
+      'Kept as they were',
+      `${report.ignored.length}: ${report.ignored
+        .map((entry) => `${entry.name} (${entry.reason})`)
+        .slice(0, 4)
+        .join('; ')}`,
+    ])
+  return formatFacts(facts)
+}
