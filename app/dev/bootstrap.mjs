@@ -36,7 +36,7 @@ async function main() {
   }
   const dryRun = process.env['LATHE_DRY_RUN'] === '1'
   const context = currentContext(root, dryRun ? dryRunner : systemRunner)
-  if (!dependenciesAreCurrent(context)) installDependencies(context)
+  if (!dependenciesAreCurrent(context)) installDependencies(context, { dryRun })
   const node = installedNode(context)
   if (!node) {
     throw new BootstrapError('npm finished but left no Node 24 behind.', 'Delete node_modules and run the same command again.')

@@ -3,7 +3,6 @@
  * A failed step does not stop the later ones: one run shows everything that is wrong.
  */
 import { mkdirSync, readFileSync, rmSync } from 'node:fs'
-import { availableParallelism } from 'node:os'
 import { delimiter, join } from 'node:path'
 import { findLavapipe, findSwiftShader } from './bootstrap/browsers.mjs'
 import { NO_COUNTS, addCounts, closingLine, playwrightCounts, stepCounts, vitestCounts, type Counts } from './report.ts'
@@ -26,8 +25,8 @@ const STEPS: readonly Step[] = [
     group: 'check',
     run: async () => stepCounts(await runNode(join(ROOT, 'app/dev/notices.ts'), ['--check'])),
   },
-  { title: 'unit tests', group: 'unit', run: runVitest },
   { title: 'build', group: 'build', run: async () => stepCounts(await runNode(join(ROOT, 'app/dev/build.ts'), [])) },
+  { title: 'unit tests', group: 'unit', run: runVitest },
   { title: 'end-to-end tests', group: 'e2e', run: runPlaywright },
 ]
 
@@ -71,14 +70,10 @@ async function runPlaywright(): Promise<Counts> {
   return playwrightCounts(read(file), exitCode)
 }
 
-/**
- * Both software drivers and nothing else, so that a run gives the same numbers on every machine; tests name the adapter they want.
- * lavapipe draws with one thread per core: on a small machine more would only fight with the tests themselves.
- */
+/** Both software drivers and nothing else, so that a run gives the same numbers on every machine; tests name the adapter they want. */
 function softwareAdapters(): Record<string, string> {
   const manifests = [findLavapipe(), findSwiftShader()].filter((path) => path !== null)
-  if (manifests.length === 0) return {}
-  return { VK_DRIVER_FILES: manifests.join(delimiter), LP_NUM_THREADS: String(Math.min(availableParallelism(), 8)) }
+  return manifests.length === 0 ? {} : { VK_DRIVER_FILES: manifests.join(delimiter) }
 }
 
 function read(path: string): string | null {

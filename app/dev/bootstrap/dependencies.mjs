@@ -27,8 +27,9 @@ export function dependenciesAreCurrent(context) {
 /**
  * Runs `npm ci` under Node 24: under an older Node npm silently skips optional packages whose `engines` ask for more.
  * @param {import('./node-runtime.mjs').NodeContext} context
+ * @param {{ dryRun?: boolean }} [options]
  */
-export function installDependencies(context) {
+export function installDependencies(context, { dryRun = false } = {}) {
   const node = standaloneNode(context)
   const { packages = {} } = JSON.parse(readFileSync(join(context.root, 'package-lock.json'), 'utf8'))
   notice(`installing ${Object.keys(packages).length - 1} packages with npm (a minute or two, once)…`)
@@ -43,6 +44,7 @@ export function installDependencies(context) {
       'Check the network and the free disk space (about 1 GB is needed), then run the same command again.',
     )
   }
+  if (dryRun) return
   writeFileSync(join(context.root, STAMP), expectedStamp(context))
   notice(`packages installed in ${Math.round((Date.now() - started) / 1000)} s`)
 }

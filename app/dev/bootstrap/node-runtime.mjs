@@ -108,7 +108,7 @@ export function standaloneNode(context) {
 /** @param {string} binary @param {import('./process.mjs').Runner} runner @returns {string | null} */
 function versionOf(binary, runner) {
   if (!existsSync(binary)) return null
-  const { status, stdout } = runner.run([binary, '--version'], { quiet: true, timeoutMs: 20_000 })
+  const { status, stdout } = runner.run([binary, '--version'], { quiet: true, look: true, timeoutMs: 20_000 })
   return status === 0 ? stdout.trim().replace(/^v/, '') : null
 }
 

@@ -7,9 +7,10 @@ import { spawn, spawnSync } from 'node:child_process'
 
 /**
  * @typedef {{ status: number, stdout: string, stderr: string }} Finished
- * @typedef {{ cwd?: string, env?: Record<string, string | undefined>, quiet?: boolean, timeoutMs?: number }} RunOptions
+ * @typedef {{ cwd?: string, env?: Record<string, string | undefined>, quiet?: boolean, look?: boolean, timeoutMs?: number }} RunOptions
  * @typedef {object} Runner
  * @property {(command: readonly string[], options?: RunOptions) => Finished} run Runs to the end. Output is captured when `quiet`, otherwise it goes to stderr.
+ * `look` marks a command that changes nothing.
  */
 
 /** One line to the person at the terminal. @param {string} text */
@@ -42,12 +43,12 @@ export const systemRunner = {
 }
 
 /**
- * Prints what would be run, for `LATHE_DRY_RUN=1`. Quiet commands only look, so they do run.
+ * Prints what would be run, for `LATHE_DRY_RUN=1`. Commands that only look do run.
  * @type {Runner}
  */
 export const dryRunner = {
   run(command, options = {}) {
-    if (options.quiet) return systemRunner.run(command, options)
+    if (options.look) return systemRunner.run(command, options)
     notice(`would run: ${command.map(quoteArgument).join(' ')}`)
     return { status: 0, stdout: '', stderr: '' }
   },

@@ -141,8 +141,7 @@ export function carryOut({ missing, source, commands }, { runner, env, dryRun, w
     else write(source.path, source.text)
   }
   for (const command of commands) {
-    const quietly = dryRun ? {} : { quiet: true }
-    const { status, stderr } = runner.run(command, { ...quietly, env: { ...env, DEBIAN_FRONTEND: 'noninteractive' } })
+    const { status, stderr } = runner.run(command, { quiet: true, env: { ...env, DEBIAN_FRONTEND: 'noninteractive' } })
     if (status === 0) continue
     notice(`\`${command.map(quoteArgument).join(' ')}\` failed: ${lastLine(stderr)}`)
     return false

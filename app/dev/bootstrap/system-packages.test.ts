@@ -144,7 +144,7 @@ describe('carrying the plan out', () => {
     const shown: (readonly string[])[] = []
     const runner = {
       run(command: readonly string[], options?: RunOptions) {
-        if (!options?.quiet) shown.push(command)
+        if (!options?.look) shown.push(command)
         return { status: 0, stdout: '', stderr: '' }
       },
     }
