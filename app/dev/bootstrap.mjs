@@ -25,6 +25,7 @@ const COMMANDS = {
   check: { script: 'app/dev/test.ts', args: ['--only', 'check'], needs: [] },
   format: { script: 'app/dev/format.ts', needs: [] },
   build: { script: 'app/dev/build.ts', needs: [] },
+  package: { script: 'app/dev/package.ts', needs: [] },
   notices: { script: 'app/dev/notices.ts', args: ['--write'], needs: [] },
 }
 

@@ -31,8 +31,14 @@ export async function buildEngine(outFolder = join(ROOT, 'dist')): Promise<{ rea
   return { packages }
 }
 
-/** Puts the Node that runs this into `outFolder`/node, as a hard link where the file system can: it is 120 MB. */
+/**
+ * Puts the Node that runs this into `outFolder`/node, as a hard link where the file system can: it is 120 MB. Says so when it is not the pinned one:
+ * a Node from a package manager may need libraries that another machine lacks.
+ */
 export function shipNode(outFolder = join(ROOT, 'dist')): void {
+  if (!process.execPath.startsWith(join(ROOT, 'node_modules'))) {
+    console.error(`shipping ${process.execPath} (${process.version}); for a release it must be the official, self-contained build`)
+  }
   const target = join(outFolder, 'node', process.platform === 'win32' ? 'node.exe' : 'node')
   mkdirSync(dirname(target), { recursive: true })
   rmSync(target, { force: true })
