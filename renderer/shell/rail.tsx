@@ -39,7 +39,7 @@ export function Rail() {
       <Link href="/models" className={styles.brand} aria-label="Lathe, to the models">
         <Wordmark />
       </Link>
-      <button type="button" className={styles.search} aria-label="Search commands and models" onClick={() => openPalette(true)}>
+      <button type="button" className={styles.search} onClick={() => openPalette(true)}>
         <Search size={14} aria-hidden />
         <span className={styles.label}>Search</span>
         <span className={styles.keys}>
@@ -74,19 +74,23 @@ function RailLink({
   icon: Icon,
   extra,
   caption,
+  short,
 }: {
   readonly title: string
   readonly href: string
   readonly icon: LucideIcon
   readonly extra?: React.ReactNode
   readonly caption?: React.ReactNode
+  /** Stands for the title where the rail is narrow. */
+  readonly short?: string
 }) {
   const [active] = useRoute(`${href}/*?`)
   return (
     <Link href={href} className={classNames(styles.link, active && styles.active)} aria-current={active ? 'page' : undefined}>
       <Icon size={16} strokeWidth={1.9} aria-hidden />
       <span className={styles.label}>
-        {title}
+        <span className={short === undefined ? undefined : styles.wideOnly}>{title}</span>
+        {short !== undefined && <span className={styles.narrowOnly}>{short}</span>}
         {caption !== undefined && <span className={styles.caption}>{caption}</span>}
       </span>
       {extra}
@@ -136,6 +140,7 @@ function HardwareLink() {
   return (
     <RailLink
       title={adapter.name}
+      short="Hardware"
       href="/hardware"
       icon={software ? Cpu : Activity}
       caption={
