@@ -51,7 +51,7 @@ describe('bf16', () => {
     expect(wrong).toEqual([])
   })
 
-  // torch 2.13: torch.tensor(x, dtype=torch.float32).to(torch.bfloat16).view(torch.int16)
+  // By the definition: 8 significant bits, ties to even, overflow half-way beyond the largest finite value.
   it.each([
     [1.00390625, 0x3f80], // half-way, even below
     [1.01171875, 0x3f82], // half-way, even above

@@ -206,6 +206,12 @@ export function asUint16(bytes: Uint8Array): Uint16Array {
   return new Uint16Array(source.buffer, source.byteOffset, source.byteLength >>> 1)
 }
 
+/** As many whole pairs of 16-bit elements as can be read as one word: none if they start at an odd half. Halves the loads of a bulk loop. */
+function pairsOf(halves: Uint16Array): Int32Array {
+  if (halves.byteOffset % 4 !== 0) return new Int32Array(0)
+  return new Int32Array(halves.buffer, halves.byteOffset, halves.length >>> 1)
+}
+
 export function asInt32(bytes: Uint8Array): Int32Array {
   const source = aligned(bytes, 4)
   return new Int32Array(source.buffer, source.byteOffset, source.byteLength >>> 2)
@@ -241,7 +247,13 @@ export function widenToF32(bytes: Uint8Array, dtype: StoredDtype, out?: Float32A
     case 'BF16': {
       const source = asUint16(bytes)
       const target = new Int32Array(values.buffer, values.byteOffset, count)
-      for (let i = 0; i < count; i++) target[i] = (source[i] as number) << 16
+      const pairs = pairsOf(source)
+      for (let i = 0, k = 0; i < pairs.length; i++, k += 2) {
+        const pair = pairs[i] as number
+        target[k] = pair << 16
+        target[k + 1] = pair & 0xffff0000
+      }
+      for (let i = pairs.length * 2; i < count; i++) target[i] = (source[i] as number) << 16
       return values
     }
     case 'F16': {
@@ -303,11 +315,25 @@ export function narrowFromF32(values: Float32Array, dtype: NarrowDtype, out?: Ui
   }
   const direct = out === undefined || out.byteOffset % 2 === 0
   const target = out !== undefined && direct ? new Uint16Array(out.buffer, out.byteOffset, count) : new Uint16Array(count)
-  if (dtype === 'BF16') for (let i = 0; i < count; i++) target[i] = bf16FromBits(source[i] as number)
+  if (dtype === 'BF16') narrowToBf16(source, target)
   else for (let i = 0; i < count; i++) target[i] = f16FromBits(source[i] as number)
   if (out === undefined) return asBytes(target)
   if (!direct) out.set(asBytes(target))
   return out
+}
+
+function narrowToBf16(source: Int32Array, target: Uint16Array): void {
+  const pairs = pairsOf(target)
+  for (let i = 0, k = 0; i < pairs.length; i++, k += 2) {
+    const x = source[k] as number
+    const y = source[k + 1] as number
+    if ((x & 0x7fffffff) > 0x7f800000 || (y & 0x7fffffff) > 0x7f800000) {
+      pairs[i] = bf16FromBits(x) | (bf16FromBits(y) << 16)
+    } else {
+      pairs[i] = ((x + 0x7fff + ((x >>> 16) & 1)) >>> 16) | ((y + 0x7fff + ((y >>> 16) & 1)) & 0xffff0000)
+    }
+  }
+  for (let i = pairs.length * 2; i < target.length; i++) target[i] = bf16FromBits(source[i] as number)
 }
 
 export interface NonFinite {
@@ -329,16 +355,14 @@ export function findNonFinite(bytes: Uint8Array, dtype: StoredDtype): NonFinite 
     case 'F16': {
       const mask = dtype === 'BF16' ? 0x7f80 : 0x7c00
       const halves = asUint16(bytes)
-      // Two elements at a time: the scan runs over every weight of a model before it is compressed.
-      const even = halves.byteOffset % 4 === 0 ? halves.length & ~1 : 0
-      const pairs = new Int32Array(halves.buffer, even === 0 ? 0 : halves.byteOffset, even >>> 1)
+      const pairs = pairsOf(halves)
       const high = mask << 16
       for (let i = 0; i < pairs.length; i++) {
         const pair = pairs[i] as number
         if ((pair & mask) === mask) note(2 * i)
         if ((pair & high) === high) note(2 * i + 1)
       }
-      for (let i = even; i < halves.length; i++) if (((halves[i] as number) & mask) === mask) note(i)
+      for (let i = pairs.length * 2; i < halves.length; i++) if (((halves[i] as number) & mask) === mask) note(i)
       break
     }
     case 'F32': {

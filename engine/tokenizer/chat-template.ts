@@ -31,7 +31,7 @@ export interface RenderOptions {
   readonly now?: Date
 }
 
-/** The longest published templates are about 20 KB. */
+/** Templates run to tens of KB. */
 export const MAX_TEMPLATE_LENGTH = 1 << 20
 /** Templates count messages or tools with it. */
 const MAX_RANGE = 100_000

@@ -35,7 +35,7 @@ export function tokenByteRules(decoder: unknown): TokenByteRules {
   for (const [i, step] of steps.entries()) {
     if (step.type === 'strip-first') stripLeadingSpaces += step.count
     if (step.type === 'strip' && fuse >= 0 && i > fuse) {
-      // What is stripped from the end would have to be held back until the end is known; no published tokenizer does it.
+      // What is stripped from the end would have to be held back until the end is known.
       if (step.stop > 0 || step.content !== ' ') throw unsupported('a Strip decoder other than of leading spaces')
       stripLeadingSpaces += step.start
     }

@@ -18,10 +18,10 @@ import { tokenByteRules } from './token-bytes.ts'
 
 type Json = Readonly<Record<string, unknown>>
 
-/** Gemma's, the largest published, has 34 MB. */
+/** Vocabularies of 256 K tokens come in files of some tens of MB. */
 const MAX_TOKENIZER_BYTES = 128 << 20
 const MAX_CONFIG_BYTES = 16 << 20
-/** 256 K is the largest published vocabulary; embeddings for 16 M would not fit anywhere. */
+/** Vocabularies are 256 K tokens or less; embeddings for 16 M would not fit anywhere. */
 const MAX_TOKEN_ID = 1 << 24
 /** A megabyte encodes in a few seconds; only a hostile pattern takes longer than this. */
 const ENCODE_LIMIT_MS = 60_000
