@@ -1,7 +1,7 @@
 /**
  * The real engine behind the studio's ports: the one place that names concrete implementations. The studio and the command line both start here.
  */
-import { inspectModelFolder, readTensorStats } from './bindings/checkpoint.ts'
+import { hashTensor, inspectModelFolder, readTensorStats } from './bindings/checkpoint.ts'
 import { compressBinding } from './bindings/compress.ts'
 import { bindFit } from './bindings/fit.ts'
 import { GpuBinding } from './bindings/gpu.ts'
@@ -15,7 +15,7 @@ export function bindEngine(adapterId: string | null, log: Log): EnginePorts {
   const gpu = new GpuBinding(adapterId, log)
   return {
     gpu,
-    checkpoint: { inspect: inspectModelFolder, tensorStats: readTensorStats },
+    checkpoint: { inspect: inspectModelFolder, tensorStats: readTensorStats, hashTensor },
     tokenizers: new TokenizerBinding(),
     models: new ModelsBinding(gpu, createSharingManager()),
     compressor: compressBinding,

@@ -87,7 +87,7 @@ export async function composeStudio(options: StudioOptions, bind: (adapterId: st
     events,
     workers: {
       compress: new CompressWorker({ compressor: ports.compressor, library, results, evaluator, latheVersion: options.version }),
-      evaluate: new EvaluateWorker(library, evaluator),
+      evaluate: new EvaluateWorker({ library, evaluator, results, compressor: ports.compressor }),
     },
     log,
   })

@@ -3,11 +3,12 @@ import { join } from 'node:path'
 import { afterEach, describe, expect, it } from 'vitest'
 import type { ModelSummary, StudioEvent } from '../contract/index.ts'
 import { LatheError, ModelDetailSchema, ModelSummarySchema } from '../contract/index.ts'
-import { inspectModelFolder } from './bindings/checkpoint.ts'
+import { hashTensor, inspectModelFolder } from './bindings/checkpoint.ts'
 import { EventHub } from './events.ts'
 import { Library } from './library.ts'
 import { openDatabase } from './store/database.ts'
 import { ModelStore } from './store/model-store.ts'
+import { writeRunRecord } from './test/fake-engine.ts'
 import { useTemporaryFolders } from './test/temporary-folder.ts'
 import { writeTinyModel } from './test/tiny-model.ts'
 
@@ -27,7 +28,7 @@ function openLibrary(folder: string) {
   const library = new Library({
     store: new ModelStore(database),
     events,
-    checkpoint: { inspect: inspectModelFolder, tensorStats: async () => Promise.reject(new Error('not here')) },
+    checkpoint: { inspect: inspectModelFolder, hashTensor, tensorStats: async () => Promise.reject(new Error('not here')) },
     sampleFolder: join(folder, 'assets', 'demo-model'),
     log: () => {},
   })
@@ -226,7 +227,7 @@ async function withVariant() {
   const opened = openLibrary(folder)
   const source = await opened.library.import(writeTinyModel(join(folder, 'tiny')))
   const out = writeTinyModel(join(folder, 'out'), { fill: 0.25 })
-  writeFileSync(join(out, 'run.json'), JSON.stringify({ preset: 'balanced-4bit', source: { folder: source.path } }))
+  await writeRunRecord(out, source.path, 0)
   const variant = await opened.library.registerVariant({
     folder: out,
     parentId: source.id,
@@ -272,10 +273,12 @@ describe('variants', () => {
 
   it('that are imported from elsewhere find their source but are not deletable', async () => {
     const { library, source, folder } = await withVariant()
-    const foreign = writeTinyModel(join(folder, 'foreign'))
-    writeFileSync(join(foreign, 'run.json'), JSON.stringify({ preset: 'fine-4bit', source: { folder: source.path } }))
+    // another source with the same tensors but other bytes is not mistaken for it
+    await library.import(writeTinyModel(join(folder, 'other'), { fill: 0.75 }))
+    const foreign = writeTinyModel(join(folder, 'foreign'), { fill: 0.3 })
+    await writeRunRecord(foreign, source.path, 0)
     const model = await library.import(foreign)
-    expect(model).toMatchObject({ parentId: source.id, presetId: 'fine-4bit' })
+    expect(model).toMatchObject({ parentId: source.id, presetId: 'balanced-4bit' })
     expect(await codeOf(library.deleteFiles(model.id, model.name))).toBe('request.forbidden')
   })
 })

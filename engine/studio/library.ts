@@ -10,6 +10,7 @@ import { LatheError, toErrorShape } from '../contract/index.ts'
 import type { ModelDetail, ModelSummary, TensorInfo, TensorStats } from '../contract/index.ts'
 import type { EventHub } from './events.ts'
 import { readRunRecord } from './run-record.ts'
+import type { RunRecord } from './run-record.ts'
 import type { CheckpointPort, FolderFacts, Log } from './ports.ts'
 import type { ModelFacts, ModelRecord, ModelStore } from './store/model-store.ts'
 
@@ -302,9 +303,24 @@ export class Library {
   async #lineage(folder: string): Promise<Pick<ModelRecord, 'parentId' | 'presetId' | 'writtenByLathe'>> {
     const run = await readRunRecord(folder)
     if (run === null) return { parentId: null, presetId: null, writtenByLathe: false }
-    const source = run.sourceFolder === null ? null : this.#store.findByPath(run.sourceFolder)
+    const source = await this.#findSource(run)
     // Anyone can put a run.json into a folder, so what was imported is never deletable: only what this studio wrote itself.
-    return { parentId: source === null ? null : (source.parentId ?? source.id), presetId: run.presetId, writtenByLathe: false }
+    return { parentId: source?.id ?? null, presetId: run.presetId, writtenByLathe: false }
+  }
+
+  /** The library's source model with the very bytes that the run started from; one mid-sized tensor's hash decides. */
+  async #findSource(run: RunRecord): Promise<ModelRecord | null> {
+    for (const candidate of this.#store.list()) {
+      if (candidate.parentId !== null || !(await this.#look(candidate))) continue
+      const { tensors } = await this.#checkpoint.inspect(candidate.path)
+      const known = tensors.filter((tensor) => run.sourceHashes.has(tensor.name))
+      if (known.length !== tensors.length || known.length !== run.sourceHashes.size) continue
+      // vectors are often all ones; the smallest matrix is as telling as the largest and quick to read
+      const [probe] = known.filter((tensor) => tensor.shape.length > 1).toSorted((a, b) => a.bytes - b.bytes)
+      if (probe === undefined) continue
+      if ((await this.#checkpoint.hashTensor(candidate.path, probe.name)) === run.sourceHashes.get(probe.name)) return candidate
+    }
+    return null
   }
 
   #newRecord(path: string, facts: FolderFacts): ModelRecord {

@@ -3,7 +3,7 @@
  * place (`bindings/`, composed in `studio.ts`), so everything else in this folder can be tested with fakes and without a GPU.
  * Ports know nothing of the store, of jobs or of transports.
  */
-import type { CompressOptions, CompressReport, Prediction } from '../compress/types.ts'
+import type { CompressOptions, CompressReport, ModelCardEvaluation, Prediction } from '../compress/types.ts'
 import type {
   Adapter,
   Architecture,
@@ -53,6 +53,8 @@ export interface CheckpointPort {
   /** Throws the LatheError that says what is wrong with the folder. */
   inspect(folder: string): Promise<FolderFacts>
   tensorStats(folder: string, name: string, signal: AbortSignal): Promise<TensorStats>
+  /** sha256 of a tensor's stored bytes, hexadecimal. */
+  hashTensor(folder: string, name: string): Promise<string>
 }
 
 export interface PromptMessage {
@@ -119,6 +121,8 @@ export interface CompressPort {
   compress(options: CompressOptions): Promise<CompressReport>
   /** Deletes what an interrupted run left beside `outFolder`; nothing if there is nothing. */
   discardPartial(outFolder: string): Promise<void>
+  /** Writes what was measured into the variant's README.md. */
+  updateModelCard(folder: string, evaluation: ModelCardEvaluation): Promise<void>
 }
 
 export interface FitPort {

@@ -43,7 +43,7 @@ const EVALUATION = { perplexity: true, tasks: true, throughput: true }
 
 describe('the contract', () => {
   it('is kept by every procedure', async () => {
-    const { client: plain, folder, studio } = await start()
+    const { client: plain, folder, studio, engine } = await start()
     const called = new Set<string>()
     const client = noting(plain, called)
     const events = await record(client)
@@ -109,6 +109,17 @@ describe('the contract', () => {
     )
     expect(variant?.tensorErrors).toMatchObject([{ kind: 'up_proj', sqnrDb: 20 }])
     expect(Object.keys(variant!.provenance).toSorted()).toEqual(Object.keys(variant!.protocolKeys).toSorted())
+
+    expect(engine.cards.map((card) => card.folder)).toEqual([join(folder, 'data', 'variants', 'Renamed-balanced-4bit')])
+    expect(engine.cards[0]?.evaluation.rows.map((row) => row.metric)).toEqual([
+      'Perplexity (rolling, window 512)',
+      'KL divergence, mean',
+      'Same most probable token',
+      'Reading (acc)',
+      'Arithmetic (acc)',
+      'Completion (acc)',
+      'Decode, tokens per second',
+    ])
 
     const [again] = await client.results.evaluate({ modelIds: [finished.variantId!], evaluate: { ...NO_EVALUATION, throughput: true } })
     await jobIn(plain, again!.id, 'succeeded')
@@ -259,6 +270,31 @@ describe('several presets and a restart', () => {
     expect(engine.steps).toEqual(['1', '2', '3'].map((step) => `Tiny-demo-balanced-4bit:${step}`))
     const board = await client.results.board({ modelId: model.id })
     expect(board.results[1]?.drift?.kldMean).toBeGreaterThan(0)
+  })
+
+  it('a kill between the last rename and its record costs nothing: the finished folder is taken over', async () => {
+    const folder = temporaryFolder()
+    const first = await openStudio(folder)
+    const model = await first.client.models.importSample()
+    const out = join(folder, 'data', 'variants', 'Tiny-demo-balanced-4bit')
+    let closing: Promise<void> | null = null
+    first.engine.afterRename = () => {
+      closing = first.studio.close()
+      throw new Error('killed')
+    }
+    const request = { modelId: model.id, presetIds: [FAKE_PRESET.id], outputFolder: null, evaluate: NO_EVALUATION, seed: 5 }
+    const [job] = await first.client.optimize.start(request)
+    await first.studio.settled()
+    await closing
+    expect(existsSync(out)).toBe(true)
+
+    const { client, engine } = await start(folder)
+    expect(await client.jobs.list()).toMatchObject([{ state: 'interrupted', variantId: null }])
+    await client.jobs.resume({ jobId: job!.id })
+    const done = await jobIn(client, job!.id, 'succeeded')
+    expect(engine.compressions).toEqual([])
+    const board = await client.results.board({ modelId: model.id })
+    expect(board.results[1]).toMatchObject({ modelId: done.variantId, tensorErrors: [{ layer: 0, kind: 'up_proj', sqnrDb: 20 }] })
   })
 
   it('a second variant of the same preset gets a name of its own', async () => {

@@ -1,4 +1,5 @@
 /** The checkpoint port over engine/checkpoint and engine/model: what a folder's headers and side files say, in the contract's words. */
+import { createHash } from 'node:crypto'
 import { readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { architectureOf } from '../../checkpoint/hf-config.ts'
@@ -14,6 +15,7 @@ import { describeModel } from '../../model/spec.ts'
 import { supportOf } from '../../model/support.ts'
 import type { FolderFacts } from '../ports.ts'
 
+const HASH_BLOCK_BYTES = 4 << 20
 /** A model card's front matter is a few lines; more than this is not looked at. */
 const MAX_CARD_BYTES = 256 * 1024
 /** tokenizer_config.json of large vocabularies reaches a few megabytes. */
@@ -56,6 +58,17 @@ export async function inspectModelFolder(folder: string): Promise<FolderFacts> {
 export async function readTensorStats(folder: string, name: string, signal: AbortSignal): Promise<TensorStats> {
   await using checkpoint = await openCheckpoint(folder)
   return tensorStats(checkpoint, name, { signal })
+}
+
+/** In blocks, so that a large tensor costs no memory. */
+export async function hashTensor(folder: string, name: string): Promise<string> {
+  await using checkpoint = await openCheckpoint(folder, { inspectOnly: true })
+  const source = checkpoint.open(name)
+  const hash = createHash('sha256')
+  for (let at = 0; at < source.byteLength; at += HASH_BLOCK_BYTES) {
+    hash.update(await source.read(at, Math.min(HASH_BLOCK_BYTES, source.byteLength - at)))
+  }
+  return hash.digest('hex')
 }
 
 /** Which part of a decoder a tensor belongs to, by the names that all supported families use. */

@@ -4,12 +4,14 @@
  */
 import { z } from 'zod'
 import { EvaluationOptionsSchema } from '../../contract/index.ts'
+import type { TensorError } from '../../contract/index.ts'
 import type { CompressPhaseId, CompressProgress } from '../../compress/types.ts'
 import type { Library } from '../library.ts'
 import type { CompressPort } from '../ports.ts'
 import type { Results } from '../results.ts'
 import type { JobRecord } from '../store/job-store.ts'
-import { refOf } from './evaluate-job.ts'
+import { readRunRecord } from '../run-record.ts'
+import { refOf, writeCard } from './evaluate-job.ts'
 import type { Evaluator } from './evaluator.ts'
 import type { JobContext, JobWorker } from './worker.ts'
 
@@ -53,6 +55,7 @@ export class CompressWorker implements JobWorker {
       isDemoFamily: source.isSample,
       options: request.evaluate,
     })
+    await writeCard(context, variant, this.#parts)
   }
 
   async discard(job: JobRecord): Promise<void> {
@@ -62,35 +65,18 @@ export class CompressWorker implements JobWorker {
   }
 
   async #compress(context: JobContext, request: CompressJobRequest, sourceFolder: string): Promise<string> {
-    const { library, results, compressor } = this.#parts
-    const report = await compressor.compress({
-      sourceFolder,
-      outFolder: request.outFolder,
-      recipe: { presetId: request.presetId },
-      seed: request.seed,
-      resume: true,
-      latheVersion: this.#parts.latheVersion,
-      sourceName: request.sourceName,
-      signal: context.signal,
-      onProgress: (progress) => showProgress(context, progress),
-      onLog: (line) => context.log(line.level, line.text),
-    })
+    const { library, results } = this.#parts
+    const tensorErrors = (await this.#adopt(context, request)) ?? (await this.#produce(context, request, sourceFolder))
     for (const phase of PHASES) context.finish(phase)
-    for (const warning of report.warnings) context.log('warn', warning)
-    const ratio = report.bytesIn === 0 ? 1 : report.bytesOut / report.bytesIn
-    context.log(
-      'info',
-      `Wrote ${report.bytesOut} bytes, ${(ratio * 100).toFixed(1)} % of ${report.bytesIn}, in ${report.seconds.toFixed(1)} s.`,
-    )
     const variant = await library.registerVariant({
-      folder: report.outFolder,
+      folder: request.outFolder,
       parentId: context.job.modelId,
       presetId: request.presetId,
       name: request.variantName,
     })
     const measuredAt = (this.#parts.now?.() ?? new Date()).toISOString()
     results.record(
-      { kind: 'compression', payload: report.tensors },
+      { kind: 'compression', payload: tensorErrors },
       {
         modelId: variant.id,
         protocolKey: 'compression:weights',
@@ -107,6 +93,36 @@ export class CompressWorker implements JobWorker {
     )
     context.setVariant(variant.id)
     return variant.id
+  }
+
+  /** A run that was killed between the last rename and its own record has left a whole folder: it is taken over, not made again. */
+  async #adopt(context: JobContext, request: CompressJobRequest): Promise<readonly TensorError[] | null> {
+    if (!context.resumed) return null
+    const run = await readRunRecord(request.outFolder)
+    if (run === null || run.presetId !== request.presetId || run.seed !== request.seed) return null
+    context.log('info', `${request.outFolder} was finished before the interruption.`)
+    return run.tensorErrors
+  }
+
+  async #produce(context: JobContext, request: CompressJobRequest, sourceFolder: string): Promise<readonly TensorError[]> {
+    const report = await this.#parts.compressor.compress({
+      sourceFolder,
+      outFolder: request.outFolder,
+      recipe: { presetId: request.presetId },
+      seed: request.seed,
+      resume: true,
+      latheVersion: this.#parts.latheVersion,
+      sourceName: request.sourceName,
+      signal: context.signal,
+      onProgress: (progress) => showProgress(context, progress),
+      onLog: (line) => context.log(line.level, line.text),
+    })
+    const ratio = report.bytesIn === 0 ? 1 : report.bytesOut / report.bytesIn
+    context.log(
+      'info',
+      `Wrote ${report.bytesOut} bytes, ${(ratio * 100).toFixed(1)} % of ${report.bytesIn}, in ${report.seconds.toFixed(1)} s.`,
+    )
+    return report.tensors
   }
 }
 

@@ -21,6 +21,9 @@ export interface EvaluationPlan {
   readonly throughput: Pick<ThroughputOptions, 'promptTokens' | 'generatedTokens' | 'warmups' | 'repeats'>
 }
 
+/** Windows of the first look: a figure within seconds, replaced as soon as the planned one exists. */
+export const FIRST_LOOK_WINDOWS = 2
+
 /** 512 predictions per window with context reset: the protocol of the demo model's published figures. */
 const WINDOW = 512
 

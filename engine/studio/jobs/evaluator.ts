@@ -12,7 +12,7 @@ import type { ModelLease } from '../../runtime/types.ts'
 import type { FolderTokenizer, GpuPort, ModelRef, ModelsPort, TokenizerPort } from '../ports.ts'
 import type { Results } from '../results.ts'
 import type { ResultContext } from '../store/result-store.ts'
-import { evaluationPlan, fitPlan } from './evaluation-plan.ts'
+import { evaluationPlan, FIRST_LOOK_WINDOWS, fitPlan } from './evaluation-plan.ts'
 import type { EvaluationData, EvaluationPlan } from './evaluation-plan.ts'
 import type { JobContext } from './worker.ts'
 
@@ -93,32 +93,49 @@ export class Evaluator {
     return this.#parts.models.acquire({ ...model, ...this.#parts.loadSettings(), signal: context.signal })
   }
 
+  /**
+   * A family that has no perplexity yet gets a first look on two windows, so that there is a chart within seconds; the planned measurement
+   * supersedes it. Later variants skip it: a short figure beside long ones could not be compared.
+   */
   async #perplexity(context: JobContext, bench: Bench): Promise<void> {
-    const { target, plan, codec, subject, baseline } = bench
-    const sample = await this.#parts.data.text()
-    const options = {
-      ...plan.perplexity,
-      signal: context.signal,
-      onProgress: (done: number, total: number) => context.advance('perplexity', done, total, sample.name),
-    }
-    const protocolKey = perplexityProtocolKey(sample, plan.perplexity)
+    const { target, plan } = bench
+    const planned = plan.perplexity.maxWindows
+    const isFirst = this.#parts.results.current((target.baseline ?? target.subject).modelId).every((result) => result.kind !== 'perplexity')
     context.start('perplexity')
+    if (isFirst && (planned === null || planned > 2 * FIRST_LOOK_WINDOWS)) {
+      await this.#measureText(context, bench, { ...plan.perplexity, maxWindows: FIRST_LOOK_WINDOWS }, null)
+      context.log('info', `First look: ${FIRST_LOOK_WINDOWS} windows. The planned measurement follows and replaces it.`)
+    }
+    await this.#measureText(context, bench, plan.perplexity, 'perplexity')
+    context.finish('perplexity')
+  }
+
+  async #measureText(context: JobContext, bench: Bench, protocol: EvaluationPlan['perplexity'], phase: string | null): Promise<void> {
+    const { target, codec, subject, baseline } = bench
+    const sample = await this.#parts.data.text()
+    const protocolKey = perplexityProtocolKey(sample, protocol)
+    const options = {
+      ...protocol,
+      signal: context.signal,
+      onProgress: (done: number, total: number) => {
+        if (phase !== null) context.advance(phase, done, total, sample.name)
+      },
+    }
     if (baseline === null || target.baseline === null) {
       const payload = await measurePerplexity(subject.runtime, codec, sample, options)
       this.#record(context, bench, target.subject, protocolKey, { kind: 'perplexity', payload })
-    } else {
-      const pair = {
-        baseline: baseline.runtime,
-        candidate: subject.runtime,
-        scorePair: this.#parts.models.scorePair,
-        baselineId: target.baseline.modelId,
-      }
-      const measured = await measureDrift(pair, codec, sample, options)
-      this.#record(context, bench, target.baseline, protocolKey, { kind: 'perplexity', payload: measured.baseline })
-      this.#record(context, bench, target.subject, protocolKey, { kind: 'perplexity', payload: measured.candidate })
-      this.#record(context, bench, target.subject, `drift:${protocolKey}`, { kind: 'drift', payload: measured.drift })
+      return
     }
-    context.finish('perplexity')
+    const pair = {
+      baseline: baseline.runtime,
+      candidate: subject.runtime,
+      scorePair: this.#parts.models.scorePair,
+      baselineId: target.baseline.modelId,
+    }
+    const measured = await measureDrift(pair, codec, sample, options)
+    this.#record(context, bench, target.baseline, protocolKey, { kind: 'perplexity', payload: measured.baseline })
+    this.#record(context, bench, target.subject, protocolKey, { kind: 'perplexity', payload: measured.candidate })
+    this.#record(context, bench, target.subject, `drift:${protocolKey}`, { kind: 'drift', payload: measured.drift })
   }
 
   async #tasks(context: JobContext, bench: Bench): Promise<void> {

@@ -4,13 +4,13 @@
  */
 import { cpSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
-import type { CompressOptions, CompressReport } from '../../compress/types.ts'
+import type { CompressOptions, CompressReport, ModelCardEvaluation } from '../../compress/types.ts'
 import { LatheError } from '../../contract/index.ts'
 import type { Adapter, LoadedModel, Preset } from '../../contract/index.ts'
 import { createTableRuntime, scoreTablePair } from '../../evaluate/test/table-runtime.ts'
 import type { GenerationEvent, GenerationRequest, Runtime } from '../../runtime/types.ts'
 import { bindFit } from '../bindings/fit.ts'
-import { inspectModelFolder } from '../bindings/checkpoint.ts'
+import { hashTensor, inspectModelFolder } from '../bindings/checkpoint.ts'
 import type { AcquireModel, EnginePorts, FolderTokenizer, ModelsPort } from '../ports.ts'
 
 export const FAKE_ADAPTER: Adapter = {
@@ -89,8 +89,12 @@ export interface FakeEngine {
   readonly compressions: CompressOptions[]
   /** Steps of the compressor that were really done, resumed ones not counted. */
   readonly steps: string[]
+  /** Model cards written, oldest first. */
+  readonly cards: { readonly folder: string; readonly evaluation: ModelCardEvaluation }[]
   answer: string[]
   failWith: LatheError | null
+  /** Called just after a finished folder got its name; may throw, as a kill ends everything. */
+  afterRename: (() => void) | null
 }
 
 const COMPRESS_STEPS = 4
@@ -104,8 +108,10 @@ export function createFakeEngine(): FakeEngine {
     generated: [],
     compressions: [],
     steps: [],
+    cards: [],
     answer: ['Hello', ', ', 'world', '.'],
     failWith: null,
+    afterRename: null,
   }
   return engine
 }
@@ -141,6 +147,7 @@ function bindFake(engine: FakeEngine, adapterId: string | null): EnginePorts {
     gpu,
     checkpoint: {
       inspect: async (folder) => ({ ...(await inspectModelFolder(folder)), hasTokenizer: true, hasChatTemplate: true }),
+      hashTensor,
       tensorStats: async (_folder, name) => ({
         name,
         count: 4,
@@ -169,6 +176,9 @@ function bindFake(engine: FakeEngine, adapterId: string | null): EnginePorts {
         }
       },
       compress: (options) => fakeCompress(engine, options),
+      updateModelCard: async (folder, evaluation) => {
+        engine.cards.push({ folder, evaluation })
+      },
       discardPartial: async (out) => rmSync(partialOf(out), { recursive: true, force: true }),
     },
     fit: bindFit(gpu),
@@ -309,10 +319,11 @@ async function fakeCompress(engine: FakeEngine, options: CompressOptions): Promi
   report(options, COMPRESS_STEPS)
   if (engine.failWith !== null) throw engine.failWith
   for (const name of ['config.json', 'model.safetensors']) cpSync(join(options.sourceFolder, name), join(partial, name))
-  writeFileSync(join(partial, 'run.json'), JSON.stringify({ preset: FAKE_PRESET.id, source: { folder: options.sourceFolder } }))
+  const tensor = { name: 'model.layers.0.mlp.up_proj', layer: 0, kind: 'up_proj', scheme: FAKE_PRESET.scheme }
+  await writeRunRecord(partial, options.sourceFolder, options.seed)
   rmSync(journal)
   renameSync(partial, options.outFolder)
-  const tensor = { name: 'model.layers.0.mlp.up_proj.weight', layer: 0, kind: 'up_proj', scheme: FAKE_PRESET.scheme }
+  engine.afterRename?.()
   return {
     outFolder: options.outFolder,
     presetId: FAKE_PRESET.id,
@@ -327,6 +338,33 @@ async function fakeCompress(engine: FakeEngine, options: CompressOptions): Promi
     ignored: [],
     warnings: [],
   }
+}
+
+/** A run.json with what the studio reads of it. */
+export async function writeRunRecord(folder: string, sourceFolder: string, seed: number): Promise<void> {
+  const { tensors } = await inspectModelFolder(sourceFolder)
+  const hashes: [string, { sha256: string }][] = []
+  for (const { name } of tensors) hashes.push([name, { sha256: await hashTensor(sourceFolder, name) }])
+  const record = {
+    run: 'lathe-compression',
+    preset: FAKE_PRESET.id,
+    seed,
+    bytes_in: 400,
+    bytes_out: 100,
+    source: { name: basename(sourceFolder), tensors: Object.fromEntries(hashes) },
+    tensors: [
+      {
+        name: 'model.layers.0.mlp.up_proj',
+        scheme: FAKE_PRESET.scheme,
+        sqnr_db: 20,
+        relative_error: 0.1,
+        max_error: 0.2,
+        cosine: 0.99,
+        bytes: 10,
+      },
+    ],
+  }
+  writeFileSync(join(folder, 'run.json'), JSON.stringify(record))
 }
 
 function report(options: CompressOptions, step: number): void {
