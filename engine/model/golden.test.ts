@@ -7,7 +7,7 @@ import { openCheckpoint } from '../checkpoint/open.ts'
 import type { Backend } from '../gpu/program.ts'
 import { type LoadedModel, loadModel } from './load.ts'
 import type { KvDtype } from './memory.ts'
-import { TEST_BACKENDS } from './test/backends.ts'
+import { MODEL_TEST_BACKENDS } from './test/backends.ts'
 import { type GoldenPrompt, goldenPrompts, hasSharedData, MISSING_DATA, modelFolder, PACKED_MODELS } from './test/golden-data.ts'
 import { continueGreedily, scorePrompt, type Scored } from './test/steps.ts'
 
@@ -31,18 +31,17 @@ const LONG_PROMPT_TOKENS = 200
 
 if (!hasSharedData) process.stderr.write(`golden.test.ts ${MISSING_DATA}\n`)
 
-describe.each(TEST_BACKENDS)('$name', ({ create, tolerance }) => {
-  let backend: Backend | null = null
+describe.each(MODEL_TEST_BACKENDS)('$name', ({ open, tolerance }) => {
+  let backend: Backend
   beforeAll(async () => {
-    backend = await create()
+    backend = await open()
   })
   afterAll(async () => {
     await backend?.[Symbol.asyncDispose]()
   })
 
   describe.each<KvDtype>(['f32', 'f16'])('%s KV cache', (kvDtype) => {
-    test.for(MODELS)('%s', { timeout: 300_000 }, async (name, { skip }) => {
-      if (backend === null) return skip()
+    test.for(MODELS)('%s', { timeout: 300_000 }, async (name) => {
       const allowed = tolerance[kvDtype]
       await using checkpoint = await openCheckpoint(modelFolder(name))
       const capacity = { tokens: 128, rows: 128, sequences: 1 }

@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { openCheckpoint } from '../checkpoint/open.ts'
 import type { Backend, StepOutput } from '../gpu/program.ts'
 import { type LoadedModel, loadModel } from './load.ts'
-import { TEST_BACKENDS } from './test/backends.ts'
+import { MODEL_TEST_BACKENDS } from './test/backends.ts'
 import { hasSharedData, MISSING_DATA, modelFolder } from './test/golden-data.ts'
 import { buildStep, type Chunk, continueGreedily, firstBlocks, GREEDY, scorePrompt, shapeOf } from './test/steps.ts'
 
@@ -32,10 +32,10 @@ function rowsOf(output: StepOutput, from: number, to: number, topCount: number) 
   }
 }
 
-describe.skipIf(!hasSharedData).each(TEST_BACKENDS)('$name', ({ create }) => {
-  let backend: Backend | null = null
+describe.skipIf(!hasSharedData).each(MODEL_TEST_BACKENDS)('$name', ({ open }) => {
+  let backend: Backend
   beforeAll(async () => {
-    backend = await create()
+    backend = await open()
   })
   afterAll(async () => {
     await backend?.[Symbol.asyncDispose]()
@@ -44,7 +44,6 @@ describe.skipIf(!hasSharedData).each(TEST_BACKENDS)('$name', ({ create }) => {
   describe.each(MODELS)('%s', (name) => {
     let model: LoadedModel
     beforeAll(async () => {
-      if (backend === null) return
       await using checkpoint = await openCheckpoint(modelFolder(name))
       model = await loadModel({
         checkpoint,
@@ -59,8 +58,7 @@ describe.skipIf(!hasSharedData).each(TEST_BACKENDS)('$name', ({ create }) => {
     })
     afterAll(() => model?.dispose())
 
-    test('sequences of different lengths in one step equal each alone', async ({ skip }) => {
-      skip(backend === null)
+    test('sequences of different lengths in one step equal each alone', async () => {
       const topCount = 3
       const lengths = [5, 1, 33, 18, 16, 40]
       let nextBlock = 1
@@ -79,8 +77,7 @@ describe.skipIf(!hasSharedData).each(TEST_BACKENDS)('$name', ({ create }) => {
       }
     })
 
-    test('a prompt in chunks equals the whole prompt', async ({ skip }) => {
-      skip(backend === null)
+    test('a prompt in chunks equals the whole prompt', async () => {
       const tokens = tokensOf(7, 60)
       const whole = await scorePrompt(model, tokens)
       for (const chunkTokens of [1, 7, 16, 17]) {
@@ -90,8 +87,7 @@ describe.skipIf(!hasSharedData).each(TEST_BACKENDS)('$name', ({ create }) => {
       }
     })
 
-    test('block ids do not matter', async ({ skip }) => {
-      skip(backend === null)
+    test('block ids do not matter', async () => {
       const tokens = tokensOf(3, 70)
       const expected = await scorePrompt(model, tokens)
       for (const blocks of [
@@ -102,8 +98,7 @@ describe.skipIf(!hasSharedData).each(TEST_BACKENDS)('$name', ({ create }) => {
       }
     })
 
-    test('decoding beside another prompt’s prefill equals decoding alone', async ({ skip }) => {
-      skip(backend === null)
+    test('decoding beside another prompt’s prefill equals decoding alone', async () => {
       const prompt = tokensOf(11, 20)
       const blocks = firstBlocks(prompt.length + 8, BLOCK_SIZE)
       const expected = await continueGreedily(model, prompt, 8, { blocks })

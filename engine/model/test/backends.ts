@@ -1,12 +1,12 @@
-/** The backends that the numeric suites run on, each with the tolerances that its arithmetic earns. */
+/** The backends that the model suites run on: the reference and every software adapter this machine has, each with the tolerances it is held to. */
+import { testBackends } from '../../gpu/test/adapters.ts'
 import { createReferenceBackend } from '../../gpu/reference/backend.ts'
 import type { Backend } from '../../gpu/program.ts'
 import type { KvDtype } from '../memory.ts'
 
-export interface TestBackend {
+export interface ModelTestBackend {
   readonly name: string
-  /** null where the machine does not have it; the reason has been printed. */
-  readonly create: () => Promise<Backend | null>
+  readonly open: () => Promise<Backend>
   /** Largest allowed difference from golden logits and log-probabilities, by KV dtype. */
   readonly tolerance: Readonly<Record<KvDtype, number>>
 }
@@ -15,8 +15,12 @@ export interface TestBackend {
  * f32: the golden values come from f64 and f32 implementations that agree to 5e-5; the reference is held to that order, kernels to 2e-3.
  * f16: keys and values rounded to 11 bits. The sharpest of the random models moves by 1.9e-2 from that alone, in f64.
  */
-const REFERENCE_TOLERANCE = { f32: 1e-4, f16: 3e-2 } as const
+const TOLERANCE = {
+  reference: { f32: 1e-4, f16: 3e-2 },
+  webgpu: { f32: 2e-3, f16: 3e-2 },
+} as const
 
-export const TEST_BACKENDS: readonly TestBackend[] = [
-  { name: 'reference', create: () => Promise.resolve(createReferenceBackend()), tolerance: REFERENCE_TOLERANCE },
+export const MODEL_TEST_BACKENDS: readonly ModelTestBackend[] = [
+  { name: 'reference', open: () => Promise.resolve(createReferenceBackend()), tolerance: TOLERANCE.reference },
+  ...(await testBackends()).map(({ name, open }) => ({ name, open: () => open(), tolerance: TOLERANCE.webgpu })),
 ]
