@@ -1,11 +1,12 @@
 /** A worker thread that runs tensor-work.ts: see worker-pool.ts for the messages. A thread of its own file; import it from nowhere. */
 import { parentPort } from 'node:worker_threads'
 import { toErrorShape } from '../contract/errors.ts'
-import { openTensorWork, workScratch } from './tensor-work.ts'
+import { createBlockRounder } from './algorithms/simd/block-rounder.ts'
+import { openTensorWork } from './tensor-work.ts'
 import type { TensorWork } from './tensor-work.ts'
 import type { WorkerReply, WorkerRequest } from './worker-pool.ts'
 
-const scratch = workScratch()
+const rounder = createBlockRounder()
 const open = new Map<number, TensorWork>()
 
 function reply(message: WorkerReply, transfer: ArrayBuffer[] = []): void {
@@ -22,7 +23,7 @@ parentPort?.on('message', (request: WorkerRequest) => {
   try {
     switch (request.kind) {
       case 'open':
-        open.set(request.id, openTensorWork(request.task, scratch))
+        open.set(request.id, openTensorWork(request.task, rounder))
         break
       case 'block': {
         const parts = workOf(request.id).block(request.bytes)

@@ -5,7 +5,7 @@
  */
 import { createHash } from 'node:crypto'
 import type { Hash } from 'node:crypto'
-import { DTYPE_BYTES, findNonFinite, widenToF32 } from '../checkpoint/dtypes.ts'
+import { DTYPE_BYTES, findNonFinite } from '../checkpoint/dtypes.ts'
 import type { DenseDtype } from '../checkpoint/dtypes.ts'
 import type { StoredDtype } from '../checkpoint/types.ts'
 import { LatheError } from '../contract/errors.ts'
@@ -13,8 +13,7 @@ import { encodeRows } from './algorithms/encode.ts'
 import { addSums, noError } from './algorithms/error-sums.ts'
 import type { ErrorSums } from './algorithms/error-sums.ts'
 import { SCALE_EPSILON } from './algorithms/integer-grid.ts'
-import { roundToNearest, roundingScratch } from './algorithms/round-to-nearest.ts'
-import type { RoundingScratch } from './algorithms/round-to-nearest.ts'
+import type { BlockRounder } from './algorithms/simd/block-rounder.ts'
 import type { Observer } from './recipe.ts'
 import type { Scheme, StoredRole } from './scheme.ts'
 
@@ -56,17 +55,8 @@ export interface TensorWork {
   finish(): TensorResult
 }
 
-/** Buffers that every tensor of one thread shares. */
-export interface WorkScratch {
-  values: Float32Array
-  readonly rounding: RoundingScratch
-}
-
-export function workScratch(): WorkScratch {
-  return { values: new Float32Array(0), rounding: roundingScratch() }
-}
-
-export function openTensorWork(task: TensorTask, scratch: WorkScratch): TensorWork {
+/** `rounder` is shared by all tensors of a thread. */
+export function openTensorWork(task: TensorTask, rounder: BlockRounder): TensorWork {
   const sourceHash = createHash('sha256')
   const hashes = new Map<PartRole, Hash>()
   const error = task.kind === 'quantize' ? noError() : null
@@ -87,13 +77,10 @@ export function openTensorWork(task: TensorTask, scratch: WorkScratch): TensorWo
       elements += bytes.byteLength / DTYPE_BYTES[task.dtype]
       if (task.kind === 'keep') {
         refuseNonFinite(bytes, task, first)
-        return emit([{ role: 'copy', bytes }])
+        return [{ role: 'copy', bytes }]
       }
       const count = bytes.byteLength / DTYPE_BYTES[task.dtype]
-      if (scratch.values.length < count) scratch.values = new Float32Array(count)
-      const values = widenToF32(bytes, task.dtype, scratch.values.subarray(0, count))
-      const rows = count / task.cols
-      const quantized = roundToNearest(values, rows, task.cols, task.scheme, task.dtype, task.observer, scratch.rounding)
+      const quantized = rounder.round(bytes, count / task.cols, task.cols, task.scheme, task.dtype, task.observer)
       // A NaN or an infinity anywhere makes this sum one; looking for it costs nothing until then.
       if (!Number.isFinite(quantized.error.source)) refuseNonFinite(bytes, task, first)
       if (error !== null) addSums(error, quantized.error)
@@ -102,9 +89,10 @@ export function openTensorWork(task: TensorTask, scratch: WorkScratch): TensorWo
       return emit(encodeRows(quantized, task.scheme, task.dtype).map((part) => ({ role: part.role, bytes: owned(part.bytes) })))
     },
     finish() {
-      const digests = [...hashes].map(([role, hash]) => [role, hash.digest('hex')])
-      const partSha256 = Object.fromEntries(digests) as TensorResult['partSha256']
-      return { sourceSha256: sourceHash.digest('hex'), partSha256, error, epsilonScales, scales }
+      const sourceSha256 = sourceHash.digest('hex')
+      // What passes through unchanged is hashed once.
+      const digests = task.kind === 'keep' ? [['copy', sourceSha256]] : [...hashes].map(([role, hash]) => [role, hash.digest('hex')])
+      return { sourceSha256, partSha256: Object.fromEntries(digests) as TensorResult['partSha256'], error, epsilonScales, scales }
     },
   }
 }
