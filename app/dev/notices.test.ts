@@ -21,6 +21,15 @@ describe('the lockfile', () => {
     expect(resolvePackage(lockfile, 'absent', 'node_modules/a')).toBeNull()
   })
 
+  it('holds the bindings of every platform: with one missing, `npm ci` refuses the lockfile everywhere', () => {
+    const real = readLockfile()
+    const missing = Object.entries(real).flatMap(([folder, { optionalDependencies = {} }]) =>
+      Object.keys(optionalDependencies).filter((name) => resolvePackage(real, name, folder) === null),
+    )
+    // Cure: delete node_modules and package-lock.json together, then `npm install --package-lock-only`.
+    expect(missing).toEqual([])
+  })
+
   it('finds everything that a package needs, each once', () => {
     expect(closure(lockfile, ['a'])).toEqual(['node_modules/a', 'node_modules/a/node_modules/b', 'node_modules/c'])
   })

@@ -6,7 +6,7 @@
 import { createHash } from 'node:crypto'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { lastLine, npmCommand, npmEnvironment, standaloneNode } from './node-runtime.mjs'
+import { npmCommand, npmEnvironment, npmFailure, standaloneNode } from './node-runtime.mjs'
 import { BootstrapError, notice } from './process.mjs'
 
 const STAMP = join('node_modules', '.lathe-lock')
@@ -40,7 +40,7 @@ export function installDependencies(context, { dryRun = false } = {}) {
   )
   if (status !== 0) {
     throw new BootstrapError(
-      `npm could not install the packages: ${lastLine(stderr)}`,
+      `npm could not install the packages: ${npmFailure(stderr)}`,
       'Check the network and the free disk space (about 1 GB is needed), then run the same command again.',
     )
   }

@@ -159,7 +159,7 @@ function fetchPinned(context, { name, version }, folder) {
   if (status !== 0) {
     rmSync(staging, { recursive: true, force: true })
     throw new BootstrapError(
-      `Node ${version} could not be fetched from the npm registry: ${lastLine(stderr)}`,
+      `Node ${version} could not be fetched from the npm registry: ${npmFailure(stderr)}`,
       `Check the network, or install Node ${MINIMUM_MAJOR} yourself; then run the same command again.`,
     )
   }
@@ -195,13 +195,21 @@ export function npmEnvironment({ env, platform }, node) {
   return { ...env, [key]: [dirname(node), env[key]].filter(Boolean).join(platform === 'win32' ? ';' : ':') }
 }
 
+/** The line of npm's output that says what went wrong: npm puts it first and explains itself afterwards. @param {string} stderr */
+export function npmFailure(stderr) {
+  const lines = stderr
+    .split('\n')
+    .filter((line) => line.startsWith('npm error'))
+    .map((line) => line.replace(/^npm error\s*/, ''))
+  return lines.find((line) => line && !/^(code|errno|syscall|network This is|network$) ?/.test(line)) ?? lastLine(stderr)
+}
+
 /** @param {string} text */
 export function lastLine(text) {
-  const lines = text.split('\n').map((line) => line.trim())
   return (
-    lines
-      .filter((line) => line && !/A complete log of this run|\.log$/.test(line))
-      .pop()
-      ?.replace(/^npm error\s*/, '') ?? 'no message'
+    text
+      .split('\n')
+      .map((line) => line.trim())
+      .findLast((line) => line !== '') ?? 'no message'
   )
 }

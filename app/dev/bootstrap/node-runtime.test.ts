@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { dependenciesAreCurrent, installDependencies } from './dependencies.mjs'
-import { installedNode, npmEnvironment, pinnedPackage, standaloneNode, type NodeContext } from './node-runtime.mjs'
+import { installedNode, npmEnvironment, npmFailure, pinnedPackage, standaloneNode, type NodeContext } from './node-runtime.mjs'
 import { BootstrapError, type RunOptions } from './process.mjs'
 
 let root: string
@@ -129,6 +129,18 @@ describe('finding Node', () => {
   it('puts Node first on PATH, whatever PATH is called', () => {
     expect(npmEnvironment({ env: { PATH: '/usr/bin' }, platform: 'linux' }, '/x/bin/node')['PATH']).toBe('/x/bin:/usr/bin')
     expect(npmEnvironment({ env: { Path: 'C:\\Windows' }, platform: 'win32' }, '/x/bin/node')['Path']).toBe('/x/bin;C:\\Windows')
+  })
+})
+
+describe("npm's complaint", () => {
+  it('is its first line that says something', () => {
+    const outOfSync = 'npm error code EUSAGE\nnpm error\nnpm error `npm ci` can only install packages when …\nnpm error\nnpm error Usage:\n'
+    expect(npmFailure(outOfSync)).toBe('`npm ci` can only install packages when …')
+    const offline =
+      'npm error code ENOTFOUND\nnpm error syscall getaddrinfo\nnpm error errno ENOTFOUND\nnpm error network request to x failed, reason: y\n'
+    expect(npmFailure(offline)).toBe('network request to x failed, reason: y')
+    expect(npmFailure('sh: npm: not found\n')).toBe('sh: npm: not found')
+    expect(npmFailure('')).toBe('no message')
   })
 })
 
