@@ -78,9 +78,11 @@ function changeModel(cache: QueryClient, queries: EngineQueries, model: ModelSum
   void cache.invalidateQueries({ queryKey: queries.optimize.presets.key({ input: { modelId: model.parentId } }) })
 }
 
-/** A snapshot under way may have been taken before this event and would overwrite it when it lands: ask again. */
+/** A snapshot under way may have been taken before this event and would overwrite it when it lands: drop it and ask again. */
 function refetchIfInFlight(cache: QueryClient, queryKey: QueryKey): void {
-  if (cache.getQueryState(queryKey)?.fetchStatus === 'fetching') void cache.invalidateQueries({ queryKey, exact: true })
+  if (cache.getQueryState(queryKey)?.fetchStatus !== 'fetching') return
+  // Invalidating alone would join a first fetch instead of replacing it.
+  void cache.cancelQueries({ queryKey, exact: true }).then(() => cache.invalidateQueries({ queryKey, exact: true }))
 }
 
 function upsert<T extends { readonly id: string }>(items: readonly T[] | undefined, item: T): T[] | undefined {

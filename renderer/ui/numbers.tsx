@@ -78,7 +78,7 @@ function FigureText({ text }: { readonly text: string }): ReactNode {
   return (
     <>
       {match[1]}
-      <span className={styles.unit}>{match[2]}</span>
+      <span className={styles.unit}> {match[2]}</span>
     </>
   )
 }

@@ -1,0 +1,26 @@
+import { cleanup, render, screen } from '@testing-library/react'
+import { afterEach, expect, test } from 'vitest'
+import type { Fit } from '../../engine/contract/index.ts'
+import { FitBar, FitDot } from './fit-bar.tsx'
+
+afterEach(cleanup)
+
+const fit: Fit = { weightBytes: 600, kvBytes: 300, activationBytes: 0, budgetBytes: 1000, contextTokens: 512, verdict: 'tight' }
+
+test('segments take their share of the budget and the verdict is spoken', () => {
+  render(<FitBar fit={fit} />)
+  const bar = screen.getByRole('img', { name: /^Tight\. Needs 900 B of 1,000 B with 512 tokens of context/ })
+  expect([...bar.children].map((child) => (child as HTMLElement).style.width)).toEqual(['60%', '30%'])
+})
+
+test('what does not fit is marked beyond the limit', () => {
+  render(<FitBar fit={{ ...fit, kvBytes: 1400, verdict: 'context' }} />)
+  const bar = screen.getByRole('img', { name: /^Context too long/ })
+  const [weights, kv, over, limit] = [...bar.children].map((child) => (child as HTMLElement).style)
+  expect([weights?.width, kv?.width, over?.width, limit?.left]).toEqual(['30%', '70%', '50%', '50%'])
+})
+
+test('an unknown budget fills the bar with what is known, and the dot says so', () => {
+  render(<FitDot fit={{ ...fit, budgetBytes: null, verdict: 'unknown' }} />)
+  expect(screen.getByRole('img', { name: /does not say how much memory it has/ })).toBeDefined()
+})
