@@ -57,7 +57,8 @@ export async function inspectModelFolder(folder: string): Promise<FolderFacts> {
 /** Reads one tensor's weights, in blocks. */
 export async function readTensorStats(folder: string, name: string, signal: AbortSignal): Promise<TensorStats> {
   await using checkpoint = await openCheckpoint(folder)
-  return tensorStats(checkpoint, name, { signal })
+  // Awaited here: the folder closes when this function returns.
+  return await tensorStats(checkpoint, name, { signal })
 }
 
 /** In blocks, so that a large tensor costs no memory. */
