@@ -161,8 +161,11 @@ function isWithin(folder: string, path: string): boolean {
 export interface RangedFile extends AsyncDisposable {
   readonly name: string
   readonly byteLength: number
-  /** Fresh, 8-byte-aligned memory of exactly `length` bytes. Throws `checkpoint.invalid-tensor` if the file has shrunk meanwhile. */
-  read(offset: number, length: number): Promise<Uint8Array>
+  /**
+   * Fresh, 8-byte-aligned memory of exactly `length` bytes, or the first `length` bytes of `into`. Throws `checkpoint.invalid-tensor` if the
+   * file has shrunk meanwhile.
+   */
+  read(offset: number, length: number, into?: Uint8Array): Promise<Uint8Array>
 }
 
 /** Opens a listed file for reading. Throws `checkpoint.missing-shard` or `checkpoint.unsafe-path` when it is not there. */
@@ -186,8 +189,9 @@ export async function openRanged(folder: ModelFolder, name: string): Promise<Ran
   return {
     name,
     byteLength,
-    async read(offset, length) {
-      const bytes = new Uint8Array(length)
+    async read(offset, length, into) {
+      const bytes = into === undefined ? new Uint8Array(length) : into.subarray(0, length)
+      if (bytes.byteLength < length) throw new RangeError(`${length} bytes into a buffer of ${bytes.byteLength}`)
       let done = 0
       try {
         while (done < length) {

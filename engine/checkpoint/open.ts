@@ -125,12 +125,12 @@ function byteSource(name: string, place: { readonly file: RangedFile; readonly t
   const { file, tensor } = place
   return {
     byteLength: tensor.byteLength,
-    async read(offset, length) {
+    async read(offset, length, into) {
       const whole = Number.isSafeInteger(offset) && Number.isSafeInteger(length) && offset >= 0 && length >= 0
       if (!whole || offset + length > tensor.byteLength) {
         throw new RangeError(`bytes ${offset} + ${length} of "${name}", which has ${tensor.byteLength}`)
       }
-      return file.read(tensor.offset + offset, length)
+      return file.read(tensor.offset + offset, length, into)
     },
   }
 }

@@ -36,7 +36,8 @@ export interface TensorEntry {
 /** Bytes that can be read in ranges without holding all of them. `offset + length ≤ byteLength`, else RangeError. */
 export interface ByteSource {
   readonly byteLength: number
-  read(offset: number, length: number): Promise<Uint8Array>
+  /** `into` lends memory of at least `length` bytes; a source may use it or not, so only what is returned counts. */
+  read(offset: number, length: number, into?: Uint8Array): Promise<Uint8Array>
 }
 
 /** One entry of `quantization_config.config_groups[*].weights`; see specs/compressed-tensors.md §2.3. */

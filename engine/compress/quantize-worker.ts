@@ -26,11 +26,11 @@ parentPort?.on('message', (request: WorkerRequest) => {
         open.set(request.id, openTensorWork(request.task, rounder))
         break
       case 'block': {
-        const parts = workOf(request.id).block(request.bytes)
-        reply(
-          { kind: 'block', id: request.id, parts },
-          parts.map((part) => part.bytes.buffer),
-        )
+        const { id, bytes } = request
+        const parts = workOf(id).block(bytes)
+        const spent = parts.some((part) => part.bytes.buffer === bytes.buffer) ? null : bytes
+        const buffers = parts.map((part) => part.bytes.buffer)
+        reply({ kind: 'block', id, parts, spent }, spent === null ? buffers : [...buffers, spent.buffer])
         break
       }
       case 'finish': {

@@ -5,6 +5,8 @@
 import { DTYPE_BYTES } from '../checkpoint/dtypes.ts'
 import type { ByteSource } from '../checkpoint/types.ts'
 import { BLOCK_ROW_MULTIPLE, encodeShape } from './algorithms/encode.ts'
+import { createBufferPool } from './buffer-pool.ts'
+import type { BufferPool } from './buffer-pool.ts'
 import { inParallel } from './in-parallel.ts'
 import type { PlanItem } from './plan.ts'
 import type { Producer, ProducerContext } from './producer.ts'
@@ -17,10 +19,19 @@ export const DEFAULT_BLOCK_BYTES = 2 << 20
 
 export function streamingProducer(pool: WorkerPool, blockBytes: number = DEFAULT_BLOCK_BYTES): Producer {
   // Two tensors per thread: while one waits for its read or write, the other computes.
-  return async (context) => inParallel(pool.size * 2, context.remaining, (item) => streamTensor(context, pool, item, blockBytes))
+  return async (context) => {
+    const buffers = createBufferPool()
+    await inParallel(pool.size * 2, context.remaining, (item) => streamTensor(context, pool, buffers, item, blockBytes))
+  }
 }
 
-async function streamTensor(context: ProducerContext, pool: WorkerPool, item: PlanItem, blockBytes: number): Promise<void> {
+async function streamTensor(
+  context: ProducerContext,
+  pool: WorkerPool,
+  buffers: BufferPool,
+  item: PlanItem,
+  blockBytes: number,
+): Promise<void> {
   context.throwIfCancelled()
   const { source, sink, onBytes } = context
   const { name, byteLength } = item.source
@@ -31,19 +42,23 @@ async function streamTensor(context: ProducerContext, pool: WorkerPool, item: Pl
   )
   const step = blockLength(item, blockBytes)
   let writing: Promise<void> = Promise.resolve()
-  let reading = readBlock(bytes, 0, step)
+  let reading = readBlock(bytes, buffers, 0, step)
   try {
     for (let offset = 0; offset < byteLength; offset += step) {
       const block = await reading
       context.throwIfCancelled()
       onBytes('read', block.byteLength, name)
-      reading = readBlock(bytes, offset + step, step)
+      reading = readBlock(bytes, buffers, offset + step, step)
       const length = block.byteLength
-      const parts = await work.block(block)
+      const { parts, spent } = await work.block(block)
+      if (spent !== null) buffers.give(spent)
       onBytes('quantize', length, name)
       await writing
       writing = (async () => {
-        for (const part of parts) await sink.write(targets.get(part.role) ?? '', part.bytes)
+        for (const part of parts) {
+          await sink.write(targets.get(part.role) ?? '', part.bytes)
+          if (part.role === 'copy') buffers.give(part.bytes)
+        }
         onBytes(
           'write',
           parts.reduce((sum, part) => sum + part.bytes.byteLength, 0),
@@ -82,7 +97,10 @@ function blockLength(item: PlanItem, blockBytes: number): number {
   return Math.max(1, Math.floor(blockBytes / rowBytes / BLOCK_ROW_MULTIPLE)) * BLOCK_ROW_MULTIPLE * rowBytes
 }
 
-async function readBlock(bytes: ByteSource, offset: number, length: number): Promise<Uint8Array<ArrayBuffer>> {
-  if (offset >= bytes.byteLength) return new Uint8Array(0)
-  return transferable(await bytes.read(offset, Math.min(length, bytes.byteLength - offset)))
+async function readBlock(bytes: ByteSource, buffers: BufferPool, offset: number, step: number): Promise<Uint8Array<ArrayBuffer>> {
+  const length = Math.min(step, bytes.byteLength - offset)
+  if (length <= 0) return new Uint8Array(0)
+  // Always a full step, so that the last, shorter block of a tensor does not leave a buffer that fits no other.
+  const lent = buffers.take(step)
+  return transferable(await bytes.read(offset, length, lent), lent)
 }

@@ -11,6 +11,8 @@ import { openCheckpoint } from '../checkpoint/open.ts'
 import { serializeQuantizationConfig } from '../checkpoint/quantization-config.ts'
 import type { Checkpoint } from '../checkpoint/types.ts'
 import { LatheError } from '../contract/errors.ts'
+import { createBufferPool } from './buffer-pool.ts'
+import type { BufferPool } from './buffer-pool.ts'
 import { inParallel } from './in-parallel.ts'
 import type { JournalEntry } from './journal.ts'
 import type { CompressItem, CompressionPlan } from './plan.ts'
@@ -36,11 +38,12 @@ export async function verifyOutput(options: VerifyOptions): Promise<void> {
   await using result = await openCheckpoint(options.folder)
   checkTensors(result, plan)
   checkConfig(result, plan)
+  const buffers = createBufferPool()
   await inParallel(options.pool.size * 2, plan.items, async (item) => {
     signal?.throwIfAborted()
     const entry = options.entries.get(item.source.name)
     if (entry === undefined) throw failed(`${item.source.name} is not in the journal`)
-    for (const output of entry.outputs) await checkBytes(result, output, options)
+    for (const output of entry.outputs) await checkBytes(result, output, options, buffers)
   })
   const linears = new Map((await storedLinears(result)).map((linear) => [linear.name, linear]))
   for (const item of plan.items) {
@@ -76,7 +79,12 @@ function checkConfig(result: Checkpoint, plan: CompressionPlan): void {
     throw failed('quantization_config does not read back as it was written')
 }
 
-async function checkBytes(result: Checkpoint, output: JournalEntry['outputs'][number], options: VerifyOptions): Promise<void> {
+async function checkBytes(
+  result: Checkpoint,
+  output: JournalEntry['outputs'][number],
+  options: VerifyOptions,
+  buffers: BufferPool,
+): Promise<void> {
   const tensor = result.tensors.get(output.name)
   if (tensor === undefined) throw failed(`${output.name} is missing`)
   const bytes = result.open(output.name)
@@ -85,7 +93,9 @@ async function checkBytes(result: Checkpoint, output: JournalEntry['outputs'][nu
   for (let offset = 0; offset < bytes.byteLength; offset += READ_BYTES) {
     options.signal?.throwIfAborted()
     const length = Math.min(READ_BYTES, bytes.byteLength - offset)
-    await work.block(transferable(await bytes.read(offset, length)))
+    const lent = buffers.take(READ_BYTES)
+    const { parts } = await work.block(transferable(await bytes.read(offset, length, lent), lent))
+    for (const part of parts) buffers.give(part.bytes)
     options.onBytes(length, output.name)
   }
   const { sourceSha256 } = await work.finish()

@@ -13,14 +13,16 @@ export type WorkerRequest =
   | { readonly kind: 'finish'; readonly id: number }
 
 export type WorkerReply =
-  | { readonly kind: 'block'; readonly id: number; readonly parts: readonly BlockPart[] }
+  | { readonly kind: 'block'; readonly id: number; readonly parts: readonly BlockPart[]; readonly spent: Uint8Array<ArrayBuffer> | null }
   | { readonly kind: 'finish'; readonly id: number; readonly result: TensorResult }
   | { readonly kind: 'failed'; readonly id: number; readonly error: ErrorShape }
 
 /** One tensor on its thread. Calls of one tensor must not overlap. */
 export interface PooledTensor {
-  /** `bytes` is transferred and must not be used again. */
-  block(bytes: Uint8Array<ArrayBuffer>): Promise<readonly BlockPart[]>
+  /**
+   * The buffer under `bytes` is transferred and must not be used again. It comes back as `spent` when none of the parts is made of it.
+   */
+  block(bytes: Uint8Array<ArrayBuffer>): Promise<{ readonly parts: readonly BlockPart[]; readonly spent: Uint8Array<ArrayBuffer> | null }>
   finish(): Promise<TensorResult>
 }
 
@@ -77,7 +79,7 @@ export function createWorkerPool(size: number): WorkerPool {
         async block(bytes) {
           const reply = await ask({ kind: 'block', id, bytes }, [bytes.buffer])
           if (reply.kind !== 'block') throw new Error(`a thread answered "${reply.kind}" to a block`)
-          return reply.parts
+          return { parts: reply.parts, spent: reply.spent }
         },
         async finish() {
           const reply = await ask({ kind: 'finish', id }, [])
@@ -118,9 +120,9 @@ function errorOf(shape: ErrorShape): Error {
   return new LatheError(shape.code, shape.message, shape.hint, shape.data === undefined ? {} : { data: { ...shape.data } })
 }
 
-/** The bytes with a buffer of their own, for transfer to a thread. */
-export function transferable(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
+/** `bytes` where their buffer can be transferred, otherwise a copy of them. Whole buffers and views of a lent one can. */
+export function transferable(bytes: Uint8Array, lent: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
   const { buffer } = bytes
-  const whole = buffer instanceof ArrayBuffer && bytes.byteOffset === 0 && bytes.byteLength === buffer.byteLength
-  return whole ? new Uint8Array(buffer) : new Uint8Array(bytes)
+  if (buffer === lent.buffer) return new Uint8Array(lent.buffer, bytes.byteOffset, bytes.byteLength)
+  return new Uint8Array(bytes)
 }
