@@ -72,6 +72,7 @@ export async function compress(options: CompressOptions, tuning: CompressTuning 
 
     const partial = partialFolderOf(outFolder)
     const modelFolder = join(partial, MODEL_FOLDER)
+    if (!options.resume && (await exists(partial))) options.onLog?.({ level: 'info', text: 'Discarding an unfinished run.' })
     const previous = await preparePartial(partial, options.resume, subject)
     const side = sideFilesOf(source.files)
     const sideBytes = side.copied.reduce((sum, file) => sum + file.bytes, 0)
@@ -210,12 +211,15 @@ function assertOutside(source: string, out: string): void {
   )
 }
 
-async function refuseExisting(outFolder: string): Promise<void> {
-  const exists = await access(outFolder).then(
+async function exists(path: string): Promise<boolean> {
+  return access(path).then(
     () => true,
     () => false,
   )
-  if (!exists) return
+}
+
+async function refuseExisting(outFolder: string): Promise<void> {
+  if (!(await exists(outFolder))) return
   throw new LatheError('checkpoint.already-exists', `${outFolder} exists already.`, 'Open it, or choose another output folder.')
 }
 

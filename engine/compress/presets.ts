@@ -39,7 +39,7 @@ export const PRESETS: readonly PresetDefinition[] = [
     preset: {
       id: 'near-lossless-8bit',
       title: 'Near-lossless 8-bit',
-      promise: 'About half the size, and answers you cannot tell from the original.',
+      promise: 'About half the size, with answers practically the same as the original’s.',
       scheme: schemeName(W8_CHANNEL),
       algorithm: 'Round to nearest',
       nominalBitsPerWeight: 8,
@@ -54,7 +54,7 @@ export const PRESETS: readonly PresetDefinition[] = [
     preset: {
       id: 'fine-4bit',
       title: 'Fine 4-bit',
-      promise: 'Under a third of the size, with small groups for models that are sensitive to 4 bits.',
+      promise: 'A little larger than Balanced and closer to the original: small groups for models that 4 bits hurt.',
       scheme: schemeName(W4_G32_ASYMMETRIC),
       algorithm: 'MSE scale search',
       nominalBitsPerWeight: nominalBits(4, 32, false),
@@ -69,7 +69,7 @@ export const PRESETS: readonly PresetDefinition[] = [
     preset: {
       id: 'balanced-4bit',
       title: 'Balanced 4-bit',
-      promise: 'About a quarter of the size for a small loss of accuracy: the usual choice for one GPU.',
+      promise: 'A quarter to a third of the size for a small loss of accuracy: the usual choice for one GPU.',
       scheme: schemeName(W4_G128),
       algorithm: 'MSE scale search',
       nominalBitsPerWeight: nominalBits(4, 128, true),
