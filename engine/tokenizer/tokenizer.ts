@@ -23,8 +23,9 @@ const MAX_TOKENIZER_BYTES = 128 << 20
 const MAX_CONFIG_BYTES = 16 << 20
 /** Vocabularies are 256 K tokens or less; embeddings for 16 M would not fit anywhere. */
 const MAX_TOKEN_ID = 1 << 24
-/** A megabyte encodes in a few seconds; only a hostile pattern takes longer than this. */
+/** A megabyte encodes in seconds, on a loaded machine in half a minute; only a hostile pattern takes longer than both of these together. */
 const ENCODE_LIMIT_MS = 60_000
+const ENCODE_LIMIT_MS_PER_CHARACTER = 0.2
 const LOAD_LIMIT_MS = 60_000
 
 export interface SpecialToken {
@@ -168,11 +169,10 @@ export function createTokenizer(sources: TokenizerSources): Tokenizer {
     stripLeadingSpaces: rules.stripLeadingSpaces,
     encode(text, options) {
       const encode = (): number[] => library.encode(text, { add_special_tokens: options.addSpecialTokens }).ids
+      const limitMs = Math.ceil(ENCODE_LIMIT_MS + text.length * ENCODE_LIMIT_MS_PER_CHARACTER)
       let ids: number[]
       try {
-        ids = withTimeLimit(ENCODE_LIMIT_MS, encode, () =>
-          invalid(`tokenizer.json takes over ${ENCODE_LIMIT_MS / 1000} seconds for ${text.length} characters`),
-        )
+        ids = withTimeLimit(limitMs, encode, () => invalid(`tokenizer.json takes over ${limitMs / 1000} s for ${text.length} characters`))
       } catch (error) {
         throw error instanceof LatheError ? error : libraryError('cannot encode this text', error)
       }
