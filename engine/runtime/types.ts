@@ -182,7 +182,7 @@ export interface OpenRuntimeOptions {
 }
 export type OpenRuntime = (options: OpenRuntimeOptions) => Promise<Runtime>
 
-/** What distinguishes two loads of a model. */
+/** What a user of a model needs of it. A load with at least this context and the same dtype serves, whatever else it was made for. */
 export interface ModelKey {
   readonly modelId: string
   readonly contextTokens: number

@@ -1,0 +1,286 @@
+/**
+ * Loaded models, shared by chat, evaluation, benchmark and server (specs/runtime.md §18). One load per model at a time, however many ask for
+ * it; a model in use is never unloaded; idle ones make room, least recently used first; a load that nobody waits for any more is aborted.
+ * How a model is opened is the caller's: this file knows no backend and no files, only Runtimes and what they say they hold.
+ */
+import { LatheError } from '../contract/errors.ts'
+import type { LoadedModel } from '../contract/index.ts'
+import type { AcquireOptions, LoadProgress, ModelKey, ModelLease, ModelManager, Runtime } from './types.ts'
+
+export interface ModelManagerOptions {
+  /** Bytes that all models together may take, asked before each load; null = unknown, and only a failed load tells. */
+  readonly budgetBytes: () => number | null
+  /** A model was loaded, unloaded, or became busy or idle. */
+  readonly onChange?: () => void
+}
+
+/** One load, from its start until its memory is released. */
+class Entry {
+  readonly key: ModelKey
+  readonly name: string
+  readonly estimatedBytes: number
+  readonly abort = new AbortController()
+  readonly listeners = new Set<(progress: LoadProgress) => void>()
+  /** Resolves when loaded. */
+  readonly loading: Promise<Runtime>
+  runtime: Runtime | null = null
+  /** Leases handed out, and callers waiting for the load: as long as there is one, it stays. */
+  holders = 0
+  lastUsedAt = Date.now()
+  closing: Promise<void> | null = null
+
+  constructor(options: AcquireOptions, load: (entry: Entry) => Promise<Runtime>) {
+    this.key = { modelId: options.modelId, contextTokens: options.contextTokens, kvDtype: options.kvDtype }
+    this.name = options.name
+    this.estimatedBytes = options.estimatedBytes ?? 0
+    this.loading = load(this)
+  }
+
+  get busy(): boolean {
+    return this.holders > 0 || (this.runtime?.active ?? 0) > 0
+  }
+
+  /** Ready, unused and not on its way out. */
+  get idle(): boolean {
+    return this.runtime !== null && this.closing === null && !this.busy
+  }
+
+  get bytes(): number {
+    if (this.runtime === null) return this.estimatedBytes
+    const { weightBytes, kvBytes, otherBytes } = this.runtime.info
+    return weightBytes + kvBytes + otherBytes
+  }
+
+  serves({ modelId, contextTokens, kvDtype }: ModelKey): boolean {
+    return this.key.modelId === modelId && this.key.kvDtype === kvDtype && this.key.contextTokens >= contextTokens
+  }
+}
+
+export function createModelManager(options: ModelManagerOptions): ModelManager {
+  return new Manager(options)
+}
+
+class Manager implements ModelManager {
+  readonly #options: ModelManagerOptions
+  readonly #entries = new Set<Entry>()
+  /** Loads take turns, so that each sees the memory that the one before left. */
+  #lastLoad: Promise<unknown> = Promise.resolve()
+  #closed = false
+
+  constructor(options: ModelManagerOptions) {
+    this.#options = options
+  }
+
+  async acquire(options: AcquireOptions): Promise<ModelLease> {
+    const { signal, onProgress } = options
+    signal?.throwIfAborted()
+    if (this.#closed) throw new LatheError('runtime.aborted', 'Lathe is closing.', 'Start it again.')
+    const entry = this.#find(options) ?? this.#begin(options)
+    entry.holders++
+    if (onProgress !== undefined) entry.listeners.add(onProgress)
+    try {
+      const runtime = await untilAborted(entry.loading, signal)
+      return this.#lease(entry, runtime)
+    } catch (error) {
+      this.#letGo(entry)
+      throw error
+    } finally {
+      if (onProgress !== undefined) entry.listeners.delete(onProgress)
+    }
+  }
+
+  async unload(modelId: string): Promise<boolean> {
+    const found = [...this.#entries].filter(({ key }) => key.modelId === modelId)
+    const busy = found.find((entry) => entry.closing === null && (entry.runtime === null || entry.busy))
+    if (busy !== undefined) {
+      throw new LatheError(
+        'model.busy',
+        `${busy.name} is ${busy.runtime === null ? 'being loaded' : 'in use'}.`,
+        'Stop the chat, evaluation or download that uses it, then unload it.',
+        { data: { modelId } },
+      )
+    }
+    await Promise.all(found.map((entry) => this.#close(entry)))
+    return found.length > 0
+  }
+
+  loaded(): readonly LoadedModel[] {
+    return [...this.#entries].flatMap((entry) => {
+      const { runtime, key, name, busy, lastUsedAt, closing } = entry
+      if (runtime === null || closing !== null) return []
+      const { weightBytes, kvBytes, otherBytes, contextLimit } = runtime.info
+      const used = new Date(lastUsedAt).toISOString()
+      return [{ modelId: key.modelId, name, weightBytes, kvBytes, otherBytes, contextLimit, busy, lastUsedAt: used }]
+    })
+  }
+
+  /** Aborts loads and unloads everything, in use or not. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#closed = true
+    const entries = [...this.#entries]
+    for (const entry of entries) entry.abort.abort(new LatheError('runtime.aborted', 'Lathe is closing.', 'Start it again.'))
+    await Promise.all(
+      entries.map(async (entry) => {
+        // A load that fails has released its memory and told those who wait for it.
+        await entry.loading.catch(() => null)
+        await this.#close(entry)
+      }),
+    )
+  }
+
+  #find(key: ModelKey): Entry | undefined {
+    for (const entry of this.#entries) {
+      if (entry.closing !== null || entry.abort.signal.aborted || !entry.serves(key)) continue
+      if (entry.runtime === null || entry.runtime.failure === null) return entry
+      // A runtime whose device is gone serves nobody any more; those who still hold it learn it from their next request.
+      if (!entry.busy) this.#drop(entry)
+    }
+    return undefined
+  }
+
+  #begin(options: AcquireOptions): Entry {
+    const entry = new Entry(options, (self) => this.#queue(() => this.#load(self, options)))
+    this.#entries.add(entry)
+    entry.loading.catch(() => {
+      this.#entries.delete(entry)
+      this.#changed()
+    })
+    this.#changed()
+    return entry
+  }
+
+  #queue<T>(load: () => Promise<T>): Promise<T> {
+    const turn = this.#lastLoad.then(load)
+    // The next load waits for this one's end, whatever it was.
+    this.#lastLoad = turn.catch(() => null)
+    return turn
+  }
+
+  async #load(entry: Entry, { open, estimatedBytes }: AcquireOptions): Promise<Runtime> {
+    const { signal } = entry.abort
+    const onProgress = (progress: LoadProgress): void => {
+      for (const listener of entry.listeners) listener(progress)
+    }
+    await this.#closeSmaller(entry)
+    if (estimatedBytes !== null) await this.#makeRoom(entry, estimatedBytes)
+    for (;;) {
+      signal.throwIfAborted()
+      try {
+        const runtime = await open({ signal, onProgress })
+        if (signal.aborted) {
+          await runtime[Symbol.asyncDispose]()
+          throw signal.reason
+        }
+        entry.runtime = runtime
+        entry.lastUsedAt = Date.now()
+        this.#changed()
+        return runtime
+      } catch (error) {
+        const victim = error instanceof LatheError && error.code === 'gpu.out-of-memory' ? this.#oldestIdle() : undefined
+        if (victim === undefined) throw error
+        await this.#close(victim)
+      }
+    }
+  }
+
+  /** The same model with too little context has no use beside the one that is about to be loaded. */
+  async #closeSmaller({ key }: Entry): Promise<void> {
+    for (const other of this.#entries) {
+      if (other.idle && other.key.modelId === key.modelId && other.key.kvDtype === key.kvDtype) await this.#close(other)
+    }
+  }
+
+  async #makeRoom(entry: Entry, needBytes: number): Promise<void> {
+    for (;;) {
+      await Promise.allSettled([...this.#entries].map(({ closing }) => closing))
+      const budget = this.#options.budgetBytes()
+      const usedBytes = this.#usedBytes(entry)
+      if (budget === null || usedBytes + needBytes <= budget) return
+      const victim = this.#oldestIdle()
+      if (victim === undefined) {
+        const freeBytes = Math.max(0, budget - usedBytes)
+        throw new LatheError(
+          'gpu.out-of-memory',
+          `${entry.name} needs ${megabytes(needBytes)}; ${megabytes(freeBytes)} of ${megabytes(budget)} are free.`,
+          usedBytes > 0
+            ? 'Stop what uses the other loaded models, or choose a smaller context or variant.'
+            : 'Choose a smaller context or a more compressed variant of the model.',
+          { data: { needBytes, freeBytes, budgetBytes: budget } },
+        )
+      }
+      await this.#close(victim)
+    }
+  }
+
+  #usedBytes(except: Entry): number {
+    let bytes = 0
+    // Loads that wait their turn hold nothing yet.
+    for (const entry of this.#entries) if (entry !== except && entry.runtime !== null) bytes += entry.bytes
+    return bytes
+  }
+
+  #oldestIdle(): Entry | undefined {
+    return [...this.#entries].filter((entry) => entry.idle).toSorted((a, b) => a.lastUsedAt - b.lastUsedAt)[0]
+  }
+
+  #lease(entry: Entry, runtime: Runtime): ModelLease {
+    let held = true
+    const release = (): void => {
+      if (!held) return
+      held = false
+      this.#letGo(entry)
+    }
+    this.#changed()
+    return { runtime, release, [Symbol.dispose]: release }
+  }
+
+  #letGo(entry: Entry): void {
+    entry.holders--
+    entry.lastUsedAt = Date.now()
+    if (entry.holders === 0 && entry.runtime === null) entry.abort.abort(abandoned(entry.name))
+    if (entry.holders === 0 && (entry.runtime?.failure ?? null) !== null) this.#drop(entry)
+    this.#changed()
+  }
+
+  #close(entry: Entry): Promise<void> {
+    entry.closing ??= (async () => {
+      try {
+        await entry.runtime?.[Symbol.asyncDispose]()
+      } finally {
+        this.#entries.delete(entry)
+        this.#changed()
+      }
+    })()
+    return entry.closing
+  }
+
+  /** Closes a runtime that has failed. Its device is gone, so an error of closing it concerns nobody. */
+  #drop(entry: Entry): void {
+    this.#close(entry).catch(() => null)
+  }
+
+  #changed(): void {
+    this.#options.onChange?.()
+  }
+}
+
+/** Rejects with the signal's reason as soon as it aborts; the promise itself goes on. */
+async function untilAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (signal === undefined) return promise
+  const aborted = Promise.withResolvers<never>()
+  const onAbort = (): void => aborted.reject(signal.reason)
+  signal.addEventListener('abort', onAbort)
+  try {
+    return await Promise.race([promise, aborted.promise])
+  } finally {
+    signal.removeEventListener('abort', onAbort)
+  }
+}
+
+function abandoned(name: string): LatheError {
+  return new LatheError('runtime.aborted', `Loading ${name} was cancelled.`, 'Load it again when you need it.')
+}
+
+function megabytes(bytes: number): string {
+  return `${Math.round(bytes / 1e6)} MB`
+}
