@@ -259,6 +259,10 @@ describe('a finished compression', () => {
     expect(card()).not.toContain('Not evaluated yet.')
     expect(card()).not.toContain('- first')
     expect(card().match(/- second/g)).toHaveLength(1)
+    // A card that someone rewrote gets the section back at its end.
+    writeFileSync(join(outFolder, 'README.md'), '# Mine\n')
+    await updateModelCard(outFolder, { rows: [row], provenance: ['third'] })
+    expect(card()).toMatch(/^# Mine\n\n## Evaluation\n[^]*- third\n/)
   })
 
   it('records what is needed to repeat it', async () => {
