@@ -1,5 +1,6 @@
 /** `lathe chat`: one answer with --prompt, otherwise a conversation. The same answering code as the studio's. */
 import { createInterface } from 'node:readline/promises'
+import { LatheError } from '../../../engine/contract/index.ts'
 import type { AnswerStats, Sampling } from '../../../engine/contract/index.ts'
 import { answer } from '../../../engine/studio/answer.ts'
 import { DEFAULT_SAMPLING } from '../../../engine/studio/chat.ts'
@@ -37,7 +38,9 @@ export const chat: Command = {
       await converse(context, model, history, sampling, contextTokens)
       return { json: {}, text: '' }
     }
-    const { text, stats } = await ask(context, model, [...history, { role: 'user', content: prompt }], sampling, contextTokens)
+    const { text, stats } = unlessStopped(
+      await ask(context, model, [...history, { role: 'user', content: prompt }], sampling, contextTokens),
+    )
     context.note(describe(stats))
     return {
       json: {
@@ -71,13 +74,18 @@ function readSampling(args: Arguments): Sampling {
   }
 }
 
+interface Answered {
+  readonly text: string
+  readonly stats: AnswerStats
+}
+
 async function ask(
   context: CommandContext,
   model: ModelRef,
   messages: readonly PromptMessage[],
   sampling: Sampling,
   contextTokens: number,
-): Promise<{ readonly text: string; readonly stats: AnswerStats }> {
+): Promise<Answered> {
   const { models, tokenizers, gpu } = await context.engine()
   let text = ''
   let stats: AnswerStats | null = null
@@ -103,7 +111,20 @@ async function ask(
   return { text, stats }
 }
 
-/** Until an empty line's end of input, `/exit`, or Ctrl-C at the prompt. */
+/** An answer that Ctrl-C cut short is not a result; what was said until then goes with the error. */
+function unlessStopped(answered: Answered): Answered {
+  if (answered.stats.stopReason !== 'aborted') return answered
+  throw new LatheError(
+    'job.cancelled',
+    `Stopped after ${answered.stats.completionTokens} tokens.`,
+    'Run the same command again when you like.',
+    {
+      data: { text: answered.text },
+    },
+  )
+}
+
+/** Until the input ends, `/exit`, or Ctrl-C at the prompt. Ctrl-C during an answer stops only that, and what was said is kept. */
 async function converse(
   context: CommandContext,
   model: ModelRef,
@@ -112,22 +133,39 @@ async function converse(
   contextTokens: number,
 ): Promise<void> {
   const lines = createInterface({ input: context.stdin, output: process.stderr, terminal: context.stdin.isTTY === true })
+  let answering: AbortController | null = null
+  // piped input may end, and close the reader, while lines are still waiting to be answered
+  let closed = false
+  lines.on('close', () => {
+    closed = true
+  })
+  lines.on('SIGINT', () => {
+    if (answering === null) lines.close()
+    else answering.abort()
+  })
   context.signal.addEventListener('abort', () => lines.close(), { once: true })
+  const prompt = (): void => {
+    if (!closed) lines.prompt()
+  }
   context.note('Type a message; /exit or Ctrl-D ends, /clear forgets what was said.')
   try {
     lines.setPrompt('> ')
-    lines.prompt()
+    prompt()
     for await (const line of lines) {
+      context.signal.throwIfAborted()
       const content = line.trim()
       if (content === '/exit') break
       if (content === '/clear') history.splice(history[0]?.role === 'system' ? 1 : 0)
       else if (content !== '') {
         history.push({ role: 'user', content })
-        const { text, stats } = await ask(context, model, history, sampling, contextTokens)
+        answering = new AbortController()
+        const signal = AbortSignal.any([answering.signal, context.signal])
+        const { text, stats } = await ask({ ...context, signal }, model, history, sampling, contextTokens)
+        answering = null
         history.push({ role: 'assistant', content: text })
         context.note(describe(stats))
       }
-      lines.prompt()
+      prompt()
     }
   } finally {
     lines.close()

@@ -1,0 +1,314 @@
+/** The command line as a person or a script meets it: a process with arguments, two streams and an exit code. */
+import { spawn } from 'node:child_process'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { runCommandLine } from './run.ts'
+
+const root = fileURLToPath(new URL('../..', import.meta.url))
+const main = join(root, 'app/cli/main.ts')
+const demo = join(root, 'assets/demo-model')
+const data = join(root, '../shared/data')
+const hasData = existsSync(join(data, 'golden'))
+if (!hasData) console.log('skipped: golden values, because ../shared/data is not here')
+
+let folder = ''
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), 'lathe-cli-'))
+})
+afterAll(() => rmSync(folder, { recursive: true, force: true }))
+
+interface Finished {
+  readonly code: number | null
+  readonly out: string
+  readonly err: string
+}
+
+interface RunOptions {
+  readonly env?: Readonly<Record<string, string>>
+  readonly input?: string
+  /** Called with all of stderr so far whenever there is more; may send a signal. */
+  readonly onError?: (err: string, kill: (signal: NodeJS.Signals) => void) => void
+}
+
+/** Runs on the reference backend unless the arguments say otherwise: it is everywhere and always the same. */
+async function lathe(args: readonly string[], options: RunOptions = {}): Promise<Finished> {
+  const child = spawn(process.execPath, [main, ...args], {
+    cwd: folder,
+    env: { ...process.env, LATHE_ADAPTER: 'reference', ...options.env },
+    stdio: 'pipe',
+  })
+  let out = ''
+  let err = ''
+  child.stdout.setEncoding('utf8').on('data', (text: string) => (out += text))
+  child.stderr.setEncoding('utf8').on('data', (text: string) => {
+    err += text
+    options.onError?.(err, (signal) => child.kill(signal))
+  })
+  child.stdin.end(options.input ?? '')
+  const { promise, resolve } = Promise.withResolvers<number | null>()
+  child.on('close', resolve)
+  return { code: await promise, out, err }
+}
+
+async function json(args: readonly string[], options?: RunOptions): Promise<Record<string, unknown>> {
+  const { code, out, err } = await lathe([...args, '--json'], options)
+  if (code !== 0) throw new Error(`lathe ${args.join(' ')} ended with ${code}: ${err}`)
+  return JSON.parse(out) as Record<string, unknown>
+}
+
+const reports = new Map<string, Record<string, unknown>>()
+
+/** The demo model in 4 bits, made once. */
+async function fourBitDemo(): Promise<string> {
+  const out = join(folder, 'demo-4bit')
+  if (!reports.has(out)) reports.set(out, await json(['compress', demo, '--preset', 'balanced-4bit', '--out', out]))
+  return out
+}
+
+/** The same code without a process of its own, for the many cases that end before any work. */
+async function failure(args: readonly string[]): Promise<{ code: string; message: string; hint: string }> {
+  const printed: string[] = []
+  const terminal = { out: (text: string) => printed.push(text), note: () => {}, progress: () => {} }
+  expect(await runCommandLine([...args, '--json'], terminal, new AbortController().signal)).toBe(1)
+  const parsed = JSON.parse(printed.join('')) as { error: { code: string; message: string; hint: string } }
+  expect(Object.keys(parsed)).toEqual(['error'])
+  return parsed.error
+}
+
+describe('what is not understood', () => {
+  it('is refused with the nearest, in one JSON object, with exit code 1', async () => {
+    const errors = await Promise.all([
+      failure(['inspct', demo]),
+      failure(['inspect', demo, '--tensor']),
+      failure(['compress', demo, '--preset', 'balanced-4bti', '--out', join(folder, 'never')]),
+      failure(['eval', demo, '--protocol', 'roling']),
+      failure(['logits', demo, '--tokens', '1,x']),
+      failure(['inspect']),
+      failure(['inspect', join(folder, 'nowhere')]),
+      failure(['compress', demo, '--preset', 'balanced-4bit']),
+      failure(['chat', demo, '--prompt', 'x', '--temperature', '9']),
+      failure(['inspect', demo, '--adapter']),
+    ])
+    expect(errors.map((error) => [error.code, error.message, error.hint].join(' | '))).toEqual([
+      'request.invalid | There is no command "inspct". | Did you mean "inspect"?',
+      'request.invalid | There is no option --tensor. | Did you mean --tensors?',
+      expect.stringMatching(/^compress\.invalid-recipe \| There is no preset "balanced-4bti"\. \| Did you mean balanced-4bit\?/),
+      expect.stringMatching(/^request\.invalid \| --protocol can't be "roling"\. Did you mean "rolling"\?/),
+      expect.stringMatching(/^request\.invalid \| --tokens must be whole numbers/),
+      expect.stringMatching(/^request\.invalid \| The model folder is missing\. \| Usage: lathe inspect/),
+      expect.stringMatching(/^checkpoint\.not-found \| There is nothing at .*nowhere/),
+      expect.stringMatching(/^request\.invalid \| --out is missing/),
+      expect.stringMatching(/^request\.invalid \| --temperature must be a number from 0 to 2, not "9"/),
+      expect.stringMatching(/^request\.invalid \| .*--adapter/),
+    ])
+    expect(readdirSync(folder)).toEqual([])
+  })
+
+  it('goes to stderr for people, with nothing on stdout, and to stdout as JSON', async () => {
+    expect(await lathe(['logits', demo, '--tokens', '1,99999', '--json'])).toMatchObject({
+      code: 1,
+      out: '{"error":{"code":"request.invalid","message":"Token 99999 is outside the vocabulary of 2048.","hint":"Use ids below that."}}\n',
+    })
+    expect(await lathe(['inspct'])).toEqual({
+      code: 1,
+      out: '',
+      err: 'request.invalid: There is no command "inspct".\nDid you mean "inspect"?\n',
+    })
+  })
+
+  it('serve is known and says that it is not here', async () => {
+    expect(await failure(['serve', demo])).toMatchObject({
+      code: 'request.invalid',
+      message: expect.stringMatching(/server is not in this version/),
+    })
+  })
+})
+
+describe('help', () => {
+  it('lists the commands, and each command its options', async () => {
+    const { code, out } = await lathe(['help'])
+    expect(code).toBe(0)
+    for (const command of ['inspect', 'compress', 'eval', 'bench', 'serve', 'chat', 'logits', 'plan', 'doctor'])
+      expect(out).toContain(`  ${command} `)
+    expect((await lathe(['compress', '--help'])).out).toBe((await lathe(['help', 'compress'])).out)
+  })
+})
+
+describe('inspect, plan, doctor', () => {
+  it('need no GPU and print what they know', async () => {
+    expect(await json(['inspect', demo])).toMatchObject({
+      parameters: 4656384,
+      weight_bytes: 9312768,
+      scheme: 'BF16',
+      runnable: true,
+      license: 'mit',
+      architecture: { layers: 6, context_length: 1024 },
+    })
+    expect(await json(['plan', demo, '--gpu', 'RTX 4090', '--context', '1024', '--concurrency', '4'])).toMatchObject({
+      gpu: 'RTX 4090',
+      // 2 (K, V) × 6 layers × 2 heads × 64 × 2 bytes × 1024 tokens × 4 requests
+      kv_bytes: 2 * 6 * 2 * 64 * 2 * 1024 * 4,
+      verdict: 'fits',
+      largest_context: 1024,
+    })
+    const doctor = await json(['doctor'])
+    expect(doctor).toMatchObject({ host: { node_version: process.versions.node } })
+    expect((doctor['adapters'] as { id: string; selected: boolean }[]).find((adapter) => adapter.id === 'reference')?.selected).toBe(true)
+  })
+})
+
+/** One prompt of a golden file (data/README.md); log-probabilities rounded to six digits. */
+interface Golden {
+  readonly tokens: readonly number[]
+  readonly prompt_logprobs: readonly (number | null)[]
+  readonly last_top10: readonly (readonly [id: number, logit: number])[]
+}
+
+describe.skipIf(!hasData)('logits', () => {
+  it.each(['stories260k', 'random-qwen3', 'llmcompressor-gptq-w4a16-g128'])('of %s equal the golden values', async (model) => {
+    const cases = JSON.parse(readFileSync(join(data, 'golden', `${model}.json`), 'utf8')) as Golden[]
+    const golden = cases.toSorted((a, b) => a.tokens.length - b.tokens.length).at(-1)!
+    const result = await json(['logits', join(data, 'models', model), '--tokens', golden.tokens.join(','), '--top', '10'])
+    expect(result['tokens']).toEqual(golden.tokens)
+    const own = result['prompt_logprobs'] as (number | null)[]
+    const worst = Math.max(...own.map((value, index) => Math.abs((value ?? 0) - (golden.prompt_logprobs[index] ?? 0))))
+    expect(own.map((value) => value === null)).toEqual(golden.prompt_logprobs.map((value) => value === null))
+    expect(worst).toBeLessThan(1e-3)
+    const top = result['top'] as { id: number; logprob: number }[][]
+    expect(top).toHaveLength(golden.tokens.length)
+    expect(top.at(-1)!.map((entry) => entry.id)).toEqual(golden.last_top10.map(([id]) => id))
+  })
+})
+
+describe('compress', () => {
+  it('prints the fixed fields, refuses to overwrite, and takes a recipe file', async () => {
+    const out = await fourBitDemo()
+    const report = reports.get(out)!
+    expect(report).toMatchObject({ out, preset: 'balanced-4bit', bytes_in: 9312768, resumed: false })
+    expect(report['bytes_out']).toBeLessThan(9312768 / 2.5)
+    expect(report['seconds']).toBeGreaterThan(0)
+    expect(report['peak_rss_bytes']).toBeGreaterThan(1e6)
+    expect(report['tensors']).toHaveLength(42)
+    expect((report['tensors'] as object[])[0]).toEqual({
+      name: expect.any(String),
+      scheme: 'W4A16 g128',
+      sqnr_db: expect.any(Number),
+      relative_error: expect.any(Number),
+      max_error: expect.any(Number),
+      cosine: expect.any(Number),
+      bytes: expect.any(Number),
+    })
+    expect(report['ignored']).toEqual([{ name: 'model.embed_tokens', reason: expect.any(String) }])
+    expect((await failure(['compress', demo, '--preset', 'balanced-4bit', '--out', out])).code).toBe('checkpoint.already-exists')
+    const again = join(folder, 'by-recipe')
+    await json(['compress', demo, '--recipe', join(out, 'recipe.yaml'), '--out', again])
+    expect(readFileSync(join(again, 'model.safetensors'))).toEqual(readFileSync(join(out, 'model.safetensors')))
+  })
+
+  it('stops cleanly on Ctrl-C, leaves no half folder, and goes on with --resume', async () => {
+    const out = join(folder, 'interrupted')
+    const args = ['compress', demo, '--preset', 'near-lossless-8bit', '--out', out, '--json']
+    let sent = false
+    const first = await lathe(args, {
+      onError: (err, kill) => {
+        if (sent || !err.includes('quantize')) return
+        sent = true
+        kill('SIGINT')
+      },
+    })
+    // a machine may be quicker than the signal; then there is nothing to resume
+    const wasStopped = first.code === 1
+    expect(existsSync(out)).toBe(!wasStopped)
+    const error = wasStopped ? (JSON.parse(first.out) as { error: { code: string } }).error.code : 'job.cancelled'
+    expect(error).toBe('job.cancelled')
+    if (wasStopped) await json([...args.slice(0, -1), '--resume'])
+    const whole = join(folder, 'uninterrupted')
+    await json(['compress', demo, '--preset', 'near-lossless-8bit', '--out', whole])
+    expect(readFileSync(join(out, 'model.safetensors'))).toEqual(readFileSync(join(whole, 'model.safetensors')))
+  })
+})
+
+describe('eval, chat, bench', () => {
+  it('eval prints perplexity, drift and tasks of a variant beside its baseline', async () => {
+    const variant = await fourBitDemo()
+    const text = join(folder, 'text.txt')
+    writeFileSync(text, readFileSync(join(root, 'assets/demo-eval/perplexity.txt'), 'utf8').slice(0, 2000))
+    const tasks = join(root, 'assets/demo-eval/arithmetic.jsonl')
+    const args = [
+      'eval',
+      variant,
+      '--baseline',
+      demo,
+      '--perplexity',
+      text,
+      '--window',
+      '64',
+      '--windows',
+      '2',
+      '--tasks',
+      tasks,
+      '--limit',
+      '3',
+    ]
+    const result = await json(args)
+    expect(result).toMatchObject({
+      model: variant,
+      baseline: demo,
+      perplexity: { tokens: 64, protocol: 'rolling', window: 64 },
+      tasks: [{ name: 'arithmetic', metric: 'acc', n: 2, chance: 0.25 }],
+    })
+    const { perplexity, drift } = result as { perplexity: Record<string, number>; drift: Record<string, number> }
+    expect(perplexity['value']).toBeCloseTo(Math.exp(perplexity['nll']!), 6)
+    expect(perplexity['value']).toBeGreaterThan(1)
+    expect(perplexity['value']).toBeLessThan(3)
+    expect(perplexity['bits_per_byte']).toBeGreaterThan(0)
+    expect(drift['kld_mean']).toBeGreaterThan(0)
+    expect(drift['kld_mean']).toBeLessThan(0.05)
+    expect(drift['kld_p99']).toBeGreaterThan(drift['kld_mean']!)
+    expect(drift['top1_agreement']).toBeGreaterThan(0.9)
+  })
+
+  it('chat answers one prompt, the same again with the same seed, and holds a conversation', async () => {
+    const ask = ['chat', demo, '--prompt', 'Where is the Old Lighthouse?', '--seed', '7', '--max-tokens', '12']
+    const answer = await json(ask)
+    expect(answer).toMatchObject({ completion_tokens: expect.any(Number), seed: 7, software_adapter: true })
+    expect(answer['text']).toMatch(/Lighthouse/)
+    expect((await json(ask))['text']).toBe(answer['text'])
+    const plain = await lathe(ask)
+    expect(plain.out).toBe(`${String(answer['text'])}\n`)
+    const talk = await lathe(['chat', demo, '--temperature', '0', '--max-tokens', '12'], {
+      input: 'Hello\n/clear\nWhere is the Old Lighthouse?\n',
+    })
+    expect(talk).toMatchObject({ code: 0 })
+    expect(talk.out).toMatch(/Lighthouse/)
+  })
+
+  it('chat stopped by Ctrl-C ends with an error that carries what was said', async () => {
+    let sent = false
+    const stopped = await lathe(['chat', demo, '--prompt', 'Tell me a long story.', '--json'], {
+      onError: (err, kill) => {
+        if (sent || !err.includes('loading')) return
+        sent = true
+        kill('SIGINT')
+      },
+    })
+    expect(stopped.code).toBe(1)
+    expect(JSON.parse(stopped.out)).toMatchObject({ error: { code: 'job.cancelled' } })
+  })
+
+  it('bench prints the engine’s speed with its conditions', async () => {
+    const result = await json(['bench', demo, '--prompt-tokens', '16', '--generate-tokens', '4', '--repeats', '2', '--warmups', '0'])
+    expect(result).toMatchObject({
+      model: demo,
+      runs: [],
+      software_adapter: true,
+      engine: { prompt_tokens: 16, generated_tokens: 4, repeats: 2 },
+    })
+    const { engine } = result as { engine: Record<string, number> }
+    for (const name of ['prefill_tokens_per_second', 'decode_tokens_per_second', 'peak_gpu_bytes', 'load_seconds'])
+      expect(engine[name]).toBeGreaterThan(0)
+  })
+})
