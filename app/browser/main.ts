@@ -71,6 +71,7 @@ async function runBrowser(options: StartOptions): Promise<number> {
     command: [process.execPath, join(ROOT, 'engine', 'main.ts'), ...engineArguments(options, headless ? 'headless' : 'browser')],
     env: process.env,
     port: options.port,
+    onMessage: (line) => process.stderr.write(`${line}\n`),
     onCrash: ({ code, pauseMs }) => notice(`the engine stopped unexpectedly (code ${code}); starting it again in ${pauseMs / 1000} s`),
     onRestart: (address) => notice(`the engine is back at ${pageAddress(address)}`),
     onGiveUp: (error) => {

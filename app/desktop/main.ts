@@ -16,6 +16,7 @@ const memoryPath = join(app.getPath('userData'), 'shell.json')
 const supervisor = new Supervisor({
   command: [...engineProgram(), '--shell', 'desktop'],
   env: process.env,
+  onMessage: (line) => process.stderr.write(`${line}\n`),
   onRestart: (address) => void open(address),
   onGiveUp: (error) => void tellDead(error),
 })

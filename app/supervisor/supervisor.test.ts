@@ -13,6 +13,8 @@ const mode = process.env.MODE
 const starts = process.env.STARTS
 const nth = existsSync(starts) ? readFileSync(starts, 'utf8').split('\\n').length : 1
 appendFileSync(starts, JSON.stringify([process.argv.slice(2), process.env.LATHE_TOKEN, process.env.NODE_OPTIONS ?? null]) + '\\n')
+console.error('Warning: maxDynamicUniformBuffersPerPipelineLayout artificially reduced from 1000000 to 16 to fit dynamic offset allocation limit.')
+console.error('engine warn: something for people')
 const say = (line) => new Promise((resolve) => process.stdout.write(JSON.stringify(line) + '\\n', resolve))
 if (mode === 'refuse') { await say({ error: { code: 'studio.in-use', message: 'Taken.', hint: 'Close it.' } }); process.exit(1) }
 if (mode === 'mute') process.exit(3)
@@ -32,11 +34,13 @@ if (mode !== 'babble') {
 
 let folder: string
 let supervisors: Supervisor[]
+let messages: string[]
 
 beforeEach(() => {
   folder = mkdtempSync(join(tmpdir(), 'lathe-supervisor-'))
   writeFileSync(join(folder, 'engine.mjs'), PRETEND_ENGINE)
   supervisors = []
+  messages = []
 })
 afterEach(async () => {
   vi.useRealTimers()
@@ -48,6 +52,7 @@ function supervise(mode: string, options: Partial<SupervisorOptions> = {}): Supe
   const supervisor = new Supervisor({
     command: [process.execPath, join(folder, 'engine.mjs')],
     env: { ...process.env, NODE_OPTIONS: '--title=injected', MODE: mode, STARTS: join(folder, 'starts') },
+    onMessage: (line) => messages.push(line),
     ...options,
   })
   supervisors.push(supervisor)
@@ -70,6 +75,13 @@ describe('starting', () => {
     expect(address.token).toMatch(/^[\w-]{43}$/)
     expect(starts()).toEqual([[['--port', '0'], address.token, null]])
     expect(await supervisor.runningJobs()).toBe(2)
+  })
+
+  it('passes on what the engine says, without the noise of its graphics library', async () => {
+    const supervisor = supervise('well')
+    await supervisor.start()
+    await supervisor.stop()
+    expect(messages).toEqual(['engine warn: something for people'])
   })
 
   it("throws the engine's own error", async () => {

@@ -26,6 +26,8 @@ export interface SupervisorOptions {
   readonly env: Readonly<Record<string, string | undefined>>
   /** 0 or absent = any free port for the first start. */
   readonly port?: number
+  /** A line that the engine wrote for people: warnings and errors. */
+  readonly onMessage: (line: string) => void
   /** The engine died by itself and will be started again after the pause. */
   readonly onCrash?: (crash: { readonly code: number | null; readonly attempt: number; readonly pauseMs: number }) => void
   /** It is back; the address is a new one only if the old port was lost meanwhile. */
@@ -46,7 +48,13 @@ const STOP_LIMIT_MS = 12_000
 /** Opening the library of a large data folder on a slow disk takes seconds, not minutes. */
 const START_LIMIT_MS = 60_000
 
-type Engine = ChildProcessByStdio<Writable, Readable, null>
+/**
+ * Dawn prints these on every start with Mesa's software driver: it lowers two limits of its own accord, to values far above what any kernel uses.
+ * Everything else that the engine says passes through.
+ */
+const HARMLESS = /^Warning: maxDynamic\w+ artificially reduced from \d+ to \d+ to fit dynamic offset allocation limit\.$/
+
+type Engine = ChildProcessByStdio<Writable, Readable, Readable>
 
 export class Supervisor {
   readonly #options: SupervisorOptions
@@ -106,8 +114,11 @@ export class Supervisor {
     const engine = spawn(program, [...args, '--port', String(port)], {
       cwd: this.#options.cwd,
       env: { ...withoutNodeOptions(this.#options.env), LATHE_TOKEN: this.#token },
-      stdio: ['pipe', 'pipe', 'inherit'],
+      stdio: ['pipe', 'pipe', 'pipe'],
       windowsHide: true,
+    })
+    createInterface({ input: engine.stderr }).on('line', (line) => {
+      if (!HARMLESS.test(line)) this.#options.onMessage(line)
     })
     this.#engine = engine
     engine.stdin.on('error', () => {}) // it died while we closed it: its exit tells

@@ -18,7 +18,8 @@ import type { Refusal } from './request-policy.ts'
 import { assertToken, cookieName, createToken, equalsToken, isAuthorized, sessionCookie } from './session.ts'
 import { StaticFiles } from './static-files.ts'
 
-export interface Blob {
+/** Bytes that a client fetches by id. */
+export interface StoredBlob {
   readonly contentType: string
   readonly bytes: Uint8Array
 }
@@ -35,7 +36,7 @@ export interface HostOptions {
   /** Body of STATUS_PATH. */
   readonly status: () => object
   /** Bytes behind BLOB_PATH; null = there is no such blob. The signal aborts when the client goes away. */
-  readonly blob?: (id: string, signal: AbortSignal) => Promise<Blob | null>
+  readonly blob?: (id: string, signal: AbortSignal) => Promise<StoredBlob | null>
   readonly log: (level: 'info' | 'warn' | 'error', text: string) => void
 }
 
