@@ -7,7 +7,7 @@ import { openCheckpoint } from '../checkpoint/open.ts'
 import type { Backend } from '../gpu/program.ts'
 import { type LoadedModel, loadModel } from './load.ts'
 import type { KvDtype } from './memory.ts'
-import { MODEL_TEST_BACKENDS } from './test/backends.ts'
+import { MODEL_TEST_BACKENDS, MODEL_TEST_TIMEOUT_MS } from './test/backends.ts'
 import { type GoldenPrompt, goldenPrompts, hasSharedData, MISSING_DATA, modelFolder, PACKED_MODELS } from './test/golden-data.ts'
 import { continueGreedily, scorePrompt, type Scored } from './test/steps.ts'
 
@@ -41,7 +41,7 @@ describe.each(MODEL_TEST_BACKENDS)('$name', ({ open, tolerance }) => {
   })
 
   describe.each<KvDtype>(['f32', 'f16'])('%s KV cache', (kvDtype) => {
-    test.for(MODELS)('%s', { timeout: 300_000 }, async (name) => {
+    test.for(MODELS)('%s', { timeout: MODEL_TEST_TIMEOUT_MS }, async (name) => {
       const allowed = tolerance[kvDtype]
       await using checkpoint = await openCheckpoint(modelFolder(name))
       const capacity = { tokens: 128, rows: 128, sequences: 1 }

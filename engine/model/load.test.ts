@@ -76,6 +76,15 @@ describe('loadModel', () => {
     expect(held(backend)).toEqual([])
   })
 
+  test('a config that claims sizes the tensors do not have is refused before anything is sized by it', async () => {
+    await using backend = createReferenceBackend()
+    // Its rope table alone would be 40 positions × 2¹⁹ pairs × 16 bytes = 335 MB.
+    const boastful = memoryCheckpoint({ ...TINY_CONFIG, head_dim: 2 ** 20 }, tinyShapes())
+    const before = process.memoryUsage().arrayBuffers
+    await expect(loadModel({ ...options, checkpoint: boastful, backend })).rejects.toMatchObject({ code: 'checkpoint.invalid-tensor' })
+    expect(process.memoryUsage().arrayBuffers - before).toBeLessThan(2 ** 20)
+  })
+
   test('a missing tensor is found before any memory is taken', async () => {
     await using backend = createReferenceBackend()
     const { 'model.norm.weight': _, ...shapes } = tinyShapes()

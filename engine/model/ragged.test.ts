@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { openCheckpoint } from '../checkpoint/open.ts'
 import type { Backend, StepOutput } from '../gpu/program.ts'
 import { type LoadedModel, loadModel } from './load.ts'
-import { MODEL_TEST_BACKENDS } from './test/backends.ts'
+import { MODEL_TEST_BACKENDS, MODEL_TEST_TIMEOUT_MS } from './test/backends.ts'
 import { hasSharedData, MISSING_DATA, modelFolder } from './test/golden-data.ts'
 import { buildStep, type Chunk, continueGreedily, firstBlocks, GREEDY, scorePrompt, shapeOf } from './test/steps.ts'
 
@@ -41,7 +41,7 @@ describe.skipIf(!hasSharedData).each(MODEL_TEST_BACKENDS)('$name', ({ open }) =>
     await backend?.[Symbol.asyncDispose]()
   })
 
-  describe.each(MODELS)('%s', (name) => {
+  describe.each(MODELS)('%s', { timeout: MODEL_TEST_TIMEOUT_MS }, (name) => {
     let model: LoadedModel
     beforeAll(async () => {
       await using checkpoint = await openCheckpoint(modelFolder(name))

@@ -127,6 +127,7 @@ describe('supportOf', () => {
   test.each([
     [{ ...TINY_CONFIG, rope_scaling: { rope_type: 'yarn', factor: 4 } }, ['RoPE scaling "yarn"']],
     [{ ...TINY_CONFIG, rope_scaling: { type: 'dynamic', factor: 4 } }, ['RoPE scaling "dynamic"']],
+    [{ ...TINY_CONFIG, rope_interleaved: true }, ['interleaved RoPE']],
     [{ ...TINY_CONFIG, hidden_act: 'gelu' }, ['the activation "gelu"']],
     [{ ...TINY_CONFIG, architectures: ['LlamaForSequenceClassification'] }, ['the model class LlamaForSequenceClassification']],
     [{ ...TINY_CONFIG, num_local_experts: 8 }, ['mixture-of-experts routing']],

@@ -89,6 +89,8 @@ function missingActivation(config: Config): readonly string[] {
 function missingRope(config: Config): readonly string[] {
   if (familyOf(config) === null) return []
   const parameters = ['rope_parameters', 'rope_scaling'].map((key) => config[key]).find(isObject) ?? {}
+  // SmolLM's converters write this; true pairs neighbouring dimensions instead of halves.
+  if (config['rope_interleaved'] === true) return ['interleaved RoPE']
   const type = parameters['rope_type'] ?? parameters['type'] ?? 'default'
   return type === 'default' || type === 'linear' || type === 'llama3' ? [] : [`RoPE scaling "${String(type)}"`]
 }

@@ -20,6 +20,12 @@ const TOLERANCE = {
   webgpu: { f32: 2e-3, f16: 3e-2 },
 } as const
 
+/**
+ * Milliseconds for one model test. On a machine whose cores are busy with other test files, software rasterisers wait at every dispatch for a
+ * thread that is not scheduled, and a test of two seconds has been seen to take sixty.
+ */
+export const MODEL_TEST_TIMEOUT_MS = 300_000
+
 export const MODEL_TEST_BACKENDS: readonly ModelTestBackend[] = [
   { name: 'reference', open: () => Promise.resolve(createReferenceBackend()), tolerance: TOLERANCE.reference },
   ...(await testBackends()).map(({ name, open }) => ({ name, open: () => open(), tolerance: TOLERANCE.webgpu })),
