@@ -107,9 +107,12 @@ describe('Core on the fake model', () => {
 
           for (const [i, outcome] of ended.entries()) expect(summarize(outcome, jobs[i]!)).toEqual(expectedOutcome(jobs[i]!, outcome))
           harness.checkIdle()
-          // I5 under FCFS: nobody is overtaken on the way in, and the first in line is in every step.
+          // I5: nobody is overtaken within a lane; the scheduler itself refuses a step in which the first in line could not go on.
           const ran = harness.firstRun.map((id) => Number(id.slice(1)))
-          expect(ran).toEqual(order.filter((index) => ran.includes(index)))
+          for (const score of [false, true]) {
+            const inLane = (index: number): boolean => jobs[index]!.score === score
+            expect(ran.filter(inLane)).toEqual(order.filter((index) => inLane(index) && ran.includes(index)))
+          }
           const telemetry = harness.core.telemetry()
           steps += telemetry.steps
           preemptions += telemetry.preemptions
@@ -150,14 +153,39 @@ describe('Core on the fake model', () => {
     await harness.core.close()
   })
 
-  it('does not let a long prompt ahead in the list take the turn of those who are decoding', async () => {
+  it('lets an answer begin at once and stream beside a queue of measurements', async () => {
     const running: number[] = []
-    const harness = new Harness({ ...base, tokenBudget: 16, maxRows: 6, onStep: (input) => void running.push(input.sequenceLength.length) })
-    const first = harness.score('long', tokensOf(100), 1)
-    const second = harness.generate('short', [1], { maxTokens: 5 })
-    await Promise.all([first, second])
-    // From the step after its admission on, the short one decodes beside every chunk of the long one.
-    expect(running.slice(0, 6).filter((sequences) => sequences === 2).length).toBeGreaterThanOrEqual(5)
+    const harness: Harness = new Harness({
+      ...base,
+      tokenBudget: 8,
+      maxSequences: 3,
+      onStep: (input, step) => {
+        running.push(input.sequenceLength.length)
+        if (step === 4) chat = harness.generate('chat', tokensOf(20, 5), { maxTokens: 10 })
+      },
+    })
+    let chat: Promise<Outcome> | null = null
+    const scores = Array.from({ length: 6 }, (_, i) => harness.score(`score${i}`, tokensOf(60, i), 1))
+    await scores[0]
+    const { tokens, stepsAtEnd } = await chat!
+    expect(tokens).toEqual(expectedTokens(tokensOf(20, 5), 10, VOCABULARY, GREEDY))
+    // Asked for in step 4: three steps of prompt, then nine more tokens.
+    expect(stepsAtEnd).toBe(5 + 3 + 9)
+    expect(running.slice(8, 17)).toEqual(Array.from({ length: 9 }, () => 2))
+    await Promise.all(scores)
+    harness.checkIdle()
+    await harness.core.close()
+  })
+
+  it('keeps memory that measurements give back for the answer that waits for it', async () => {
+    const harness = new Harness({ ...base, blocks: 9, contextLimit: 128, tokenBudget: 16 })
+    const first = [0, 1].map((i) => harness.score(`first${i}`, tokensOf(60, i), 1))
+    await harness.core.exclusive(() => Promise.resolve())
+    const chat = harness.generate('chat', tokensOf(100, 7), { maxTokens: 2 })
+    const later = Array.from({ length: 5 }, (_, i) => harness.score(`later${i}`, tokensOf(30, i), 1))
+    await Promise.all(first)
+    const ended = await Promise.all([chat, ...later])
+    expect(ended.slice(1).every(({ stepsAtEnd }) => stepsAtEnd > ended[0]!.stepsAtEnd)).toBe(true)
     await harness.core.close()
   })
 
@@ -279,6 +307,52 @@ describe('Core on the fake model', () => {
     expect(b.end).toMatchObject({ stats: { cachedTokens: 32, preemptions: 1 } })
     expect(b.tokens).toEqual(expectedTokens(tokensOf(33), 60, VOCABULARY, { temperature: 1, ...foldSeed(5) }))
     await harness.core.close()
+  })
+
+  describe('prefix cache', () => {
+    it.each([
+      { tokens: 15, cached: 0 },
+      { tokens: 16, cached: 0 },
+      { tokens: 17, cached: 16 },
+      { tokens: 32, cached: 16 },
+      { tokens: 33, cached: 32 },
+    ])('finds $cached of $tokens tokens again: whole blocks, and never the last token', async ({ tokens, cached }) => {
+      const harness = new Harness({ ...base, prefixCache: true })
+      const run = (id: string): Promise<Outcome> => harness.generate(id, tokensOf(tokens), { maxTokens: 3 })
+      const [cold, warm] = [await run('cold'), await run('warm')]
+      expect([cachedOf(cold), cachedOf(warm)]).toEqual([0, cached])
+      expect(warm.tokens).toEqual(cold.tokens)
+      expect(warm.progress.at(-1)).toEqual({ done: tokens, total: tokens })
+      await harness.core.close()
+    })
+
+    it('finds what another request generated', async () => {
+      const harness = new Harness({ ...base, prefixCache: true })
+      const { tokens } = await harness.generate('turn1', tokensOf(20), { maxTokens: 30 })
+      const followUp = [...tokensOf(20), ...tokens, 5, 6, 7]
+      const second = await harness.generate('turn2', followUp, { maxTokens: 5 })
+      // 20 + 30 tokens, of which the last was never fed: three whole blocks.
+      expect(cachedOf(second)).toBe(48)
+      expect(second.tokens).toEqual(expectedTokens(followUp, 5, VOCABULARY, GREEDY))
+      await harness.core.close()
+    })
+
+    it('does not share between salts', async () => {
+      const harness = new Harness({ ...base, prefixCache: true })
+      const run = (id: string, salt: string): Promise<Outcome> => harness.generate(id, tokensOf(40), { maxTokens: 1, salt })
+      const outcomes = [await run('a', 'one'), await run('b', 'two'), await run('c', 'one')]
+      expect(outcomes.map(cachedOf)).toEqual([0, 0, 32])
+      await harness.core.close()
+    })
+
+    it('forgets what was overwritten, deepest blocks first', async () => {
+      const harness = new Harness({ ...base, blocks: 9, contextLimit: 128, prefixCache: true })
+      await harness.generate('old', tokensOf(65), { maxTokens: 1 })
+      // Five of eight blocks: takes the three unused ones and the last two of the old chain.
+      await harness.generate('new', tokensOf(70, 3), { maxTokens: 1 })
+      expect(cachedOf(await harness.generate('again', tokensOf(65), { maxTokens: 1 }))).toBe(48)
+      await harness.core.close()
+    })
   })
 
   describe('failure', () => {
@@ -408,6 +482,10 @@ describe('Core on the fake model', () => {
     await harness.core.close()
   })
 })
+
+function cachedOf({ end }: Outcome): number {
+  return end.kind === 'finished' ? end.stats.cachedTokens : Number.NaN
+}
 
 /** What the oracle says of this job, cut to what an aborted request got. */
 function expectedOutcome({ prompt, output, seed, score, abortAt }: Job, got: Outcome): unknown {

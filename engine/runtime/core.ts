@@ -370,8 +370,7 @@ export class Core {
   }
 
   #tokenBudget(): number {
-    const decoding = this.scheduler.running.some((request) => request.decoding)
-    return Math.min(this.#budget.tokens(decoding), this.executable.capacity.tokens)
+    return Math.min(this.#budget.tokens(this.scheduler.decoding), this.executable.capacity.tokens)
   }
 
   #sleep(): Promise<void> {

@@ -3,6 +3,9 @@
  * `target − computed` more tokens processed, and a step hands out at most its token budget and its logit rows. Chunked prefill, prefix hits
  * and resumption after preemption are only different values of those two numbers.
  *
+ * Two lanes: people waiting for an answer (`generate`) come first, measurement (`score`, `reserved`) takes what they leave, so a chat stays
+ * quick while an evaluation of thousands of windows is queued. Within a lane, first come, first served.
+ *
  * Pure bookkeeping: nothing here waits, measures time or touches a device. `schedule` and `complete` alternate; in between nothing else
  * may be called (core.ts drains additions and aborts before it schedules).
  */
@@ -40,9 +43,8 @@ export class Scheduler {
   readonly #maxSequences: number
   readonly #maxRows: number
   readonly #now: () => number
-  /** In order of admission: the first is served first, the last is the first victim. */
-  readonly #running: Request[] = []
-  readonly #waiting: Request[] = []
+  readonly #interactive: Lane = { running: [], waiting: [] }
+  readonly #background: Lane = { running: [], waiting: [] }
   readonly #reserved = new Set<Request>()
   preemptions = 0
 
@@ -56,11 +58,16 @@ export class Scheduler {
   }
 
   get running(): readonly Request[] {
-    return this.#running
+    return [...this.#interactive.running, ...this.#background.running]
   }
 
   get waiting(): readonly Request[] {
-    return this.#waiting
+    return [...this.#interactive.waiting, ...this.#background.waiting]
+  }
+
+  /** Whether somebody waits for the next word of an answer. */
+  get decoding(): boolean {
+    return this.#interactive.running.some((request) => request.decoding)
   }
 
   get reserved(): ReadonlySet<Request> {
@@ -68,14 +75,15 @@ export class Scheduler {
   }
 
   add(request: Request): void {
-    this.#waiting.push(request)
+    this.#laneOf(request).waiting.push(request)
   }
 
   /** Takes a request out, in whatever state, and gives its blocks back. */
   remove(request: Request): void {
     this.#reserved.delete(request)
-    removeFrom(this.#running, request)
-    removeFrom(this.#waiting, request)
+    const { running, waiting } = this.#laneOf(request)
+    removeFrom(running, request)
+    removeFrom(waiting, request)
     this.#pool.release(request.table)
     request.table = []
     request.status = 'ended'
@@ -92,12 +100,15 @@ export class Scheduler {
     if (!(tokenBudget >= 1)) throw new RangeError(`A token budget of ${tokenBudget}`)
     const entries: PlannedRequest[] = []
     const left = { tokens: tokenBudget, rows: this.#maxRows }
-    const preempted = this.#scheduleRunning(entries, left)
-    // Admitting what was just taken off would only repeat it (specs/runtime.md §21.5).
-    if (!preempted) this.#admitWaiting(entries, left)
+    let preempted = false
+    for (const lane of [this.#interactive, this.#background]) {
+      preempted = this.#scheduleRunning(lane, entries, left) || preempted
+      // Admitting what was just taken off would only repeat it (specs/runtime.md §21.5).
+      if (!preempted) this.#admitWaiting(lane, entries, left)
+    }
     if (entries.length === 0) {
       // The first of the running requests can always go on, or gives up its blocks; anything else would wait forever, in silence.
-      if (this.#running.length > 0) throw new Error(`${this.#running.length} requests run but none has anything to do`)
+      if (this.#runningCount > 0) throw new Error(`${this.#runningCount} requests run but none has anything to do`)
       return null
     }
     return { entries, tokens: tokenBudget - left.tokens, rows: this.#maxRows - left.rows }
@@ -116,24 +127,25 @@ export class Scheduler {
     }
   }
 
-  #scheduleRunning(entries: PlannedRequest[], left: StepRoom): boolean {
-    // One token and one row are set aside for every request that wants just one, so that a long prompt ahead of it in the list
-    // lengthens its step but never skips its turn.
-    let decodes = this.#running.reduce((count, request) => count + Number(wantsOne(request)), 0)
+  get #runningCount(): number {
+    return this.#interactive.running.length + this.#background.running.length
+  }
+
+  #laneOf({ work }: Request): Lane {
+    return work.kind === 'generate' ? this.#interactive : this.#background
+  }
+
+  #scheduleRunning({ running }: Lane, entries: PlannedRequest[], left: StepRoom): boolean {
     let preempted = false
-    for (let i = 0; i < this.#running.length; i++) {
-      const request = element(this.#running, i)
-      const one = wantsOne(request)
-      if (one) decodes--
-      const reserve = one ? 0 : decodes
-      const planned = shareOf(request, left.tokens - reserve, left.rows - reserve)
+    for (let i = 0; i < running.length; i++) {
+      const request = element(running, i)
+      const planned = shareOf(request, left)
       if (planned === null) continue
       const missing = this.#pool.blocksFor(planned.start + planned.count) - request.table.length
       for (;;) {
         if (missing <= 0 || this.#pool.allocate(missing, request.table)) break
         preempted = true
-        const victim = element(this.#running, this.#running.length - 1)
-        if (victim !== request && wantsOne(victim)) decodes--
+        const victim = this.#victim()
         this.#preempt(victim)
         if (victim === request) return true
       }
@@ -142,13 +154,17 @@ export class Scheduler {
     return preempted
   }
 
-  #admitWaiting(entries: PlannedRequest[], left: StepRoom): void {
-    for (let head = this.#waiting[0]; head !== undefined; head = this.#waiting[0]) {
+  #admitWaiting({ running, waiting }: Lane, entries: PlannedRequest[], left: StepRoom): void {
+    // The last place is kept for whoever wants an answer, and so is memory that becomes free while one waits for it.
+    const background = running === this.#background.running
+    if (background && this.#interactive.waiting.length > 0) return
+    const most = background ? Math.max(1, this.#maxSequences - 1) : this.#maxSequences
+    for (let head = waiting[0]; head !== undefined; head = waiting[0]) {
       const steps = head.work.kind !== 'reserved'
-      if (steps && (left.tokens < 1 || this.#running.length >= this.#maxSequences)) return
+      if (steps && (left.tokens < 1 || this.#runningCount >= most)) return
       // Never skip to a smaller request: the head would starve.
       if (!this.#allocateWhole(head)) return
-      this.#waiting.shift()
+      waiting.shift()
       head.status = 'running'
       head.scheduledAt ??= this.#now()
       if (head.work.kind === 'reserved') {
@@ -156,8 +172,8 @@ export class Scheduler {
         head.work.granted(head.table)
         continue
       }
-      this.#running.push(head)
-      const planned = shareOf(head, left.tokens, left.rows)
+      running.push(head)
+      const planned = shareOf(head, left)
       if (planned !== null) take(entries, left, planned)
     }
   }
@@ -169,7 +185,7 @@ export class Scheduler {
   #allocateWhole(request: Request): boolean {
     const hits = this.#findPrefix(request)
     const missing = this.#pool.blocksFor(request.target) - hits.length
-    const margin = this.#running.reduce((count, { work }) => count + Number(work.kind === 'generate'), 0)
+    const margin = this.#interactive.running.length
     if (missing + margin > this.#pool.free - this.#pool.countFree(hits)) return false
     this.#pool.touch(hits)
     request.table = [...hits]
@@ -194,9 +210,15 @@ export class Scheduler {
     return hits
   }
 
+  /** Measurement before answers, the latest first. There is one: who asks is running itself. */
+  #victim(): Request {
+    return element([...this.#interactive.running, ...this.#background.running], this.#runningCount - 1)
+  }
+
   /** Recompute preemption: its blocks go (findable until reused), its tokens stay, and it is first in line. */
   #preempt(victim: Request): void {
-    removeFrom(this.#running, victim)
+    const { running, waiting } = this.#laneOf(victim)
+    removeFrom(running, victim)
     this.#pool.release(victim.table)
     victim.table = []
     victim.computed = 0
@@ -204,8 +226,14 @@ export class Scheduler {
     victim.status = 'preempted'
     victim.preemptions++
     this.preemptions++
-    this.#waiting.unshift(victim)
+    waiting.unshift(victim)
   }
+}
+
+/** In order of admission: the first is served first. */
+interface Lane {
+  readonly running: Request[]
+  readonly waiting: Request[]
 }
 
 interface StepRoom {
@@ -214,11 +242,11 @@ interface StepRoom {
 }
 
 /** What the request can do with this much room; null for nothing. */
-function shareOf(request: Request, tokens: number, rows: number): PlannedRequest | null {
+function shareOf(request: Request, { tokens, rows }: StepRoom): PlannedRequest | null {
   const start = request.computed
   const first = Math.max(start, request.firstLogitPosition)
   // No room for a logit row means stopping short of the position that needs one.
-  const end = Math.min(request.target, start + tokens, first + Math.max(rows, 0))
+  const end = Math.min(request.target, start + tokens, first + rows)
   if (end <= start) return null
   return { request, start, count: end - start, rows: Math.max(0, end - first) }
 }
@@ -227,10 +255,6 @@ function take(entries: PlannedRequest[], left: StepRoom, planned: PlannedRequest
   entries.push(planned)
   left.tokens -= planned.count
   left.rows -= planned.rows
-}
-
-function wantsOne(request: Request): boolean {
-  return request.work.kind === 'generate' && request.target - request.computed === 1
 }
 
 function removeFrom(list: Request[], request: Request): void {

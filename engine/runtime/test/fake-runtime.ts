@@ -141,7 +141,7 @@ export async function collect(runtime: Runtime, request: Partial<GenerationReque
   return { events, ids: tokens.flatMap(({ ids }) => ids), text: tokens.map(({ text }) => text).join(''), finished }
 }
 
-function fakeTokenizer(pieces: ReadonlyMap<number, string | readonly number[]>, special: readonly number[]): Tokenizer {
+export function fakeTokenizer(pieces: ReadonlyMap<number, string | readonly number[]>, special: readonly number[]): Tokenizer {
   const encoder = new TextEncoder()
   const source = {
     stripLeadingSpaces: 0,

@@ -75,7 +75,7 @@ export class Harness {
   generate(
     id: string,
     prompt: readonly number[],
-    options: Partial<Omit<GenerateWork, 'kind' | 'sampling'>> & { seed?: number } = {},
+    options: Partial<Omit<GenerateWork, 'kind' | 'sampling'>> & { seed?: number; salt?: string } = {},
   ): Promise<Outcome> {
     const temperature = options.seed === undefined ? 0 : 1
     const sampling = resolveSampling({ temperature, topK: 0, topP: 1, minP: 0, seed: options.seed ?? 0 })
@@ -85,7 +85,7 @@ export class Harness {
       maxTokens: options.maxTokens ?? null,
       stopTokenIds: options.stopTokenIds ?? new Set(),
     }
-    return this.#add(new Request(id, Uint32Array.from(prompt), work, performance.now()))
+    return this.#add(new Request(id, Uint32Array.from(prompt), work, performance.now(), options.salt))
   }
 
   score(id: string, tokens: readonly number[], from: number, topCount = 0): Promise<Outcome> {
