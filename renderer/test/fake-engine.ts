@@ -179,10 +179,7 @@ export class FakeEngine implements Connection {
       progress: soFar / total,
       etaSeconds: soFar / total > 0.05 ? left : null,
       currentItem: phase.id === 'quantize' ? `model.layers.${Math.floor(done / 2)}.mlp.down_proj` : phase.id === 'tasks' ? 'reading' : null,
-      rate:
-        phase.id === 'quantize'
-          ? { value: 212_000_000, unit: 'B/s' }
-          : { value: 41.3, unit: phase.unit === 'tokens' ? 'tok/s' : `${phase.unit}/s` },
+      rate: phase.id === 'quantize' ? { value: 212_000_000, unit: 'bytes' } : { value: 41.3, unit: phase.unit },
       peakRssBytes: 214_000_000,
       stalledSeconds: 0,
     })

@@ -66,7 +66,7 @@ export function mixedJobs(engine: FakeEngine): void {
       createdAt: at(2),
       etaSeconds: 250,
       currentItem: 'model.layers.2.mlp.down_proj.weight',
-      rate: { value: 187_000_000, unit: 'B/s' },
+      rate: { value: 187_000_000, unit: 'bytes' },
       peakRssBytes: 214_000_000,
       stalledSeconds: 0,
     }),

@@ -88,7 +88,7 @@ export function MemoryCard({ hardware, updatedAt }: { readonly hardware: Hardwar
             <tbody>
               {hardware.ledger.map((entry) => (
                 <Row key={entry.owner}>
-                  <Cell>{entry.owner}</Cell>
+                  <Cell>{ownerTitle(entry.owner, hardware)}</Cell>
                   <Cell align="end">{formatInteger(entry.buffers)}</Cell>
                   <Cell align="end">
                     <Bytes value={entry.bytes} kind="memory" />
@@ -101,4 +101,9 @@ export function MemoryCard({ hardware, updatedAt }: { readonly hardware: Hardwar
       </div>
     </Card>
   )
+}
+
+/** The ledger speaks of models by id; people know them by name. */
+function ownerTitle(owner: string, hardware: Hardware): string {
+  return hardware.loaded.reduce((title, model) => title.replace(`model:${model.modelId}`, model.name), owner)
 }

@@ -13,7 +13,7 @@ const running: Job = engine.newJob({
   state: 'running',
   startedAt: '2026-11-23T12:00:00Z',
   etaSeconds: 250,
-  rate: { value: 187_000_000, unit: 'bytes/s' },
+  rate: { value: 187_000_000, unit: 'bytes' },
   phases: [
     { id: 'quantize', title: 'Quantize', state: 'running', done: 17, total: 43, unit: 'tensors' },
     { id: 'write', title: 'Write', state: 'pending', done: 0, total: 0, unit: 'bytes' },

@@ -64,7 +64,7 @@ export function statusLine(job: Job, secondsSinceNews: number): readonly string[
   const stalled = job.stalledSeconds + secondsSinceNews
   return [
     ...(phase === null ? [] : [`${phase.title} ${phaseUnits(phase)}`]),
-    ...(job.rate === null ? [] : [formatRate(job.rate.value, job.rate.unit)]),
+    ...(job.rate === null ? [] : [formatRate(job.rate.value, `${job.rate.unit}/s`)]),
     ...(stalled > STALLED_AFTER_SECONDS || job.etaSeconds === null ? [] : [formatEta(job.etaSeconds)]),
   ]
 }

@@ -174,7 +174,7 @@ export function Workbench({ model }: { readonly model: ModelSummary }) {
           <p className={styles.note}>
             {chosen.length === 0
               ? 'Choose at least one preset.'
-              : `${plural(chosen.length, 'job')}, one after the other. Close Lathe whenever you like: they resume.`}
+              : `${chosen.length === 1 ? 'One job' : `${chosen.length} jobs, one after the other`}. Close Lathe whenever you like: it resumes.`}
           </p>
         </div>
       </aside>

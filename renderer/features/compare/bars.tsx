@@ -1,0 +1,109 @@
+/** One small chart per metric, all variants in each, values printed. Zero-based bars on one scale, whiskers for uncertainty, never two axes. */
+import { Info } from '../../ui/info.tsx'
+import { ProvenanceCard } from '../../ui/numbers.tsx'
+import { Card } from '../../ui/page.tsx'
+import { Term } from '../../ui/term.tsx'
+import styles from './compare.module.css'
+import { difference, formatDifference, incomparableReason, type Entry, type Metric, type Reading } from './metrics.ts'
+import { SeriesMark, entryTitle, seriesColor } from './series.tsx'
+
+const CHARTED = ['size', 'peak', 'perplexity', 'kld', 'top1', 'decode', 'prefill', 'ttft'] as const
+
+interface BarsSectionProps {
+  readonly entries: readonly Entry[]
+  readonly baseline: Entry
+  readonly source: Entry | undefined
+  readonly metrics: readonly Metric[]
+  readonly mode: 'values' | 'differences'
+}
+
+export function BarsSection({ metrics, ...rest }: BarsSectionProps) {
+  const charted = metrics.filter((metric) => CHARTED.some((id) => id === metric.id) || metric.id.startsWith('task:'))
+  const present = charted.filter((metric) => rest.entries.some((entry) => metric.read(entry) !== null))
+  return (
+    <section className={styles.bars} aria-label="Side by side">
+      {present.map((metric) => (
+        <MetricBars key={metric.id} metric={metric} {...rest} />
+      ))}
+    </section>
+  )
+}
+
+function MetricBars({ metric, entries, baseline, source, mode }: Omit<BarsSectionProps, 'metrics'> & { readonly metric: Metric }) {
+  const readings = entries.map((entry) => ({ entry, reading: metric.read(entry), reason: incomparableReason(metric, entry, baseline) }))
+  const comparable = readings.filter((row) => row.reason === null)
+  const base = metric.read(baseline)?.value ?? null
+  const top = barTop(
+    metric,
+    comparable.map((row) => row.reading),
+  )
+  return (
+    <Card
+      title={metric.term === null ? metric.title : <Term name={metric.term}>{metric.title}</Term>}
+      actions={<span className={styles.direction}>{metric.better === 'up' ? 'higher is better' : 'lower is better'}</span>}
+    >
+      <ul className={styles.barList}>
+        {readings.map(({ entry, reading, reason }) => {
+          const delta = reading === null || base === null || reason !== null ? null : difference(metric, reading.value, base)
+          const text =
+            reading === null
+              ? '—'
+              : mode === 'differences' && entry !== baseline
+                ? delta === null
+                  ? '—'
+                  : formatDifference(metric, delta)
+                : metric.format(reading.value)
+          return (
+            <li key={entry.model.id} className={styles.barRow} data-incomparable={reason !== null || undefined}>
+              <span className={styles.barName} title={entry.model.name}>
+                <SeriesMark series={entry.series} size={10} />
+                {entryTitle(entry, source)}
+              </span>
+              <span className={styles.barTrack} aria-hidden>
+                {reading !== null && reason === null && <Bar reading={reading} top={top} series={entry.series} />}
+              </span>
+              <BarValue text={text} reading={reading} reason={reason} />
+            </li>
+          )
+        })}
+      </ul>
+    </Card>
+  )
+}
+
+/** Accuracies share one scale from 0 to 100 % in every chart; everything else fills its own. */
+export function barTop(metric: Metric, readings: readonly (Reading | null)[]): number {
+  if (metric.group === 'Tasks' || metric.id === 'top1') return 1
+  return Math.max(1e-12, ...readings.map((reading) => Math.max(reading?.value ?? 0, reading?.range?.[1] ?? 0)))
+}
+
+function Bar({ reading, top, series }: { readonly reading: Reading; readonly top: number; readonly series: number }) {
+  const share = (value: number) => `${Math.min(100, (value / top) * 100)}%`
+  return (
+    <>
+      <span className={styles.barFill} style={{ width: share(reading.value), background: seriesColor(series) }} />
+      {reading.range !== null && (
+        <span
+          className={styles.whisker}
+          style={{ left: share(reading.range[0]), width: `calc(${share(reading.range[1])} - ${share(reading.range[0])})` }}
+        />
+      )}
+    </>
+  )
+}
+
+function BarValue({ text, reading, reason }: { readonly text: string; readonly reading: Reading | null; readonly reason: string | null }) {
+  if (reason !== null) {
+    return (
+      <Info className={styles.barValue} card={`Not comparable: ${reason}.`}>
+        {text}
+      </Info>
+    )
+  }
+  if (reading === null || reading.provenance === null) return <span className={styles.barValue}>{text}</span>
+  return (
+    <Info className={styles.barValue} card={<ProvenanceCard provenance={reading.provenance} details={reading.details} />}>
+      {text}
+    </Info>
+  )
+}

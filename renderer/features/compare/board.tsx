@@ -1,0 +1,236 @@
+/** The whole board of one family. */
+import { useMutation, useQuery } from '@tanstack/react-query'
+import { Download, Gauge, Pin, Plus } from 'lucide-react'
+import { DEFAULT_SETTINGS } from '../../../engine/contract/index.ts'
+import { useEngine } from '../../data/engine.tsx'
+import { classNames } from '../../lib/class-names.ts'
+import { plural } from '../../lib/format.ts'
+import { useQueryChoice, useQueryParameter, useQuerySet } from '../../lib/url-state.ts'
+import { useViewStore } from '../../shell/view-store.ts'
+import { SoftwareBadge } from '../../ui/badge.tsx'
+import { Button, ButtonLink } from '../../ui/button.tsx'
+import { Menu } from '../../ui/menu.tsx'
+import { Page } from '../../ui/page.tsx'
+import { ErrorCard, Notice } from '../../ui/state.tsx'
+import { Segmented } from '../../ui/tabs.tsx'
+import { showToast } from '../../ui/toast.tsx'
+import { Tooltip } from '../../ui/tooltip.tsx'
+import { useJobs } from '../jobs/queries.ts'
+import { BarsSection } from './bars.tsx'
+import styles from './compare.module.css'
+import { reportHtml, reportJson, saveFile } from './export.ts'
+import { Glance } from './glance.tsx'
+import { ErrorHeatmap } from './heatmap.tsx'
+import { metricsOf, type Entry } from './metrics.ts'
+import { isMeasured } from './queries.ts'
+import { ResultsTable } from './results-table.tsx'
+import { Scatter } from './scatter.tsx'
+import { SeriesMark, entryTitle } from './series.tsx'
+
+export function Board({ entries, picker }: { readonly entries: readonly Entry[]; readonly picker: React.ReactNode }) {
+  const [hidden, setHidden] = useQuerySet('hide')
+  const [baselineId, setBaselineId] = useQueryParameter('baseline')
+  const [mode, setMode] = useQueryChoice('show', ['values', 'differences'], 'values')
+  const baseline = entries.find((entry) => entry.model.id === baselineId) ?? entries[0]
+  if (baseline === undefined) return null
+  const shown = entries.filter((entry) => entry === baseline || !hidden.has(entry.model.id))
+  const metrics = metricsOf(shown)
+  const source = entries.find((entry) => entry.isSource)
+  const software = shown.some((entry) => ['software', 'reference'].includes(entry.result?.provenance['throughput']?.adapterType ?? ''))
+  return (
+    <Page
+      title="Compare"
+      actions={
+        <>
+          {picker}
+          <BoardActions entries={shown} baseline={baseline} source={source} />
+        </>
+      }
+    >
+      <div className={styles.board}>
+        <div className={styles.bar}>
+          <ul className={styles.chips} aria-label="Variants">
+            {entries.map((entry) => (
+              <VariantChip
+                key={entry.model.id}
+                entry={entry}
+                title={entryTitle(entry, source)}
+                isBaseline={entry === baseline}
+                shown={shown.includes(entry)}
+                onToggle={() =>
+                  setHidden(hidden.has(entry.model.id) ? [...hidden].filter((id) => id !== entry.model.id) : [...hidden, entry.model.id])
+                }
+                onPin={() => setBaselineId(entry.isSource ? null : entry.model.id)}
+              />
+            ))}
+            <li>
+              <ButtonLink size="small" variant="ghost" icon={Plus} href={`/optimize/${source?.model.id ?? baseline.model.id}`}>
+                Add a variant
+              </ButtonLink>
+            </li>
+          </ul>
+          <span className={styles.grow} />
+          {software && <SoftwareBadge />}
+          <Segmented
+            label="Show"
+            value={mode}
+            onChange={setMode}
+            options={[
+              { value: 'values', title: 'Values' },
+              { value: 'differences', title: 'Δ to baseline' },
+            ]}
+          />
+        </div>
+        <Unmeasured entries={shown} source={source} />
+        <div className={styles.top}>
+          <Scatter entries={shown} baseline={baseline} source={source} metrics={metrics} />
+          <Glance entries={shown} baseline={baseline} source={source} />
+        </div>
+        <BarsSection entries={shown} baseline={baseline} source={source} metrics={metrics} mode={mode} />
+        <ResultsTable entries={shown} baseline={baseline} source={source} metrics={metrics} mode={mode} />
+        <ErrorHeatmap entries={shown} source={source} />
+      </div>
+    </Page>
+  )
+}
+
+interface VariantChipProps {
+  readonly entry: Entry
+  readonly title: string
+  readonly isBaseline: boolean
+  readonly shown: boolean
+  readonly onToggle: () => void
+  readonly onPin: () => void
+}
+
+function VariantChip({ entry, title, isBaseline, shown, onToggle, onPin }: VariantChipProps) {
+  return (
+    <li className={classNames(styles.chip, !shown && styles.off)}>
+      <button
+        type="button"
+        className={styles.chipMain}
+        aria-pressed={shown}
+        disabled={isBaseline}
+        onClick={onToggle}
+        title={entry.model.name}
+      >
+        <SeriesMark series={entry.series} />
+        {title}
+      </button>
+      <Tooltip text={isBaseline ? 'Everything is compared with this one' : `Compare everything with ${title}`}>
+        <button type="button" className={styles.pin} aria-pressed={isBaseline} aria-label={`Use ${title} as the baseline`} onClick={onPin}>
+          <Pin size={13} aria-hidden fill={isBaseline ? 'currentColor' : 'none'} />
+        </button>
+      </Tooltip>
+    </li>
+  )
+}
+
+function BoardActions({
+  entries,
+  baseline,
+  source,
+}: {
+  readonly entries: readonly Entry[]
+  readonly baseline: Entry
+  readonly source: Entry | undefined
+}) {
+  const { queries } = useEngine()
+  const settings = useQuery(queries.settings.get.queryOptions()).data ?? DEFAULT_SETTINGS
+  const evaluate = useEvaluate()
+  const name = (source ?? baseline).model.name
+  const board = { name, entries, baseline, source }
+  return (
+    <>
+      <Button
+        icon={Gauge}
+        busy={evaluate.isPending}
+        onClick={() => evaluate.mutate({ modelIds: entries.map((entry) => entry.model.id), evaluate: settings.evaluate })}
+      >
+        Measure again
+      </Button>
+      <Menu
+        label="Export"
+        trigger={<Button icon={Download}>Export</Button>}
+        actions={[
+          {
+            title: 'Report as a web page',
+            hint: '.html',
+            onSelect: () => saveFile(`${name} comparison.html`, 'text/html', reportHtml(board)),
+          },
+          {
+            title: 'Report as data',
+            hint: '.json',
+            onSelect: () => saveFile(`${name} comparison.json`, 'application/json', reportJson(board)),
+          },
+        ]}
+      />
+    </>
+  )
+}
+
+function useEvaluate() {
+  const { client } = useEngine()
+  const setJobsTrayOpen = useViewStore((state) => state.setJobsTrayOpen)
+  return useMutation({
+    mutationFn: (input: Parameters<typeof client.results.evaluate>[0]) => client.results.evaluate(input),
+    onSuccess: (jobs) => {
+      setJobsTrayOpen(true)
+      showToast({ title: jobs.length === 1 ? 'One measurement is queued' : `${plural(jobs.length, 'measurement')} are queued` })
+    },
+  })
+}
+
+/** Says which of the shown models have nothing to compare yet, and what is being done about it. */
+function Unmeasured({ entries, source }: { readonly entries: readonly Entry[]; readonly source: Entry | undefined }) {
+  const evaluate = useEvaluate()
+  const { running, queued } = useJobs()
+  const missing = entries.filter((entry) => !isMeasured(entry))
+  const underWay = [...running, ...queued].filter((job) =>
+    entries.some((entry) => entry.model.id === job.modelId || entry.model.id === job.variantId),
+  )
+  if (evaluate.error !== null) return <ErrorCard error={evaluate.error} />
+  if (underWay.length > 0) {
+    return (
+      <Notice
+        tone="info"
+        title={`${underWay[0]?.title ?? 'A job'} is ${running.length > 0 ? 'running' : 'queued'}`}
+        actions={
+          <ButtonLink size="small" href="/jobs">
+            Show the jobs
+          </ButtonLink>
+        }
+      >
+        The board fills in as results arrive.
+      </Notice>
+    )
+  }
+  if (missing.length === 0) return null
+  return (
+    <Notice
+      tone="info"
+      title={
+        missing.length === entries.length
+          ? 'Nothing has been measured yet'
+          : `Not measured yet: ${missing.map((entry) => entryTitle(entry, source)).join(', ')}`
+      }
+      actions={
+        <Button
+          size="small"
+          variant="primary"
+          busy={evaluate.isPending}
+          onClick={() =>
+            evaluate.mutate({
+              modelIds: missing.map((entry) => entry.model.id),
+              evaluate: { perplexity: true, tasks: true, throughput: true },
+            })
+          }
+        >
+          Measure {missing.length === 1 ? 'it' : 'them'}
+        </Button>
+      }
+    >
+      Until then only sizes and layer errors can be compared.
+    </Notice>
+  )
+}

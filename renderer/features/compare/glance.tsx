@@ -1,0 +1,67 @@
+/** What each variant gives and costs, in one line each: the answer before the charts. */
+import { formatPercent, formatSignificant } from '../../lib/format.ts'
+import { Card } from '../../ui/page.tsx'
+import styles from './compare.module.css'
+import { incomparableReason, metricsOf, type Entry, type Metric } from './metrics.ts'
+import { SeriesMark, entryTitle } from './series.tsx'
+
+interface GlanceProps {
+  readonly entries: readonly Entry[]
+  readonly baseline: Entry
+  readonly source: Entry | undefined
+}
+
+export function Glance({ entries, baseline, source }: GlanceProps) {
+  const others = entries.filter((entry) => entry !== baseline)
+  return (
+    <Card title={`Against ${entryTitle(baseline, source)}`} className={styles.glance}>
+      <ul className={styles.glanceList}>
+        {others.map((entry) => {
+          const facts = glanceFacts(entry, baseline)
+          return (
+            <li key={entry.model.id}>
+              <h3 className={styles.glanceTitle}>
+                <SeriesMark series={entry.series} />
+                {entryTitle(entry, source)}
+              </h3>
+              <dl className={styles.glanceFacts}>
+                {facts.map((fact) => (
+                  <div key={fact.title}>
+                    <dt>{fact.title}</dt>
+                    <dd className="numeric">{fact.text}</dd>
+                  </div>
+                ))}
+              </dl>
+            </li>
+          )
+        })}
+      </ul>
+    </Card>
+  )
+}
+
+interface GlanceFact {
+  readonly title: string
+  readonly text: string
+}
+
+/** Size and speed as ratios, quality as what is kept. Only what is measured and comparable is said. */
+export function glanceFacts(entry: Entry, baseline: Entry): readonly GlanceFact[] {
+  const metrics = new Map(metricsOf([baseline, entry]).map((metric) => [metric.id, metric]))
+  const ratio = (metric: Metric | undefined): number | null => {
+    if (metric === undefined || incomparableReason(metric, entry, baseline) !== null) return null
+    const mine = metric.read(entry)?.value
+    const theirs = metric.read(baseline)?.value
+    return mine === undefined || theirs === undefined || theirs === 0 ? null : mine / theirs
+  }
+  const size = ratio(metrics.get('size'))
+  const tasks = ratio(metrics.get('tasks') ?? [...metrics.values()].find((metric) => metric.group === 'Tasks'))
+  const decode = ratio(metrics.get('decode'))
+  const top1 = baseline.isSource ? metrics.get('top1')?.read(entry)?.value : undefined
+  return [
+    ...(size === null ? [] : [{ title: 'of the size', text: formatPercent(size, 0) }]),
+    ...(tasks === null ? [] : [{ title: 'of task accuracy', text: formatPercent(tasks) }]),
+    ...(top1 === undefined ? [] : [{ title: 'same next token', text: formatPercent(top1) }]),
+    ...(decode === null ? [] : [{ title: 'decode speed', text: `${formatSignificant(decode)}×` }]),
+  ]
+}

@@ -1,0 +1,342 @@
+/**
+ * Everything that Compare can show of a model, as data: how to read it from the results, which direction is better, how it is written, and under
+ * which protocol it was measured. Charts, table and exports are all made from this list, so they cannot disagree.
+ */
+import type { ModelSummary, Provenance, ResultSet, TaskResult } from '../../../engine/contract/index.ts'
+import { formatBytes, formatDuration, formatPercent, formatRate, formatSignificant } from '../../lib/format.ts'
+import type { TermName } from '../../ui/term.tsx'
+
+/** One model on the board. `series` fixes its colour, shape and dash for as long as it exists. */
+export interface Entry {
+  readonly model: ModelSummary
+  readonly result: ResultSet | null
+  readonly series: number
+  readonly isSource: boolean
+}
+
+export interface Reading {
+  readonly value: number
+  /** Lower and upper end of its uncertainty, where there is one. */
+  readonly range: readonly [number, number] | null
+  readonly rangeMeaning: string | null
+  readonly provenance: Provenance | null
+  readonly details: Readonly<Record<string, string>>
+}
+
+export type MetricGroup = 'Size' | 'Quality' | 'Tasks' | 'Speed'
+
+export interface Metric {
+  readonly id: string
+  readonly title: string
+  readonly group: MetricGroup
+  readonly term: TermName | null
+  readonly better: 'up' | 'down'
+  readonly format: (value: number) => string
+  /** How a difference is written; relative where a ratio says more than an amount. */
+  readonly delta: 'absolute' | 'relative' | 'points'
+  /** Part of the results whose protocol must match before two values may meet; null for facts of the files. */
+  readonly protocol: string | null
+  /** Speeds and memory additionally need the same adapter. */
+  readonly perAdapter: boolean
+  readonly read: (entry: Entry) => Reading | null
+}
+
+const Z_95 = 1.96
+
+function fact(value: number): Reading {
+  return { value, range: null, rangeMeaning: null, provenance: null, details: {} }
+}
+
+function measured(entry: Entry, protocol: string, value: number | null, more: Partial<Reading> = {}): Reading | null {
+  if (value === null) return null
+  return { value, range: null, rangeMeaning: null, provenance: entry.result?.provenance[protocol] ?? null, details: {}, ...more }
+}
+
+/** A model does not drift from itself: its zero is a definition, and stands only where drift is measured at all. */
+function isMeasuredSource(entry: Entry): boolean {
+  return entry.isSource && entry.result !== null && entry.result.perplexity !== null
+}
+
+const percent = (value: number) => formatPercent(value)
+const bytesOnDisk = (value: number) => formatBytes(value)
+const bytesInMemory = (value: number) => formatBytes(value, 'memory')
+const tokensPerSecond = (value: number) => formatRate(value, 'tok/s')
+const milliseconds = (value: number) => formatDuration(value / 1000)
+
+const FIXED_METRICS: readonly Metric[] = [
+  {
+    id: 'size',
+    title: 'Size of the weights',
+    group: 'Size',
+    term: null,
+    better: 'down',
+    format: bytesOnDisk,
+    delta: 'relative',
+    protocol: null,
+    perAdapter: false,
+    read: (entry) => fact(entry.model.weightBytes),
+  },
+  {
+    id: 'bits',
+    title: 'Bits per weight',
+    group: 'Size',
+    term: 'bits-per-weight',
+    better: 'down',
+    format: (value) => formatSignificant(value),
+    delta: 'absolute',
+    protocol: null,
+    perAdapter: false,
+    read: (entry) => fact(entry.model.bitsPerWeight),
+  },
+  {
+    id: 'peak',
+    title: 'Peak GPU memory',
+    group: 'Size',
+    term: null,
+    better: 'down',
+    format: bytesInMemory,
+    delta: 'relative',
+    protocol: 'throughput',
+    perAdapter: true,
+    read: (entry) => measured(entry, 'throughput', entry.result?.throughput?.peakGpuBytes ?? null),
+  },
+  {
+    id: 'perplexity',
+    title: 'Perplexity',
+    group: 'Quality',
+    term: 'perplexity',
+    better: 'down',
+    format: (value) => formatSignificant(value, 4),
+    delta: 'absolute',
+    protocol: 'perplexity',
+    perAdapter: false,
+    read: (entry) => {
+      const perplexity = entry.result?.perplexity ?? null
+      if (perplexity === null) return null
+      const { value, standardError } = perplexity
+      return measured(entry, 'perplexity', value, {
+        // The standard error is of ln(perplexity), so the interval is a ratio.
+        range:
+          value === null || standardError === null
+            ? null
+            : [value * Math.exp(-Z_95 * standardError), value * Math.exp(Z_95 * standardError)],
+        rangeMeaning: '95 %, bootstrap over windows',
+        details: {
+          Text: perplexity.dataset,
+          Protocol: `${perplexity.protocol}, window ${perplexity.window}`,
+          Tokens: perplexity.tokens.toLocaleString('en-US'),
+        },
+      })
+    },
+  },
+  {
+    id: 'kld',
+    title: 'KL divergence, mean',
+    group: 'Quality',
+    term: 'kld',
+    better: 'down',
+    format: (value) => formatSignificant(value),
+    delta: 'absolute',
+    protocol: 'drift',
+    perAdapter: false,
+    read: (entry) => {
+      if (isMeasuredSource(entry)) return fact(0)
+      const drift = entry.result?.drift ?? null
+      if (drift === null) return null
+      const { kldMean, kldMeanStandardError } = drift
+      return measured(entry, 'drift', kldMean, {
+        range:
+          kldMean === null || kldMeanStandardError === null
+            ? null
+            : [Math.max(0, kldMean - Z_95 * kldMeanStandardError), kldMean + Z_95 * kldMeanStandardError],
+        rangeMeaning: '95 %',
+        details: { Text: drift.dataset, Tokens: drift.tokens.toLocaleString('en-US') },
+      })
+    },
+  },
+  {
+    id: 'kld99',
+    title: 'KL divergence, 99th percentile',
+    group: 'Quality',
+    term: 'kld',
+    better: 'down',
+    format: (value) => formatSignificant(value),
+    delta: 'absolute',
+    protocol: 'drift',
+    perAdapter: false,
+    read: (entry) => (isMeasuredSource(entry) ? fact(0) : measured(entry, 'drift', entry.result?.drift?.kldP99 ?? null)),
+  },
+  {
+    id: 'top1',
+    title: 'Top-1 agreement',
+    group: 'Quality',
+    term: 'top1',
+    better: 'up',
+    format: (value) => formatPercent(value, 2),
+    delta: 'points',
+    protocol: 'drift',
+    perAdapter: false,
+    read: (entry) => {
+      if (isMeasuredSource(entry)) return fact(1)
+      const drift = entry.result?.drift ?? null
+      const value = drift?.top1Agreement ?? null
+      const error = drift?.top1AgreementStandardError ?? null
+      return measured(entry, 'drift', value, {
+        range: value === null || error === null ? null : [value - Z_95 * error, Math.min(1, value + Z_95 * error)],
+        rangeMeaning: '95 %',
+      })
+    },
+  },
+  speedMetric('decode', 'Decode', 'decode', 'up', tokensPerSecond, (throughput) => throughput.decodeTokensPerSecond),
+  speedMetric('prefill', 'Prefill', 'prefill', 'up', tokensPerSecond, (throughput) => throughput.prefillTokensPerSecond),
+  speedMetric('ttft', 'Time to first token', 'ttft', 'down', milliseconds, (throughput) => throughput.timeToFirstTokenMs),
+]
+
+type Throughput = NonNullable<ResultSet['throughput']>
+
+function speedMetric(
+  id: string,
+  title: string,
+  term: TermName,
+  better: 'up' | 'down',
+  format: (value: number) => string,
+  pick: (throughput: Throughput) => Throughput['decodeTokensPerSecond'],
+): Metric {
+  return {
+    id,
+    title,
+    group: 'Speed',
+    term,
+    better,
+    format,
+    delta: 'relative',
+    protocol: 'throughput',
+    perAdapter: true,
+    read: (entry) => {
+      const throughput = entry.result?.throughput ?? null
+      if (throughput === null) return null
+      const stats = pick(throughput)
+      return measured(entry, 'throughput', stats.median, {
+        range: [stats.min, stats.max],
+        rangeMeaning: 'fastest and slowest run',
+        details: {
+          Samples: `median of ${stats.n}, ${throughput.warmups} warm-up left out`,
+          Load: `${throughput.promptTokens} prompt, ${throughput.generatedTokens} generated tokens`,
+        },
+      })
+    },
+  }
+}
+
+function taskMetric(name: string, title: string): Metric {
+  return {
+    id: `task:${name}`,
+    title,
+    group: 'Tasks',
+    term: 'wilson',
+    better: 'up',
+    format: percent,
+    delta: 'points',
+    protocol: `task:${name}`,
+    perAdapter: false,
+    read: (entry) => {
+      const task = findTask(entry, name)
+      if (task === null) return null
+      return measured(entry, `task:${name}`, task.value, {
+        range: task.interval,
+        rangeMeaning: 'Wilson 95 %',
+        provenance: entry.result?.provenance[`task:${name}`] ?? entry.result?.provenance['tasks'] ?? null,
+        details: {
+          Items: `${task.n} of ${task.dataset}`,
+          Scored: task.metric,
+          ...(task.chance === null ? {} : { Chance: formatPercent(task.chance, 0) }),
+          ...pairedDetails(task),
+        },
+      })
+    },
+  }
+}
+
+function pairedDetails(task: TaskResult): Record<string, string> {
+  if (task.paired === null) return {}
+  const { interval, mcnemarP } = task.paired
+  return {
+    'Same items, paired': `difference between ${formatPercent(interval[0])} and ${formatPercent(interval[1])}`,
+    ...(mcnemarP === null ? {} : { 'McNemar p': formatSignificant(mcnemarP, 2) }),
+  }
+}
+
+function findTask(entry: Entry, name: string): TaskResult | null {
+  return entry.result?.tasks.find((task) => task.name === name) ?? null
+}
+
+/** Mean over the tasks that every listed entry has: the y-axis of the scatter. null until all have been asked the same. */
+export function taskMean(entry: Entry, names: readonly string[]): number | null {
+  const values = names.map((name) => findTask(entry, name)?.value ?? null)
+  if (values.length === 0 || values.some((value) => value === null)) return null
+  return values.reduce<number>((sum, value) => sum + (value ?? 0), 0) / values.length
+}
+
+/** Metrics in the order they are read: size, quality, tasks as they were run, speed. */
+export function metricsOf(entries: readonly Entry[]): readonly Metric[] {
+  const tasks = new Map(entries.flatMap((entry) => entry.result?.tasks ?? []).map((task) => [task.name, task.title]))
+  const mean: Metric = {
+    id: 'tasks',
+    title: 'Task accuracy, mean',
+    group: 'Tasks',
+    term: null,
+    better: 'up',
+    format: percent,
+    delta: 'points',
+    protocol: 'tasks',
+    perAdapter: false,
+    read: (entry) => measured(entry, 'tasks', taskMean(entry, [...tasks.keys()])),
+  }
+  const index = FIXED_METRICS.findIndex((metric) => metric.group === 'Speed')
+  return [
+    ...FIXED_METRICS.slice(0, index),
+    ...(tasks.size > 1 ? [mean] : []),
+    ...[...tasks].map(([name, title]) => taskMetric(name, title)),
+    ...FIXED_METRICS.slice(index),
+  ]
+}
+
+/** Why two readings of one metric must not meet on an axis; null when they may. */
+export function incomparableReason(metric: Metric, entry: Entry, baseline: Entry): string | null {
+  if (metric.protocol === null || entry.model.id === baseline.model.id) return null
+  const key = (of: Entry) =>
+    of.result?.protocolKeys[metric.protocol ?? ''] ??
+    (metric.protocol?.startsWith('task:') === true ? of.result?.protocolKeys['tasks'] : undefined)
+  const mine = key(entry)
+  const theirs = key(baseline)
+  if (mine !== undefined && theirs !== undefined && mine !== theirs)
+    return 'measured under another protocol or on other data than the baseline'
+  if (!metric.perAdapter) return null
+  const adapter = (of: Entry) => of.result?.provenance[metric.protocol ?? '']?.adapter
+  const here = adapter(entry)
+  const there = adapter(baseline)
+  if (here !== undefined && there !== undefined && here !== there) return `measured on ${here}, the baseline on ${there}`
+  return null
+}
+
+/** The difference from the baseline in the metric's own manner: a ratio minus one, an amount, or percentage points. */
+export function difference(metric: Metric, value: number, baseline: number): number | null {
+  if (metric.delta !== 'relative') return value - baseline
+  return baseline === 0 ? null : value / baseline - 1
+}
+
+export function formatDifference(metric: Metric, value: number): string {
+  const sign = value > 0 ? '+' : value < 0 ? '−' : '±'
+  const magnitude = Math.abs(value)
+  if (metric.delta === 'relative') return `${sign}${formatPercent(magnitude)}`
+  if (metric.delta === 'points') return `${sign}${(magnitude * 100).toFixed(2)} pp`
+  return `${sign}${metric.format(magnitude)}`
+}
+
+/** Entries whose value is the best of the row; none when all are equal. */
+export function bestOf(metric: Metric, readings: readonly (number | null)[]): ReadonlySet<number> {
+  const known = readings.filter((value) => value !== null)
+  if (known.length < 2 || known.every((value) => value === known[0])) return new Set()
+  const best = metric.better === 'up' ? Math.max(...known) : Math.min(...known)
+  return new Set(readings.flatMap((value, index) => (value === best ? [index] : [])))
+}

@@ -1,0 +1,248 @@
+/** Size against quality: the frontier of what is worth having, bubbles by decode speed, the edge of what this machine holds. */
+import { useQuery } from '@tanstack/react-query'
+import {
+  CartesianGrid,
+  ErrorBar,
+  Line,
+  ComposedChart,
+  ReferenceArea,
+  ResponsiveContainer,
+  Scatter as ScatterSeries,
+  Tooltip,
+  XAxis,
+  YAxis,
+} from 'recharts'
+import { useEngine } from '../../data/engine.tsx'
+import { useQueryChoice } from '../../lib/url-state.ts'
+import { Select } from '../../ui/controls.tsx'
+import { Card } from '../../ui/page.tsx'
+import styles from './compare.module.css'
+import { incomparableReason, type Entry, type Metric } from './metrics.ts'
+import { axisDomain, paretoFrontier } from './pareto.ts'
+import { SeriesMark, entryTitle, seriesColor, seriesPath } from './series.tsx'
+
+const X_CHOICES = ['size', 'peak', 'bits'] as const
+const Y_CHOICES = ['kld', 'perplexity', 'tasks', 'top1'] as const
+
+interface ScatterProps {
+  readonly entries: readonly Entry[]
+  readonly baseline: Entry
+  readonly source: Entry | undefined
+  readonly metrics: readonly Metric[]
+}
+
+interface Point {
+  readonly id: string
+  readonly entry: Entry
+  readonly title: string
+  readonly x: number
+  readonly y: number
+  readonly error: readonly [number, number]
+  readonly radius: number
+  readonly onFrontier: boolean
+}
+
+export function Scatter({ entries, baseline, source, metrics }: ScatterProps) {
+  const { queries } = useEngine()
+  const budget = useQuery(queries.system.hardware.queryOptions()).data?.gpuBudgetBytes ?? null
+  const [xId, setX] = useQueryChoice('x', X_CHOICES, 'size')
+  const [yId, setY] = useQueryChoice('y', Y_CHOICES, 'kld')
+  const byId = new Map(metrics.map((metric) => [metric.id, metric]))
+  const x = byId.get(xId)
+  const y = byId.get(yId) ?? byId.get('kld')
+  const decode = byId.get('decode')
+  if (x === undefined || y === undefined) return null
+  const { points, left } = pointsOf({ entries, baseline, source, metrics: { x, y, decode } })
+  const options = (ids: readonly string[]) =>
+    ids.flatMap((id) => byId.get(id) ?? []).map((metric) => ({ value: metric.id, title: metric.title }))
+  return (
+    <Card
+      className={styles.scatter}
+      title="What it costs to be smaller"
+      actions={
+        <>
+          <Select
+            size="small"
+            label="Vertical axis"
+            prefix="↑"
+            value={yId}
+            onChange={setY}
+            options={options(Y_CHOICES) as { value: (typeof Y_CHOICES)[number]; title: string }[]}
+          />
+          <Select
+            size="small"
+            label="Horizontal axis"
+            prefix="→"
+            value={xId}
+            onChange={setX}
+            options={options(X_CHOICES) as { value: (typeof X_CHOICES)[number]; title: string }[]}
+          />
+        </>
+      }
+    >
+      {points.length < 2 ? (
+        <p className={styles.hollow}>Two measured models make the first points of this chart.</p>
+      ) : (
+        <ScatterChart points={points} x={x} y={y} budget={xId === 'bits' ? null : budget} />
+      )}
+      <p className={styles.caption}>
+        Up is better; bubbles grow with decode speed; the line joins what nothing else beats on both axes.
+        {left.length > 0 && ` Not shown: ${left.join('; ')}.`}
+      </p>
+    </Card>
+  )
+}
+
+interface PointsInput {
+  readonly entries: readonly Entry[]
+  readonly baseline: Entry
+  readonly source: Entry | undefined
+  readonly metrics: { readonly x: Metric; readonly y: Metric; readonly decode: Metric | undefined }
+}
+
+/** Points of entries that may stand on these axes, and why the others may not. */
+export function pointsOf({ entries, baseline, source, metrics: { x, y, decode } }: PointsInput): {
+  readonly points: readonly Point[]
+  readonly left: readonly string[]
+} {
+  const left: string[] = []
+  const raw = entries.flatMap((entry) => {
+    const title = entryTitle(entry, source)
+    const atX = x.read(entry)
+    const atY = y.read(entry)
+    const reason = incomparableReason(x, entry, baseline) ?? incomparableReason(y, entry, baseline)
+    if (reason !== null) left.push(`${title} (${reason})`)
+    else if (atX === null || atY === null) left.push(`${title} (not measured)`)
+    if (atX === null || atY === null || reason !== null) return []
+    const error: readonly [number, number] =
+      atY.range === null ? [0, 0] : [Math.max(0, atY.value - atY.range[0]), Math.max(0, atY.range[1] - atY.value)]
+    return [{ id: entry.model.id, entry, title, x: atX.value, y: atY.value, error, speed: decode?.read(entry)?.value ?? null }]
+  })
+  const frontier = paretoFrontier(raw, x.better, y.better)
+  const fastest = Math.max(1e-9, ...raw.map((point) => point.speed ?? 0))
+  const points = raw.map(({ speed, ...point }) => ({
+    ...point,
+    // Area, not radius, follows speed.
+    radius: speed === null ? 6 : 5 + 7 * Math.sqrt(speed / fastest),
+    onFrontier: frontier.has(point.id),
+  }))
+  return { points: points.toSorted((one, other) => one.x - other.x), left }
+}
+
+interface ScatterChartProps {
+  readonly points: readonly Point[]
+  readonly x: Metric
+  readonly y: Metric
+  readonly budget: number | null
+}
+
+function ScatterChart({ points, x, y, budget }: ScatterChartProps) {
+  const xDomain = axisDomain(points.map((point) => point.x))
+  const yDomain = axisDomain(points.flatMap((point) => [point.y - point.error[0], point.y + point.error[1]]))
+  const frontier = points.filter((point) => point.onFrontier)
+  return (
+    <div className={styles.plot}>
+      <ResponsiveContainer width="100%" height="100%">
+        <ComposedChart margin={{ top: 12, right: 16, bottom: 4, left: 4 }} accessibilityLayer>
+          <CartesianGrid stroke="var(--border)" vertical={false} />
+          <XAxis
+            type="number"
+            dataKey="x"
+            domain={[...xDomain]}
+            allowDataOverflow
+            tickFormatter={x.format}
+            tick={{ fill: 'var(--text-muted)', fontSize: 11 }}
+            stroke="var(--border-strong)"
+            tickLine={false}
+            tickCount={6}
+          />
+          <YAxis
+            type="number"
+            dataKey="y"
+            domain={[...yDomain]}
+            allowDataOverflow
+            reversed={y.better === 'down'}
+            tickFormatter={y.format}
+            tick={{ fill: 'var(--text-muted)', fontSize: 11 }}
+            stroke="var(--border-strong)"
+            tickLine={false}
+            axisLine={false}
+            width={68}
+            tickCount={5}
+          />
+          {budget !== null && budget < xDomain[1] && (
+            <ReferenceArea
+              x1={Math.max(budget, xDomain[0])}
+              x2={xDomain[1]}
+              fill="var(--danger-solid)"
+              fillOpacity={0.09}
+              label={{ value: 'does not fit', fill: 'var(--danger)', fontSize: 11, position: 'insideTopRight' }}
+            />
+          )}
+          <Line
+            data={frontier}
+            dataKey="y"
+            stroke="var(--text-muted)"
+            strokeDasharray="4 4"
+            strokeWidth={1.25}
+            dot={false}
+            activeDot={false}
+            isAnimationActive={false}
+            legendType="none"
+            tooltipType="none"
+          />
+          <ScatterSeries data={[...points]} shape={<PointShape />} isAnimationActive={false}>
+            <ErrorBar dataKey="error" direction="y" width={6} strokeWidth={1.25} stroke="var(--text-muted)" />
+          </ScatterSeries>
+          <Tooltip cursor={false} isAnimationActive={false} content={<PointCard x={x} y={y} />} />
+        </ComposedChart>
+      </ResponsiveContainer>
+    </div>
+  )
+}
+
+/** recharts clones it with the point's place; `payload` is the point. */
+function PointShape({ cx = 0, cy = 0, payload }: { readonly cx?: number; readonly cy?: number; readonly payload?: Point }) {
+  if (payload === undefined) return null
+  return (
+    <g transform={`translate(${cx} ${cy})`} opacity={payload.onFrontier ? 1 : 0.45}>
+      <path
+        d={seriesPath(payload.entry.series, payload.radius)}
+        fill={seriesColor(payload.entry.series)}
+        stroke="var(--surface)"
+        strokeWidth={1.5}
+      />
+      <text y={-payload.radius - 6} textAnchor="middle" fontSize={11} fontWeight={500} fill="var(--text-secondary)">
+        {payload.title}
+      </text>
+    </g>
+  )
+}
+
+interface PointCardProps {
+  readonly active?: boolean
+  readonly payload?: readonly { readonly payload?: Point }[]
+  readonly x: Metric
+  readonly y: Metric
+}
+
+function PointCard({ active, payload, x, y }: PointCardProps) {
+  const point = payload?.find((item) => item.payload?.entry !== undefined)?.payload
+  if (active !== true || point === undefined) return null
+  return (
+    <div className={styles.pointCard}>
+      <p className={styles.glanceTitle}>
+        <SeriesMark series={point.entry.series} />
+        {point.title}
+      </p>
+      <dl>
+        {[x, y].map((metric) => (
+          <div key={metric.id}>
+            <dt>{metric.title}</dt>
+            <dd className="numeric">{metric.format(metric === x ? point.x : point.y)}</dd>
+          </div>
+        ))}
+      </dl>
+    </div>
+  )
+}
