@@ -50,7 +50,11 @@ export async function runCommandLine(args: readonly string[], terminal: Terminal
       json,
       stdin: process.stdin,
       engine: async () => {
-        engine ??= bindEngine(parsed.text('adapter'), (level, text) => terminal.note(`${level}: ${text}`))
+        engine ??= bindEngine({
+          adapterId: parsed.text('adapter'),
+          log: (level, text) => terminal.note(`${level}: ${text}`),
+          onModelsChanged: () => {},
+        })
         return engine
       },
       progress: (line) => terminal.progress(line),

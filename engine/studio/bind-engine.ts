@@ -6,20 +6,23 @@ import { compressBinding } from './bindings/compress.ts'
 import { bindFit } from './bindings/fit.ts'
 import { GpuBinding } from './bindings/gpu.ts'
 import { ModelsBinding } from './bindings/models.ts'
-import { createSharingManager } from './bindings/pending.ts'
 import { TokenizerBinding } from './bindings/tokenizer.ts'
-import type { EnginePorts, Log } from './ports.ts'
+import type { BindOptions, EnginePorts } from './ports.ts'
 
-/** Nothing is opened before it is used. null = LATHE_ADAPTER, else the adapter that fits best. */
-export function bindEngine(adapterId: string | null, log: Log): EnginePorts {
+/** Nothing is opened before it is used. */
+export function bindEngine({ adapterId, log, onModelsChanged }: BindOptions): EnginePorts {
   const gpu = new GpuBinding(adapterId, log)
+  const models = new ModelsBinding(gpu, onModelsChanged)
   return {
     gpu,
+    models,
     checkpoint: { inspect: inspectModelFolder, tensorStats: readTensorStats, hashTensor },
     tokenizers: new TokenizerBinding(),
-    models: new ModelsBinding(gpu, createSharingManager()),
     compressor: compressBinding,
     fit: bindFit(gpu),
-    close: () => gpu.close(),
+    close: async () => {
+      await models.close()
+      await gpu.close()
+    },
   }
 }

@@ -19,7 +19,7 @@ import { Evaluator } from './jobs/evaluator.ts'
 import { JobQueue } from './jobs/queue.ts'
 import { Library } from './library.ts'
 import { Optimize } from './optimize.ts'
-import type { EnginePorts, Log } from './ports.ts'
+import type { BindOptions, EnginePorts, Log } from './ports.ts'
 import { Results } from './results.ts'
 import { createRouter } from './router.ts'
 import type { StudioRouter } from './router.ts'
@@ -52,14 +52,15 @@ export interface Studio {
   close(): Promise<void>
 }
 
-/** `bind` gets the adapter wanted at start. Throws `studio.in-use`, `studio.data-too-new` or `disk.*` when the data folder can't be used. */
-export async function composeStudio(options: StudioOptions, bind: (adapterId: string | null, log: Log) => EnginePorts): Promise<Studio> {
+/** Throws `studio.in-use`, `studio.data-too-new` or `disk.*` when the data folder can't be used. */
+export async function composeStudio(options: StudioOptions, bind: (options: BindOptions) => EnginePorts): Promise<Studio> {
   const tail = new LogTail(options.log)
   const { log } = tail
   const database = openDatabase(join(options.dataFolder, 'lathe.db'), log)
   const settings = new SettingsStore(database)
-  const ports = bind(options.adapterId ?? settings.get().adapter, log)
   const events = new EventHub({ runId: randomUUID() })
+  const hardwareChanged = (): void => events.publishCoalesced('hardware', () => ({ kind: 'hardware.changed' }))
+  const ports = bind({ adapterId: options.adapterId ?? settings.get().adapter, log, onModelsChanged: hardwareChanged })
   const library = new Library({
     store: new ModelStore(database),
     events,
@@ -114,7 +115,6 @@ export async function composeStudio(options: StudioOptions, bind: (adapterId: st
         emit,
       ),
   })
-  const hardwareChanged = (): void => events.publishCoalesced('hardware', () => ({ kind: 'hardware.changed' }))
   const info = {
     version: options.version,
     runId: events.runId,
@@ -173,10 +173,7 @@ export async function composeStudio(options: StudioOptions, bind: (adapterId: st
         }),
     },
     runtime: {
-      unload: async (modelId) => {
-        await ports.models.unload(modelId)
-        hardwareChanged()
-      },
+      unload: (modelId) => ports.models.unload(modelId),
       profile: async (modelId, signal) => {
         const model = refOf(await library.runnable(modelId))
         const adapter = await ports.gpu.current()

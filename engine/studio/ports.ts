@@ -130,6 +130,15 @@ export interface FitPort {
   fit(facts: FolderFacts, weightBytes: number, contextTokens: number): Promise<Fit>
 }
 
+/** What the engine's parts are told when they are bound. */
+export interface BindOptions {
+  /** null = LATHE_ADAPTER, else the adapter that fits best. */
+  readonly adapterId: string | null
+  readonly log: Log
+  /** A model was loaded, unloaded, or became busy or idle. */
+  readonly onModelsChanged: () => void
+}
+
 /** Everything that the studio takes from the engine. */
 export interface EnginePorts {
   readonly checkpoint: CheckpointPort

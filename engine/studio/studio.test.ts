@@ -213,6 +213,20 @@ describe('hardware', () => {
     for (const adapter of hardware.adapters) expect(text).toContain(adapter.name)
     await client.settings.update({ adapter: 'reference' })
     expect((await client.system.hardware()).adapters.find((adapter) => adapter.selected)?.id).toBe('reference')
+    const benchmark = await client.system.benchmark()
+    expect(benchmark).toMatchObject({ adapter: 'Reference (f64 on the CPU)', software: true })
+    for (const name of ['copyGigabytesPerSecond', 'readGigabytesPerSecond', 'matmulGigaflops', 'submitRoundTripMs'] as const) {
+      expect(benchmark[name]).toBeGreaterThan(0)
+    }
+    const model = await client.models.importSample()
+    const profile = await client.runtime.profile({ modelId: model.id })
+    for (const shares of [profile.decode, profile.prefill]) {
+      expect(shares.map((share) => share.kernel)).toEqual(expect.arrayContaining(['linear', 'attention', 'rmsNorm']))
+      expect(shares.reduce((sum, share) => sum + share.share, 0)).toBeCloseTo(1, 6)
+    }
+    expect((await client.system.hardware()).gpuBytesInUse).toBeGreaterThan(model.weightBytes)
+    await client.runtime.unload({ modelId: model.id })
+    expect((await client.system.hardware()).gpuBytesInUse).toBe(0)
     await studio.close()
   })
 })

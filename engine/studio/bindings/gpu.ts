@@ -5,9 +5,9 @@
 import { chooseAdapter, listAdapters } from '../../gpu/adapters.ts'
 import type { Backend } from '../../gpu/program.ts'
 import { openBackend } from '../../gpu/webgpu/backend.ts'
-import type { Adapter, Hardware } from '../../contract/index.ts'
-import { LatheError } from '../../contract/index.ts'
+import type { Adapter, Hardware, HardwareBenchmark } from '../../contract/index.ts'
 import type { CurrentAdapter, GpuPort, Log } from '../ports.ts'
+import { benchmarkHardware } from './hardware-benchmark.ts'
 
 export class GpuBinding implements GpuPort {
   readonly #log: Log
@@ -59,8 +59,8 @@ export class GpuBinding implements GpuPort {
     return { id: adapter.id, name: adapter.name, type: adapter.type, driver: adapter.driver }
   }
 
-  async benchmark(): ReturnType<GpuPort['benchmark']> {
-    throw new LatheError('internal', 'The hardware benchmark is not in this build yet.', 'Update Lathe.')
+  async benchmark(signal: AbortSignal): Promise<HardwareBenchmark> {
+    return benchmarkHardware(await this.backend(), await this.current(), signal)
   }
 
   async select(adapterId: string | null): Promise<void> {
@@ -78,13 +78,6 @@ export class GpuBinding implements GpuPort {
     if (open === null) return
     const backend = await open.catch(() => null)
     await backend?.[Symbol.asyncDispose]()
-  }
-
-  /** Bytes that owners whose name contains `modelId` hold now. */
-  async bytesOf(modelId: string): Promise<number> {
-    let bytes = 0
-    for (const [owner, usage] of await this.#usage()) if (owner.includes(modelId)) bytes += usage.bytes
-    return bytes
   }
 
   async #usage(): Promise<ReturnType<Backend['usage']>> {

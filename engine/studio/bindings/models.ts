@@ -1,38 +1,42 @@
 /** The models port over engine/runtime's manager: loads on the current backend, shares loads, and answers what a model holds of the device. */
+import { LatheError } from '../../contract/index.ts'
+import { createModelManager } from '../../runtime/manager.ts'
 import { openRuntime } from '../../runtime/open-runtime.ts'
 import { scorePair } from '../../runtime/pair.ts'
 import type { ModelLease, ModelManager } from '../../runtime/types.ts'
-import { LatheError } from '../../contract/index.ts'
 import type { AcquireModel, ModelsPort } from '../ports.ts'
+import { inspectModelFolder } from './checkpoint.ts'
 import type { GpuBinding } from './gpu.ts'
+import { profileRuntime } from './profile.ts'
+
+/** Activations, pipelines and staging on top of weights and cache; the runtime reports what it really took. */
+const OVERHEAD_SHARE = 0.1
 
 export class ModelsBinding implements ModelsPort {
   readonly scorePair = scorePair
   readonly #gpu: GpuBinding
   readonly #manager: ModelManager
-  /** Most bytes seen per model; everything is allocated at load, so looking after each load and use is enough. */
-  readonly #peaks = new Map<string, number>()
+  #budgetBytes: number | null = null
 
-  constructor(gpu: GpuBinding, manager: ModelManager) {
+  constructor(gpu: GpuBinding, onChange: () => void) {
     this.#gpu = gpu
-    this.#manager = manager
+    this.#manager = createModelManager({ budgetBytes: () => this.#budgetBytes, onChange })
     gpu.unloadAll = () => this.unloadAll()
   }
 
   async acquire({ modelId, name, folder, contextTokens, kvDtype, signal, onProgress }: AcquireModel): Promise<ModelLease> {
-    const lease = await this.#manager.acquire({
+    this.#budgetBytes = (await this.#gpu.state()).gpuBudgetBytes
+    return this.#manager.acquire({
       modelId,
       name,
       contextTokens,
       kvDtype,
-      estimatedBytes: null,
+      estimatedBytes: await estimateBytes(folder, contextTokens, kvDtype),
       signal,
       onProgress,
       open: async (options) =>
         openRuntime({ ...options, source: folder, backend: await this.#gpu.backend(), modelId, contextTokens, kvDtype }),
     })
-    this.#notePeak(lease)
-    return lease
   }
 
   loaded(): ReturnType<ModelsPort['loaded']> {
@@ -41,27 +45,38 @@ export class ModelsBinding implements ModelsPort {
 
   async unload(modelId: string): Promise<void> {
     await this.#manager.unload(modelId)
-    this.#peaks.delete(modelId)
   }
 
+  /** All or, when one is in use, none. */
   async unloadAll(): Promise<void> {
-    for (const modelId of new Set(this.loaded().map((model) => model.modelId))) await this.unload(modelId)
+    const loaded = this.loaded()
+    const busy = loaded.find((model) => model.busy)
+    if (busy !== undefined) throw new LatheError('model.busy', `${busy.name} is in use.`, 'Stop the chat or job that uses it first.')
+    for (const modelId of new Set(loaded.map((model) => model.modelId))) await this.unload(modelId)
   }
 
+  /** Everything is allocated when a model loads and nothing after, so what it holds is what it held at most. */
   peakGpuBytes(modelId: string): number {
-    return this.#peaks.get(modelId) ?? 0
+    const own = this.loaded().filter((model) => model.modelId === modelId)
+    return Math.max(0, ...own.map((model) => model.weightBytes + model.kvBytes + model.otherBytes))
   }
 
-  async profile(): ReturnType<ModelsPort['profile']> {
-    throw new LatheError(
-      'gpu.unsupported',
-      'Profiling single kernels is not in this build yet.',
-      'Measure whole steps instead: evaluate throughput.',
-    )
+  async profile(model: AcquireModel): ReturnType<ModelsPort['profile']> {
+    using lease = await this.acquire(model)
+    return await profileRuntime(lease.runtime, model.signal)
   }
 
-  #notePeak({ runtime: { info } }: ModelLease): void {
-    const bytes = info.weightBytes + info.kvBytes + info.otherBytes
-    this.#peaks.set(info.modelId, Math.max(this.#peaks.get(info.modelId) ?? 0, bytes))
+  /** Aborts what loads, unloads everything. */
+  async close(): Promise<void> {
+    await this.#manager[Symbol.asyncDispose]()
   }
+}
+
+/** Weights and cache exactly, from headers; null for what can't be read, which the load itself then explains. */
+async function estimateBytes(folder: string, contextTokens: number, kvDtype: 'f16' | 'f32'): Promise<number | null> {
+  const facts = await inspectModelFolder(folder).catch(() => null)
+  if (facts === null || facts.kvBytesPerToken === null) return null
+  const tokens = Math.min(contextTokens, facts.architecture.contextLength ?? contextTokens)
+  const kvBytes = facts.kvBytesPerToken * (kvDtype === 'f32' ? 2 : 1) * tokens
+  return Math.round((facts.weightBytes + kvBytes) * (1 + OVERHEAD_SHARE))
 }

@@ -11,7 +11,7 @@ import { createTableRuntime, scoreTablePair } from '../../evaluate/test/table-ru
 import type { GenerationEvent, GenerationRequest, Runtime } from '../../runtime/types.ts'
 import { bindFit } from '../bindings/fit.ts'
 import { hashTensor, inspectModelFolder } from '../bindings/checkpoint.ts'
-import type { AcquireModel, EnginePorts, FolderTokenizer, ModelsPort } from '../ports.ts'
+import type { AcquireModel, BindOptions, EnginePorts, FolderTokenizer, ModelsPort } from '../ports.ts'
 
 export const FAKE_ADAPTER: Adapter = {
   id: 'fake',
@@ -78,7 +78,7 @@ export class Gate {
 }
 
 export interface FakeEngine {
-  readonly bind: (adapterId: string | null) => EnginePorts
+  readonly bind: (options: BindOptions) => EnginePorts
   /** Passed before each of the compressor's four steps. */
   readonly compressGate: Gate
   /** Passed before each generated token. */
@@ -101,7 +101,7 @@ const COMPRESS_STEPS = 4
 
 export function createFakeEngine(): FakeEngine {
   const engine: FakeEngine = {
-    bind: (adapterId) => bindFake(engine, adapterId),
+    bind: (options) => bindFake(engine, options),
     compressGate: new Gate(),
     tokenGate: new Gate(),
     loadGate: new Gate(),
@@ -116,8 +116,7 @@ export function createFakeEngine(): FakeEngine {
   return engine
 }
 
-function bindFake(engine: FakeEngine, adapterId: string | null): EnginePorts {
-  let selected = adapterId
+function bindFake(engine: FakeEngine, { onModelsChanged }: BindOptions): EnginePorts {
   const gpu: EnginePorts['gpu'] = {
     state: async () => ({
       adapters: [{ ...FAKE_ADAPTER }],
@@ -139,10 +138,8 @@ function bindFake(engine: FakeEngine, adapterId: string | null): EnginePorts {
     select: async (id) => {
       if (id !== null && id !== FAKE_ADAPTER.id)
         throw new LatheError('gpu.no-adapter', `No usable adapter matches "${id}".`, 'Choose another.')
-      selected = id
     },
   }
-  void selected
   return {
     gpu,
     checkpoint: {
@@ -160,7 +157,7 @@ function bindFake(engine: FakeEngine, adapterId: string | null): EnginePorts {
       }),
     },
     tokenizers: { open: async () => fakeTokenizer },
-    models: fakeModels(engine),
+    models: fakeModels(engine, onModelsChanged),
     compressor: {
       listPresets: () => [FAKE_PRESET],
       predict: async (folder, presetId) => {
@@ -201,7 +198,7 @@ const fakeTokenizer: FolderTokenizer = {
   renderChat: (messages) => messages.map((message) => `${message.role}: ${message.content}\n`).join(''),
 }
 
-function fakeModels(engine: FakeEngine): ModelsPort {
+function fakeModels(engine: FakeEngine, onModelsChanged: () => void): ModelsPort {
   const loaded = new Map<string, { model: LoadedModel; runtime: Runtime; leases: number }>()
   const acquire = async (options: AcquireModel) => {
     let entry = loaded.get(options.modelId)
@@ -222,6 +219,7 @@ function fakeModels(engine: FakeEngine): ModelsPort {
       }
       entry = { model, runtime, leases: 0 }
       loaded.set(options.modelId, entry)
+      onModelsChanged()
     }
     const held = entry
     held.leases += 1
