@@ -43,6 +43,8 @@ export const test = base.extend<StudioOptions & { studio: Studio }, { chromiumBr
           '--disable-background-networking',
           '--disable-component-update',
           '--disable-quic',
+          // For the DNS rebinding test.
+          '--host-resolver-rules=MAP rebound.test 127.0.0.1',
         ],
       })
       await use(browser)
