@@ -57,7 +57,7 @@ function MetricBars({ metric, entries, baseline, source, mode }: Omit<BarsSectio
             <li key={entry.model.id} className={styles.barRow} data-incomparable={reason !== null || undefined}>
               <span className={styles.barName} title={entry.model.name}>
                 <SeriesMark series={entry.series} size={10} />
-                {entryTitle(entry, source)}
+                <span className={styles.barText}>{entryTitle(entry, source)}</span>
               </span>
               <span className={styles.barTrack} aria-hidden>
                 {reading !== null && reason === null && <Bar reading={reading} top={top} series={entry.series} />}

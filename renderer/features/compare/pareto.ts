@@ -26,10 +26,23 @@ export function paretoFrontier(points: readonly ParetoPoint[], betterX: 'up' | '
   )
 }
 
-/** A range for an axis that holds every value and a margin, and never has no width. */
-export function axisDomain(values: readonly number[], margin = 0.12): readonly [number, number] {
+/** A range for an axis that holds every value with a margin, so that no mark is cut off, and that never has no width. */
+export function axisDomain(values: readonly number[], margin = 0.14): readonly [number, number] {
   const low = Math.min(...values)
   const high = Math.max(...values)
   const span = high - low || Math.abs(high) || 1
-  return [low >= 0 ? Math.max(0, low - span * margin) : low - span * margin, high + span * margin]
+  return [low - span * margin, high + span * margin]
+}
+
+/** Round positions within a range, about `count` of them: steps of 1, 2, 2.5 or 5 times a power of ten of `unit`. Never below zero for data that isn't. */
+export function niceTicks(
+  [low, high]: readonly [number, number],
+  { count = 5, unit = 1, floor = Number.NEGATIVE_INFINITY } = {},
+): readonly number[] {
+  const rough = (high - low) / unit / count
+  const power = 10 ** Math.floor(Math.log10(rough))
+  const step = ([1, 2, 2.5, 5, 10].find((factor) => factor * power >= rough) ?? 10) * power
+  const first = Math.ceil(Math.max(low, floor) / unit / step)
+  const last = Math.floor(high / unit / step)
+  return Array.from({ length: Math.max(0, last - first + 1) }, (_, index) => (first + index) * step * unit)
 }

@@ -18,7 +18,7 @@ import { Select } from '../../ui/controls.tsx'
 import { Card } from '../../ui/page.tsx'
 import styles from './compare.module.css'
 import { incomparableReason, type Entry, type Metric } from './metrics.ts'
-import { axisDomain, paretoFrontier } from './pareto.ts'
+import { axisDomain, niceTicks, paretoFrontier } from './pareto.ts'
 import { SeriesMark, entryTitle, seriesColor, seriesPath } from './series.tsx'
 
 const X_CHOICES = ['size', 'peak', 'bits'] as const
@@ -140,10 +140,14 @@ function ScatterChart({ points, x, y, budget }: ScatterChartProps) {
   const xDomain = axisDomain(points.map((point) => point.x))
   const yDomain = axisDomain(points.flatMap((point) => [point.y - point.error[0], point.y + point.error[1]]))
   const frontier = points.filter((point) => point.onFrontier)
+  // Memory is read in MiB and GiB: its round numbers are round there.
+  const xUnit = x.id === 'peak' ? 1024 ** Math.floor(Math.log(xDomain[1]) / Math.log(1024)) : 1
+  const xTicks = niceTicks(xDomain, { count: 6, unit: xUnit, floor: zeroFloor(points.map((point) => point.x)) })
+  const yTicks = niceTicks(yDomain, { floor: zeroFloor(points.map((point) => point.y)) }).filter((tick) => y.id !== 'top1' || tick <= 1)
   return (
     <div className={styles.plot}>
       <ResponsiveContainer width="100%" height="100%">
-        <ComposedChart margin={{ top: 12, right: 16, bottom: 4, left: 4 }} accessibilityLayer>
+        <ComposedChart margin={{ top: 20, right: 24, bottom: 4, left: 4 }} accessibilityLayer>
           <CartesianGrid stroke="var(--border)" vertical={false} />
           <XAxis
             type="number"
@@ -154,7 +158,8 @@ function ScatterChart({ points, x, y, budget }: ScatterChartProps) {
             tick={{ fill: 'var(--text-muted)', fontSize: 11 }}
             stroke="var(--border-strong)"
             tickLine={false}
-            tickCount={6}
+            ticks={[...xTicks]}
+            interval={0}
           />
           <YAxis
             type="number"
@@ -168,7 +173,8 @@ function ScatterChart({ points, x, y, budget }: ScatterChartProps) {
             tickLine={false}
             axisLine={false}
             width={68}
-            tickCount={5}
+            ticks={[...yTicks]}
+            interval={0}
           />
           {budget !== null && budget < xDomain[1] && (
             <ReferenceArea
@@ -199,6 +205,11 @@ function ScatterChart({ points, x, y, budget }: ScatterChartProps) {
       </ResponsiveContainer>
     </div>
   )
+}
+
+/** No tick below zero where nothing is. */
+function zeroFloor(values: readonly number[]): number {
+  return Math.min(...values) >= 0 ? 0 : Number.NEGATIVE_INFINITY
 }
 
 /** recharts clones it with the point's place; `payload` is the point. */

@@ -1,0 +1,186 @@
+import { describe, expect, test } from 'vitest'
+import { LIBRARY, PROVENANCE, RESULTS, SAMPLE, SAMPLE_W4, SAMPLE_W8 } from '../../test/fixtures.ts'
+import { barTop } from './bars.tsx'
+import { reportHtml, reportJson, toCsv, toMarkdown } from './export.ts'
+import { glanceFacts } from './glance.tsx'
+import { cellKey, heatColor, heatGrid, heatShare, heatValue } from './heat-grid.ts'
+import { bestOf, difference, formatDifference, incomparableReason, metricsOf, taskMean, type Entry, type Metric } from './metrics.ts'
+import { axisDomain, niceTicks, paretoFrontier } from './pareto.ts'
+import { entriesOf } from './queries.ts'
+import { pointsOf } from './scatter.tsx'
+import { entryTitle } from './series.tsx'
+
+const family = LIBRARY.filter((model) => model.id === SAMPLE.id || model.parentId === SAMPLE.id)
+const entries = entriesOf(family, RESULTS)
+const [source, w8, w4] = entries as [Entry, Entry, Entry]
+const metrics = new Map(metricsOf(entries).map((metric) => [metric.id, metric]))
+const metric = (id: string): Metric => metrics.get(id)!
+
+describe('identity', () => {
+  test('the source comes first and variants keep their series by age, whatever the order they arrive in', () => {
+    expect(entries.map((entry) => [entry.model.id, entry.series])).toEqual([
+      [SAMPLE.id, 0],
+      [SAMPLE_W8.id, 1],
+      [SAMPLE_W4.id, 2],
+    ])
+    expect(entriesOf(family.toReversed(), []).map((entry) => entry.series)).toEqual([0, 1, 2])
+    expect(entries.map((entry) => entryTitle(entry, source))).toEqual(['Original', 'Near-lossless 8-bit', 'Balanced 4-bit'])
+  })
+})
+
+describe('metrics', () => {
+  test('are read with their interval; the original drifts from itself by definition zero', () => {
+    expect(metric('kld').read(source)).toEqual({ value: 0, range: null, rangeMeaning: null, provenance: null, details: {} })
+    const kld = metric('kld').read(w4)
+    expect([kld?.value, kld?.range?.map((end) => Number(end.toFixed(6)))]).toEqual([0.0048, [0.004565, 0.005035]])
+    expect(metric('perplexity').read({ ...w4, result: null })).toBeNull()
+  })
+
+  test('the mean of tasks needs every task', () => {
+    expect(taskMean(source, ['world_facts', 'reading'])).toBeCloseTo(0.81, 10)
+    expect(taskMean(source, ['world_facts', 'never_run'])).toBeNull()
+  })
+
+  test('other data, other adapters: not on one axis', () => {
+    const other: Entry = { ...w4, result: { ...w4.result!, protocolKeys: { ...w4.result!.protocolKeys, perplexity: 'gptq-2048' } } }
+    expect(incomparableReason(metric('perplexity'), other, source)).toContain('another protocol')
+    expect(incomparableReason(metric('decode'), other, source)).toBeNull()
+    const elsewhere: Entry = {
+      ...w4,
+      result: { ...w4.result!, provenance: { ...w4.result!.provenance, throughput: { ...PROVENANCE, adapter: 'RTX 4070' } } },
+    }
+    expect(incomparableReason(metric('decode'), elsewhere, source)).toBe(
+      'measured on RTX 4070, the baseline on llvmpipe (LLVM 19.1, 256 bits)',
+    )
+    expect(incomparableReason(metric('size'), elsewhere, source)).toBeNull()
+  })
+
+  test('differences are written in the metric’s own manner', () => {
+    expect(formatDifference(metric('size'), difference(metric('size'), 3, 9)!)).toBe('−66.7 %')
+    expect(formatDifference(metric('task:reading'), difference(metric('task:reading'), 0.616, 0.628)!)).toBe('−1.20 pp')
+    expect(formatDifference(metric('perplexity'), difference(metric('perplexity'), 1.6886, 1.6833)!)).toBe('+0.005300')
+    expect(difference(metric('decode'), 5, 0)).toBeNull()
+  })
+
+  test('the best of a row; none where all are equal or alone', () => {
+    expect([...bestOf(metric('decode'), [62, 88, 117])]).toEqual([2])
+    expect([...bestOf(metric('kld'), [0, 0.1, null])]).toEqual([0])
+    expect([...bestOf(metric('decode'), [5, 5])]).toEqual([])
+    expect([...bestOf(metric('decode'), [5, null])]).toEqual([])
+  })
+
+  test('accuracies share a scale, the rest fill their own', () => {
+    expect(barTop(metric('task:reading'), [metric('task:reading').read(source)])).toBe(1)
+    expect(
+      barTop(
+        metric('size'),
+        entries.map((entry) => metric('size').read(entry)),
+      ),
+    ).toBe(SAMPLE.weightBytes)
+  })
+})
+
+describe('scatter', () => {
+  test('the frontier keeps what nothing beats on both axes', () => {
+    const points = [
+      { id: 'big', x: 9, y: 0 },
+      { id: 'mid', x: 5, y: 1 },
+      { id: 'worse', x: 6, y: 2 },
+      { id: 'small', x: 3, y: 4 },
+      { id: 'twin', x: 3, y: 4 },
+    ]
+    expect([...paretoFrontier(points, 'down', 'down')]).toEqual(['big', 'mid', 'small', 'twin'])
+    expect([...paretoFrontier(points, 'down', 'up')]).toEqual(['small', 'twin'])
+  })
+
+  test('axes leave room, ticks are round, and nothing has no width', () => {
+    expect(axisDomain([0, 1], 0.1)).toEqual([-0.1, 1.1])
+    expect(axisDomain([5, 5], 0.1)).toEqual([4.5, 5.5])
+    expect(niceTicks([-0.001, 0.0056], { floor: 0 })).toEqual([0, 0.002, 0.004])
+    expect(niceTicks([2e6, 10e6], { count: 4 })).toEqual([2e6, 4e6, 6e6, 8e6, 10e6])
+    expect(niceTicks([1024 ** 2, 4 * 1024 ** 2], { count: 3, unit: 1024 ** 2 })).toEqual([1, 2, 3, 4].map((mib) => mib * 1024 ** 2))
+  })
+
+  test('what is not measured or not comparable is left out and named', () => {
+    const other: Entry = { ...w4, result: { ...w4.result!, protocolKeys: { ...w4.result!.protocolKeys, drift: 'elsewhere' } } }
+    const reference: Entry = { ...source, result: { ...source.result!, protocolKeys: { ...source.result!.protocolKeys, drift: 'here' } } }
+    const { points, left } = pointsOf({
+      entries: [reference, { ...w8, result: null }, other],
+      baseline: reference,
+      source: reference,
+      metrics: { x: metric('size'), y: metric('kld'), decode: metric('decode') },
+    })
+    expect(points.map((point) => point.id)).toEqual([SAMPLE.id])
+    expect(left).toEqual([
+      'Near-lossless 8-bit (not measured)',
+      'Balanced 4-bit (measured under another protocol or on other data than the baseline)',
+    ])
+  })
+})
+
+describe('at a glance', () => {
+  test('says only what is measured', () => {
+    expect(glanceFacts(w4, source)).toEqual([
+      { title: 'of the size', text: '34 %' },
+      { title: 'of task accuracy', text: '98.9 %' },
+      { title: 'same next token', text: '98.6 %' },
+      { title: 'decode speed', text: '1.89×' },
+    ])
+    expect(glanceFacts({ ...w4, result: null }, source)).toEqual([{ title: 'of the size', text: '34 %' }])
+  })
+})
+
+describe('heat map', () => {
+  const errors = w4.result!.tensorErrors
+  test('rows follow the layer’s own order, columns the layers', () => {
+    const grid = heatGrid(errors.toReversed(), 'sqnr')
+    expect(grid.kinds).toEqual(['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj'])
+    expect(grid.layers).toEqual([0, 1, 2, 3, 4, 5])
+    expect(grid.cells.get(cellKey('down_proj', 3))?.name).toBe('model.layers.3.mlp.down_proj.weight')
+    const worst = Math.max(...errors.map((error) => heatValue(error, 'sqnr')!))
+    expect(grid.range[1]).toBe(worst)
+  })
+
+  test('shares run from best to worst; an exact tensor has none', () => {
+    expect([
+      heatShare(0, [0, 10], false),
+      heatShare(5, [0, 10], false),
+      heatShare(10, [0, 10], false),
+      heatShare(3, [3, 3], false),
+    ]).toEqual([0, 0.5, 1, 0])
+    expect([heatShare(0, [0, 1], true), heatShare(1, [0, 1], true)]).toEqual([0, 1])
+    expect(heatShare(0.1, [0.01, 1], true)).toBeCloseTo(0.5, 10)
+    expect(heatValue({ ...errors[0]!, sqnrDb: null }, 'sqnr')).toBeNull()
+    expect(heatColor(0, 'light')).not.toBe(heatColor(1, 'light'))
+  })
+})
+
+describe('exports', () => {
+  const table = { entries, source, metrics: [metric('size'), metric('decode')] }
+  test('Markdown as printed, CSV as numbers, formulas disarmed', () => {
+    expect(toMarkdown(table)).toBe(
+      [
+        '| Metric | Original | Near-lossless 8-bit | Balanced 4-bit |',
+        '| :-- | --: | --: | --: |',
+        '| Size of the weights | 9.32 MB | 5.22 MB | 3.20 MB |',
+        '| Decode | 62.0 tok/s | 88.0 tok/s | 117 tok/s |',
+      ].join('\n'),
+    )
+    const hostile: Entry = { ...w4, model: { ...w4.model, name: '=cmd("x")' } }
+    expect(toCsv({ ...table, entries: [source, hostile] }).split('\n')).toEqual([
+      '"metric","Original","\'=cmd(""x"")"',
+      '"size",9315840,3199808',
+      '"decode",62,117',
+    ])
+  })
+
+  test('the report carries the data, escapes it, and leaves paths at home', () => {
+    const hostile: Entry = { ...w4, model: { ...w4.model, name: '<script>alert(1)</script>' } }
+    const report = { name: 'A & B', entries: [source, hostile], baseline: source, source }
+    expect(reportJson(report)).not.toContain('/home/ada')
+    const html = reportHtml(report)
+    expect(html).not.toContain('<script')
+    expect(html).toContain('&lt;script&gt;alert(1)')
+    expect(html).toContain('A &amp; B: comparison')
+  })
+})
