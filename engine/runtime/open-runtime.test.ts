@@ -183,6 +183,28 @@ describe.each(backends)('$name', ({ name, open }) => {
     expect((await checkpoint.open(tensor!).read(0, 4)).length).toBe(4)
   })
 
+  test.runIf(name !== 'reference')('fails what is in flight when the device goes, and opens again on a new one', async () => {
+    const doomed = await open()
+    const runtime = await openRuntime({ source: TINY, backend: doomed, modelId: 'tiny', contextTokens: 128, kvDtype: 'f32' })
+    const request = { promptTokens: Uint32Array.of(3, 4), maxTokens: 100, ignoreEos: true }
+    const score = runtime.score({ tokens: new Uint32Array(100), from: 1 }).catch((error: unknown) => error)
+    const seen: string[] = []
+    const run = async (): Promise<void> => {
+      for await (const event of runtime.generate({ id: 'a', sampling: GREEDY, ...request })) {
+        seen.push(event.kind)
+        if (seen.length === 3) await doomed[Symbol.asyncDispose]()
+      }
+    }
+    await expect(run()).rejects.toMatchObject({ code: 'gpu.device-lost' })
+    expect(seen.slice(0, 3)).toEqual(['prefill', 'tokens', 'tokens'])
+    expect(await score).toSatisfy((ended) => 'logprobs' in (ended as object) || (ended as { code: string }).code === 'gpu.device-lost')
+    expect(runtime.failure).toMatchObject({ code: 'gpu.device-lost' })
+    await expect(collect(runtime, request)).rejects.toMatchObject({ code: 'gpu.device-lost' })
+    await runtime[Symbol.asyncDispose]()
+    await using again = await openModel(TINY, { contextTokens: 128 })
+    expect((await collect(again, request)).ids.length).toBe(100)
+  })
+
   test.runIf(hasSharedData && name !== 'reference')('holds every golden greedy token of the demo model', { timeout: 240_000 }, async () => {
     await using runtime = await openModel(DEMO, { contextTokens: 1024 })
     const prompts = goldenPrompts('demo')

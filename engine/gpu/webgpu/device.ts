@@ -82,21 +82,24 @@ function wrapDevice(device: GPUDevice, adapterId: string, software: boolean, pro
     }
   }
 
+  // One reaction on `lost` for all waiters: a promise that never settles keeps every reaction ever added, about half a kilobyte per step.
+  const waiters = new Set<(error: LatheError) => void>()
+  void lost.then((reason) => {
+    for (const reject of waiters) reject(lostError(reason))
+  })
+
   async function guard<T>(work: Promise<T>): Promise<T> {
     check()
-    let settled = false
-    const failure = lost.then((reason) => {
-      if (!settled) throw lostError(reason)
-      return undefined as never
-    })
+    const loss = Promise.withResolvers<never>()
+    waiters.add(loss.reject)
     try {
-      return await Promise.race([work, failure])
+      return await Promise.race([work, loss.promise])
     } catch (thrown) {
       // Dawn rejects pending work when the device goes; the loss is the reason worth telling.
       if (lostReason !== null && !(thrown instanceof LatheError)) throw lostError(lostReason)
       throw thrown
     } finally {
-      settled = true
+      waiters.delete(loss.reject)
     }
   }
 
