@@ -11,18 +11,19 @@ import { ROOT } from '../dev/tools.ts'
 type Terminal = ChildProcessByStdio<null, Readable, Readable>
 
 let data: string
-let terminal: Terminal | null
+let terminals: Terminal[]
 let shown: string
 let changed: () => void
 
 beforeEach(() => {
   data = mkdtempSync(join(tmpdir(), 'lathe-start-'))
-  terminal = null
+  terminals = []
   shown = ''
   changed = () => {}
 })
 afterEach(async () => {
-  if (terminal !== null && terminal.exitCode === null && terminal.signalCode === null) {
+  for (const terminal of terminals) {
+    if (terminal.exitCode !== null || terminal.signalCode !== null) continue
     terminal.kill('SIGKILL')
     await once(terminal, 'close')
   }
@@ -41,7 +42,7 @@ function start(args: readonly string[]): Terminal {
       changed()
     })
   }
-  terminal = child
+  terminals.push(child)
   return child
 }
 
