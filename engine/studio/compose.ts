@@ -183,7 +183,8 @@ export async function composeStudio(options: StudioOptions, bind: (options: Bind
       },
     },
   })
-  await library.refresh()
+  // in the background: a folder on a drive that takes its time must not keep the window from opening
+  const refreshing = library.refresh().catch((error: unknown) => log('error', `Looking at the library's folders failed: ${String(error)}`))
   queue.start()
   return {
     router,
@@ -191,7 +192,8 @@ export async function composeStudio(options: StudioOptions, bind: (options: Bind
     settled: () => queue.settled(),
     close: async () => {
       // jobs and answers write to the store as they stop, and readers of events want to see it: the store goes last
-      await Promise.all([queue.close(), chat.close()])
+      library.stopRefreshing()
+      await Promise.all([queue.close(), chat.close(), refreshing])
       events.close()
       await ports.close()
       database.close()

@@ -39,6 +39,7 @@ export class Library {
   readonly #now: () => Date
   /** Entries whose folder was not there when last looked at. */
   readonly #missing = new Set<string>()
+  #stopped = false
 
   constructor(options: LibraryOptions) {
     this.#store = options.store
@@ -52,8 +53,14 @@ export class Library {
   /** Looks again at every folder; call once at start. Differences are published, never thrown. */
   async refresh(): Promise<void> {
     for (const record of this.#store.list()) {
+      if (this.#stopped) return
       if (await this.#look(record)) await this.#reread(record)
     }
+  }
+
+  /** Lets a running `refresh` end after the folder it is at. */
+  stopRefreshing(): void {
+    this.#stopped = true
   }
 
   async list(): Promise<ModelSummary[]> {

@@ -195,7 +195,7 @@ export class Optimize {
     const root = this.#parts.library.familyRoot(record.id)
     return evaluationPhases({
       options,
-      plan: evaluationPlan(adapter.type),
+      plan: evaluationPlan(adapter.type, root.facts.parameters),
       adapter,
       rootId: root.id,
       parameters: root.facts.parameters,

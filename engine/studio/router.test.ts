@@ -328,6 +328,17 @@ describe('several presets and a restart', () => {
     expect((await safe(client.optimize.start({ ...inside, outputFolder: null, presetIds: ['nothing'] }))).error).toMatchObject({
       data: { code: 'compress.invalid-recipe' },
     })
+    engine.predictedBytes = 1e18
+    expect((await client.optimize.preflight({ ...inside, outputFolder: null })).problems).toMatchObject([
+      {
+        code: 'disk.full',
+        message: expect.stringMatching(/^The result needs 1\.00e\+9 GB; .* free\.$/),
+        data: { needBytes: expect.any(Number) },
+      },
+    ])
+    expect((await safe(client.optimize.start({ ...inside, outputFolder: null }))).error).toMatchObject({ data: { code: 'disk.full' } })
+    engine.predictedBytes = null
+    expect(await client.jobs.list()).toEqual([])
     const waiting = engine.compressGate.close()
     await client.optimize.start({ ...inside, outputFolder: null })
     await waiting

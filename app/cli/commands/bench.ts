@@ -27,9 +27,9 @@ export const bench: Command = {
       )
     }
     const model = await modelAt(target)
-    const { gpu, models } = await context.engine()
+    const { gpu, models, checkpoint } = await context.engine()
     const adapter = await gpu.current()
-    const defaults = evaluationPlan(adapter.type).throughput
+    const defaults = evaluationPlan(adapter.type, (await checkpoint.inspect(model.folder)).parameters).throughput
     const options = {
       promptTokens: args.integer('prompt-tokens', { min: 1 }) ?? defaults.promptTokens,
       generatedTokens: args.integer('generate-tokens', { min: 2 }) ?? defaults.generatedTokens,

@@ -53,6 +53,7 @@ export class CompressWorker implements JobWorker {
       subject: refOf(variant),
       baseline: refOf(source),
       isDemoFamily: source.isSample,
+      parameters: source.facts.parameters,
       options: request.evaluate,
     })
     await writeCard(context, variant, this.#parts)
@@ -82,7 +83,7 @@ export class CompressWorker implements JobWorker {
         protocolKey: 'compression:weights',
         provenance: {
           adapter: 'CPU',
-          adapterType: 'reference',
+          adapterType: 'software',
           driver: `Node ${process.versions.node}`,
           latheVersion: this.#parts.latheVersion,
           platform: `${process.platform} ${process.arch}`,

@@ -35,6 +35,7 @@ export class EvaluateWorker implements JobWorker {
       subject: refOf(subject),
       baseline: baseline === null ? null : refOf(baseline),
       isDemoFamily: root.isSample,
+      parameters: root.facts.parameters,
       options: evaluate,
     })
     await writeCard(context, subject, this.#parts)

@@ -33,6 +33,8 @@ export interface EvaluationTarget {
   /** null when the subject is itself the baseline. */
   readonly baseline: ModelRef | null
   readonly isDemoFamily: boolean
+  /** Of the family's source; decides with the adapter how much is measured. */
+  readonly parameters: number
   readonly options: EvaluationOptions
 }
 
@@ -63,7 +65,7 @@ export class Evaluator {
     const codec = await this.#parts.tokenizers.open(target.subject.folder)
     using subject = await this.#acquire(context, target.subject)
     using baseline = target.baseline === null ? null : await this.#acquire(context, target.baseline)
-    const plan = fitPlan(evaluationPlan(adapter.type), subject.runtime.info.contextLimit)
+    const plan = fitPlan(evaluationPlan(adapter.type, target.parameters), subject.runtime.info.contextLimit)
     context.log('info', `${plan.description} Adapter: ${adapter.name}.`)
     const bench: Bench = {
       target,

@@ -36,7 +36,7 @@ export interface JobRecord {
   readonly rank: number
 }
 
-/** A log longer than this says nothing more to a person; the oldest lines beyond the first hundred go. */
+/** A screen shows the newest so many lines; more says nothing to a person. */
 const MAX_LOG_LINES = 5000
 
 export class JobStore {

@@ -91,6 +91,8 @@ export interface FakeEngine {
   readonly steps: string[]
   /** Model cards written, oldest first. */
   readonly cards: { readonly folder: string; readonly evaluation: ModelCardEvaluation }[]
+  /** What `predict` says instead of the truth. */
+  predictedBytes: number | null
   answer: string[]
   failWith: LatheError | null
   /** Called just after a finished folder got its name; may throw, as a kill ends everything. */
@@ -109,6 +111,7 @@ export function createFakeEngine(): FakeEngine {
     compressions: [],
     steps: [],
     cards: [],
+    predictedBytes: null,
     answer: ['Hello', ', ', 'world', '.'],
     failWith: null,
     afterRename: null,
@@ -166,7 +169,7 @@ function bindFake(engine: FakeEngine, { onModelsChanged }: BindOptions): EngineP
         const facts = await inspectModelFolder(folder)
         return {
           scheme: FAKE_PRESET.scheme,
-          weightBytes: facts.weightBytes,
+          weightBytes: engine.predictedBytes ?? facts.weightBytes,
           bitsPerWeight: facts.bitsPerWeight,
           skippedTensors: [],
           warnings: [],
