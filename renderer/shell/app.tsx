@@ -1,6 +1,7 @@
 /** The studio's frame: rail, screen, jobs tray, and what lies above them. Which screen is shown is the address and nothing else. */
 import { CSPProvider } from '@base-ui/react/csp-provider'
 import { useQuery, type QueryClient } from '@tanstack/react-query'
+import { useEffect, useRef } from 'react'
 import { Redirect, Route, Switch, useLocation } from 'wouter'
 import { EngineProvider, useEngine } from '../data/engine.tsx'
 import { ChatScreen } from '../features/chat/index.tsx'
@@ -60,6 +61,7 @@ function Shell() {
   const settings = useQuery(queries.settings.get.queryOptions())
   const [location] = useLocation()
   useTheme(settings.data?.theme)
+  useFocusOnArrival(location)
   useShellCommands()
   useShortcuts()
   useMenuCommands()
@@ -83,6 +85,21 @@ function Shell() {
       <JobAnnouncer notifications={settings.data?.notifications ?? false} />
     </div>
   )
+}
+
+/**
+ * After a change of screen the keyboard and the screen reader start at its title, unless the focus is on something that stayed (a tab, a list).
+ * On the first load it stays where it is.
+ */
+function useFocusOnArrival(location: string): void {
+  const arrived = useRef(location)
+  useEffect(() => {
+    if (arrived.current === location) return
+    arrived.current = location
+    const active = document.activeElement
+    if (active === null || active === document.body || active.closest('nav') !== null)
+      document.querySelector<HTMLElement>('#main h1')?.focus({ preventScroll: true })
+  }, [location])
 }
 
 function Screens() {

@@ -152,3 +152,12 @@ test('typing into the tokenizer shows the tokens', async () => {
   await waitFor(() => expect(screen.getByLabelText('Tokens').textContent).toBe('<|im_end|>'))
   expect(screen.getByLabelText('Tokens').querySelectorAll('[data-special]').length).toBe(1)
 })
+
+test('after a change of screen the focus is on its title', async () => {
+  const { user } = renderApp('/models')
+  await screen.findAllByText('Qwen3-0.6B')
+  await user.click(screen.getByRole('link', { name: 'Optimize' }))
+  await screen.findByText('Which model?')
+  expect(document.activeElement?.textContent).toBe('Optimize')
+  expect(document.activeElement?.tagName).toBe('H1')
+})

@@ -1,6 +1,6 @@
 /** The frame of a screen: one h1, actions at its right, a body that scrolls. Plus cards and fact lists, from which most screens are made. */
 import { ChevronRight } from 'lucide-react'
-import { useEffect, useRef, type ReactNode } from 'react'
+import { useEffect, type ReactNode } from 'react'
 import { Link } from 'wouter'
 import { classNames } from '../lib/class-names.ts'
 import styles from './page.module.css'
@@ -19,20 +19,14 @@ interface PageProps {
 }
 
 export function Page({ title, parent, titleExtra, subtitle, actions, children, body = 'scroll', narrow = false }: PageProps) {
-  const heading = useRef<HTMLHeadingElement>(null)
   useEffect(() => {
     document.title = `${title} · Lathe`
   }, [title])
-  useEffect(() => {
-    // After a change of screen the keyboard and the screen reader start at its title; on the first load focus stays where it is.
-    if (document.activeElement !== document.body && document.activeElement?.closest('nav') === null) return
-    if (document.activeElement !== document.body) heading.current?.focus({ preventScroll: true })
-  }, [])
   return (
     <div className={styles.page}>
       <header className={styles.header}>
         <div className={styles.titles}>
-          <h1 className={styles.title} ref={heading} tabIndex={-1}>
+          <h1 className={styles.title} tabIndex={-1}>
             {parent && (
               <Link href={parent.href} className={styles.crumb}>
                 {parent.title}

@@ -1,9 +1,12 @@
 /** What a screen shows when it has nothing or could not: what this is plus one action, or what happened, why, and what to press. */
 import { CircleAlert, Info as InfoIcon, RotateCw, TriangleAlert, type LucideIcon } from 'lucide-react'
 import { useState, type ReactNode } from 'react'
+import { useLocation } from 'wouter'
+import { useErrorReport } from '../data/error-report.ts'
 import { classNames } from '../lib/class-names.ts'
 import { toUiError, type UiError } from '../lib/errors.ts'
-import { Button } from './button.tsx'
+import { Button, ButtonLink } from './button.tsx'
+import { repairOf } from './error-repairs.ts'
 import { useHost } from './host-context.tsx'
 import styles from './state.module.css'
 
@@ -48,9 +51,13 @@ function isUiError(error: unknown): error is UiError {
 export function ErrorCard({ error, onRetry, actions, tone = 'danger' }: ErrorCardProps) {
   const shape = isUiError(error) ? error : toUiError(error)
   const host = useHost()
+  const report = useErrorReport()
   const [copied, setCopied] = useState(false)
+  // A repair that leads where one already is would be a dead end.
+  const repair = actions === undefined ? repairOf(shape.code) : null
+  const [location] = useLocation()
   const copy = async () => {
-    await host.copyText(JSON.stringify(shape, null, 2))
+    await host.copyText(await report(shape))
     setCopied(true)
   }
   return (
@@ -61,6 +68,11 @@ export function ErrorCard({ error, onRetry, actions, tone = 'danger' }: ErrorCar
         {shape.hint !== '' && <p className={styles.hint}>{shape.hint}</p>}
         <div className={styles.actions}>
           {actions}
+          {repair !== null && repair.href !== location && (
+            <ButtonLink size="small" href={repair.href}>
+              {repair.title}
+            </ButtonLink>
+          )}
           {onRetry && (
             <Button size="small" icon={RotateCw} onClick={onRetry}>
               Try again

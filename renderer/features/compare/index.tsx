@@ -1,6 +1,6 @@
 /** The original and its variants side by side: what each weighs, how close it stays, how fast it runs. Which ones, against which, is in the address. */
 import { GitCompareArrows } from 'lucide-react'
-import { useLocation } from 'wouter'
+import { Redirect, useLocation } from 'wouter'
 import { useDelayed } from '../../lib/use-now.ts'
 import { ButtonLink } from '../../ui/button.tsx'
 import { Page } from '../../ui/page.tsx'
@@ -32,6 +32,9 @@ export function CompareScreen({ modelId }: { readonly modelId: string | undefine
   }
   if (sourceId === null) {
     const withVariants = modelTree(models.data).filter((node) => node.variants.length > 0)
+    // With one family there is nothing to choose.
+    const [only, ...others] = withVariants
+    if (only !== undefined && others.length === 0) return <Redirect to={`/compare/${only.model.id}`} replace />
     return (
       <Page title="Compare">
         {withVariants.length === 0 ? (

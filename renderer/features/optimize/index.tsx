@@ -1,6 +1,6 @@
 /** Choose how to compress: presets with what each will weigh and whether it fits, what to measure afterwards, where to write. Several at once make a queue. */
 import { SlidersHorizontal } from 'lucide-react'
-import { useLocation } from 'wouter'
+import { Redirect, useLocation } from 'wouter'
 import type { ModelSummary } from '../../../engine/contract/index.ts'
 import { Button, ButtonLink } from '../../ui/button.tsx'
 import { Page } from '../../ui/page.tsx'
@@ -34,6 +34,9 @@ export function OptimizeScreen({ modelId }: { readonly modelId: string | undefin
   if (models.data === undefined) return <Page title="Optimize">{slow && <SkeletonLines label="Reading the library" />}</Page>
   if (source === undefined) {
     const candidates = models.data.filter((candidate) => candidate.parentId === null)
+    // With one model there is nothing to choose.
+    const [only, ...others] = candidates
+    if (only !== undefined && others.length === 0) return <Redirect to={`/optimize/${only.id}`} replace />
     return (
       <Page title="Optimize">
         {candidates.length === 0 ? (
