@@ -13,6 +13,7 @@ import type { GoldenPrompt } from '../model/test/golden-data.ts'
 import { loadTokenizer } from '../tokenizer/tokenizer.ts'
 import { openRuntime } from './open-runtime.ts'
 import { scorePair } from './pair.ts'
+import { profileStep } from './profile.ts'
 import { collect, GREEDY } from './test/fake-runtime.ts'
 import type { OpenRuntimeOptions, Runtime } from './types.ts'
 
@@ -181,6 +182,22 @@ describe.each(backends)('$name', ({ name, open }) => {
     expect(runtime.info.contextLimit).toBe(64)
     const [tensor] = checkpoint.tensors.keys()
     expect((await checkpoint.open(tensor!).read(0, 4)).length).toBe(4)
+  })
+
+  test('profiles a step between those of a request, which does not notice', async () => {
+    await using runtime = await openModel(TINY, { contextTokens: 128, kvTokens: 256 })
+    const request = { promptTokens: Uint32Array.of(3, 4), maxTokens: 20, ignoreEos: true }
+    const [decode, prefill, during] = await Promise.all([
+      profileStep(runtime, { tokens: 1, context: 100 }),
+      profileStep(runtime, { tokens: 64, context: 1_000_000 }),
+      collect(runtime, request),
+    ])
+    for (const timings of [decode, prefill]) {
+      expect(timings.length).toBeGreaterThan(3)
+      expect(timings.every(({ milliseconds, dispatches }) => milliseconds >= 0 && dispatches > 0)).toBe(true)
+    }
+    expect((await collect(runtime, request)).ids).toEqual(during.ids)
+    expect(runtime.telemetry().kvBlocksUsed).toBe(0)
   })
 
   test.runIf(name !== 'reference')('fails what is in flight when the device goes, and opens again on a new one', async () => {
