@@ -1,0 +1,171 @@
+/**
+ * How fast the linear kernels read packed weights: one matrix of a memory-bound shape per stored format, timed by GPU timestamps, beside the
+ * adapter's own streaming-read rate measured in the same run. Prints a table. Usage: node engine/gpu/bench/linear-bench.ts [adapter]
+ * [--rows 14336] [--cols 4096] [--tokens 1,8,64]. Weights are a repeated pattern of ordinary values: speed does not depend on them.
+ */
+import { parseArgs } from 'node:util'
+import { openBackend } from '../webgpu/backend.ts'
+import type { KernelTiming, Program, StepInput, Value, WeightBytes, WeightFormat, WeightPart, WeightSpec } from '../program.ts'
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    rows: { type: 'string', default: '14336' },
+    cols: { type: 'string', default: '4096' },
+    tokens: { type: 'string', default: '1,8,64,256' },
+    repeats: { type: 'string', default: '7' },
+  },
+})
+const rows = Number(values.rows)
+const cols = Number(values.cols)
+const tokenCounts = values.tokens.split(',').map(Number)
+const repeats = Number(values.repeats)
+
+const FORMATS: readonly (readonly [name: string, format: WeightFormat])[] = [
+  ['F32', { kind: 'dense', dtype: 'f32' }],
+  ['BF16', { kind: 'dense', dtype: 'bf16' }],
+  ['F16', { kind: 'dense', dtype: 'f16' }],
+  ['W8A16 channel', { kind: 'packed-int', bits: 8, groupSize: cols, hasZeroPoint: false, scaleDtype: 'bf16' }],
+  ['W4A16 g128', { kind: 'packed-int', bits: 4, groupSize: 128, hasZeroPoint: false, scaleDtype: 'bf16' }],
+  ['W4A16 g32 asym', { kind: 'packed-int', bits: 4, groupSize: 32, hasZeroPoint: true, scaleDtype: 'bf16' }],
+]
+
+/** 1 MiB of a 4-byte pattern, handed out again and again. */
+function pattern(byteLength: number, word: number): WeightBytes {
+  const block = new Uint8Array(Uint32Array.from({ length: 2 ** 18 }, (_, i) => (word + (i & 7)) >>> 0).buffer)
+  return {
+    byteLength,
+    read: (offset, length) => {
+      const out = new Uint8Array(length)
+      for (let at = 0; at < length;) {
+        const from = (offset + at) % block.length
+        const piece = block.subarray(from, Math.min(block.length, from + length - at))
+        out.set(piece, at)
+        at += piece.length
+      }
+      return Promise.resolve(out)
+    },
+  }
+}
+
+const BF16_PAIR = 0x3c003c00
+const F16_PAIR = 0x20002000
+const F32_ONE = 0x3c000000
+
+function partOf(name: string, format: WeightFormat, partRows: number, partCols: number): WeightPart {
+  const base = { name, rows: partRows, cols: partCols, format }
+  if (format.kind === 'dense') {
+    const word = format.dtype === 'f32' ? F32_ONE : format.dtype === 'f16' ? F16_PAIR : BF16_PAIR
+    return { ...base, values: pattern(partRows * partCols * (format.dtype === 'f32' ? 4 : 2), word), scale: null, zeroPoint: null }
+  }
+  const groups = partCols / format.groupSize
+  return {
+    ...base,
+    values: pattern((partRows * partCols * format.bits) / 8, 0x76543210),
+    scale: pattern(partRows * groups * 2, BF16_PAIR),
+    zeroPoint: format.hasZeroPoint ? pattern(Math.ceil((partRows * format.bits) / 32) * 4 * groups, 0x88888888) : null,
+  }
+}
+
+function value(id: number, name: string, width: number, extent: Value['extent']): Value {
+  return { id, name, extent, width }
+}
+
+function programOf(format: WeightFormat): Program {
+  const spec = (id: number, name: string, weightFormat: WeightFormat, r: number): WeightSpec => ({
+    id,
+    name,
+    rows: r,
+    cols,
+    format: weightFormat,
+    parts: [partOf(name, weightFormat, r, cols)],
+  })
+  const embedding = spec(0, 'embedding', { kind: 'dense', dtype: 'f32' }, 8)
+  const weight = spec(1, 'weight', format, rows)
+  const head = spec(2, 'head', { kind: 'dense', dtype: 'f32' }, 8)
+  const [x, out, last, logits] = [
+    value(0, 'x', cols, 'tokens'),
+    value(1, 'out', rows, 'tokens'),
+    value(2, 'last', cols, 'rows'),
+    value(3, 'logits', 8, 'rows'),
+  ]
+  const plain = { bias: null, accumulate: false, outOffset: 0 }
+  return {
+    operations: [
+      { op: 'embed', weight: embedding, scale: 1, out: x },
+      { op: 'linear', x, weight, ...plain, out },
+      { op: 'gatherRows', x, out: last },
+      { op: 'linear', x: last, weight: head, ...plain, out: logits },
+    ],
+    weights: [embedding, weight, head],
+    ropes: [],
+    logits,
+    vocabulary: 8,
+  }
+}
+
+function stepOf(tokens: number): StepInput {
+  return {
+    tokenIds: Uint32Array.from({ length: tokens }, (_, i) => i % 8),
+    positions: Uint32Array.from({ length: tokens }, (_, i) => i),
+    slots: Uint32Array.from({ length: tokens }, (_, i) => 16 + i),
+    sequenceOfToken: new Uint32Array(tokens),
+    queryStart: Uint32Array.of(0, tokens),
+    sequenceLength: Uint32Array.of(tokens),
+    blockTable: Uint32Array.from({ length: blocksPerSequence }, (_, i) => i + 1),
+    logitRows: Uint32Array.of(tokens - 1),
+    samplers: [null],
+    targets: Uint32Array.of(0),
+    topCount: 0,
+  }
+}
+
+const capacityTokens = Math.max(...tokenCounts)
+const blocksPerSequence = Math.ceil(capacityTokens / 16)
+
+function linearMilliseconds(timings: readonly KernelTiming[]): KernelTiming | undefined {
+  // The 8-row head is a linear too; the matrix under test moves all the bytes.
+  return timings.filter((timing) => timing.kernel.includes('linear')).toSorted((a, b) => b.bytes - a.bytes)[0]
+}
+
+await using backend = await openBackend(positionals[0] ?? null, { profile: 'production' })
+console.log(`${backend.id}${backend.software ? ' (software)' : ''}: ${rows} × ${cols}, median of ${repeats} profiled steps\n`)
+console.log(`| format | MB | ${tokenCounts.map((tokens) => `${tokens} tok ms | GB/s | TFLOP/s`).join(' | ')} | decode vs BF16 |`)
+console.log(`|---|--:|${tokenCounts.map(() => '--:|--:|--:').join('|')}|--:|`)
+let bf16Decode: number | null = null
+for (const [name, format] of FORMATS) {
+  using kv = await backend.createKvCache(
+    { layers: 1, kvHeads: 1, headDim: 2, blockSize: 16, blocks: blocksPerSequence + 1, dtype: 'f32' },
+    'bench',
+  )
+  using executable = await backend.compile(programOf(format), {
+    capacity: { tokens: capacityTokens, rows: 1, sequences: 1, blocksPerSequence },
+    kv,
+    owner: 'bench',
+  })
+  const cells: string[] = []
+  let decodeMs = Number.NaN
+  let megabytes = 0
+  for (const tokens of tokenCounts) {
+    const step = stepOf(tokens)
+    await executable.step(step)
+    const times: number[] = []
+    let bytes = 0
+    for (let i = 0; i < repeats; i++) {
+      const timing = linearMilliseconds(await executable.profile(step))
+      if (timing === undefined) throw new Error('the profile names no linear kernel')
+      times.push(timing.milliseconds)
+      bytes = timing.bytes
+    }
+    const median = times.toSorted((a, b) => a - b)[repeats >> 1] ?? Number.NaN
+    if (tokens === tokenCounts[0]) {
+      decodeMs = median
+      megabytes = bytes / 1e6
+    }
+    cells.push(`${median.toFixed(4)} | ${(bytes / median / 1e6).toFixed(0)} | ${((2 * rows * cols * tokens) / median / 1e9).toFixed(2)}`)
+  }
+  if (name === 'BF16') bf16Decode = decodeMs
+  console.log(
+    `| ${name} | ${megabytes.toFixed(1)} | ${cells.join(' | ')} | ${bf16Decode === null ? '—' : (bf16Decode / decodeMs).toFixed(2)} |`,
+  )
+}
