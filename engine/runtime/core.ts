@@ -117,8 +117,9 @@ export class Core {
     return this.#failure
   }
 
+  /** Requests that want something still; those aborted only wait for the loop to let go of them. */
   get active(): number {
-    return this.#requests.size
+    return this.#requests.size - this.#aborted.size
   }
 
   /** Throws the failure of a core that has failed, and `runtime.queue-full`. */
@@ -189,6 +190,7 @@ export class Core {
       outputs.push(endOutput(request.id, { kind: 'failed', error }))
     }
     this.#requests.clear()
+    this.#aborted.clear()
     this.#added = []
     for (const section of this.#sections) section.reject(error)
     this.#sections = []

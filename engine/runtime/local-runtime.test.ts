@@ -194,8 +194,9 @@ describe('cancelling', () => {
       await (event.kind === 'tokens' && seen.length === 4 ? gate.reached : undefined)
       if (seen.length === 4) break
     }
+    expect(runtime.active).toBe(0)
     gate.open()
-    while (runtime.active > 0) await new Promise((resolve) => setImmediate(resolve))
+    while (runtime.telemetry().running > 0) await new Promise((resolve) => setImmediate(resolve))
     expect(seen).toEqual(['prefill', 'tokens', 'tokens', 'tokens'])
     expect(executable.steps).toBe(4)
   })

@@ -143,7 +143,7 @@ export interface Runtime extends AsyncDisposable {
   generate(request: GenerationRequest): AsyncIterable<GenerationEvent>
   /** Rejects with `runtime.aborted` when its signal aborts. */
   score(request: ScoreRequest): Promise<ScoreResult>
-  /** Requests queued or running. */
+  /** Requests queued or running, and not aborted. */
   readonly active: number
   /** Why this runtime can serve no more (device lost, disposed), or null. */
   readonly failure: Error | null
