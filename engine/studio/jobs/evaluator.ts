@@ -92,7 +92,13 @@ export class Evaluator {
 
   async #acquire(context: JobContext, model: ModelRef): Promise<ModelLease> {
     context.log('info', `Loading ${model.name}.`)
-    return this.#parts.models.acquire({ ...model, ...this.#parts.loadSettings(), signal: context.signal })
+    context.working(`Loading ${model.name}`)
+    return this.#parts.models.acquire({
+      ...model,
+      ...this.#parts.loadSettings(),
+      signal: context.signal,
+      onProgress: ({ phase }) => context.working(`Loading ${model.name}: ${phase}`),
+    })
   }
 
   /**

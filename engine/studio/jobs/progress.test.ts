@@ -143,6 +143,14 @@ describe('speed and stall', () => {
     expect(progress.snapshot()).toMatchObject({ stalledSeconds: 17, currentItem: 'tensor' })
   })
 
+  it('takes a sign of life for one, without counting it as a unit', () => {
+    const { clock, progress } = setup([phase('a', 100)])
+    clock.ms = 20_000
+    progress.working('Loading the model')
+    clock.ms = 22_000
+    expect(progress.snapshot()).toMatchObject({ stalledSeconds: 2, currentItem: 'Loading the model', rate: null, progress: 0 })
+  })
+
   it('remembers the speed of a finished phase', () => {
     const { clock, progress } = setup([phase('a', 100)])
     progress.start('a')

@@ -113,6 +113,12 @@ export class JobProgress {
     }
   }
 
+  /** A sign of life between units. */
+  working(item: string): void {
+    this.#currentItem = item
+    this.#lastUnitAt = this.#now()
+  }
+
   /** Marks the phase done and returns its speed if it is worth remembering. */
   finish(id: string): { readonly key: string; readonly unitsPerSecond: number } | null {
     const before = this.phase(id)

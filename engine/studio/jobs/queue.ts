@@ -319,6 +319,10 @@ export class JobQueue {
         if (!wasRunning) savePhases()
         this.#publishSoon(id)
       },
+      working: (item) => {
+        progress.working(item)
+        this.#publishSoon(id)
+      },
       finish: (phaseId) => {
         const speed = progress.finish(phaseId)
         if (speed !== null) this.#store.rememberRate(speed.key, speed.unitsPerSecond, this.#clock.date().toISOString())

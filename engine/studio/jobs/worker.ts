@@ -13,6 +13,8 @@ export interface JobContext {
   isDone(phaseId: string): boolean
   start(phaseId: string, total?: number): void
   advance(phaseId: string, done: number, total: number, item: string | null): void
+  /** Says what is going on where no units pass, such as loading a model; counts as a sign of life. */
+  working(item: string): void
   finish(phaseId: string): void
   skip(phaseId: string): void
   /** The model that the job made. */
