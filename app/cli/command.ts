@@ -20,6 +20,8 @@ export interface CommandContext {
   readonly note: (line: string) => void
   /** Text for stdout at once, before the result: a streamed answer. Nothing with --json. */
   readonly stream: (text: string) => void
+  /** One JSON object on stdout at once, with and without --json: for commands that go on running. */
+  readonly announce: (value: Readonly<Record<string, unknown>>) => void
   readonly stdin: NodeJS.ReadStream
 }
 
@@ -27,5 +29,6 @@ export interface Command {
   readonly usage: string
   readonly summary: string
   readonly options: Readonly<Record<string, OptionSpec>>
-  run(args: Arguments, context: CommandContext): Promise<CommandOutput>
+  /** null when everything has been said already. */
+  run(args: Arguments, context: CommandContext): Promise<CommandOutput | null>
 }

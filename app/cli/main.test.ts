@@ -118,12 +118,54 @@ describe('what is not understood', () => {
       err: 'request.invalid: There is no command "inspct".\nDid you mean "inspect"?\n',
     })
   })
+})
 
-  it('serve is known and says that it is not here', async () => {
-    expect(await failure(['serve', demo])).toMatchObject({
-      code: 'request.invalid',
-      message: expect.stringMatching(/server is not in this version/),
+interface Ready {
+  readonly url: string
+  readonly api_key: string
+  readonly model: string
+}
+
+describe('serve', () => {
+  it('says where it is, answers a completion with its key only, and ends with Ctrl-C', async () => {
+    const child = spawn(process.execPath, [main, 'serve', demo, '--port', '0', '--name', 'pebble demo', '--context', '256'], {
+      cwd: folder,
+      env: { ...process.env, LATHE_ADAPTER: 'reference' },
+      stdio: ['ignore', 'pipe', 'pipe'],
     })
+    const closed = new Promise<number | null>((resolve) => child.on('close', resolve))
+    const ready = await new Promise<Ready>((resolve, reject) => {
+      child.stdout.setEncoding('utf8').once('data', (line: string) => resolve(JSON.parse(line) as Ready))
+      child.once('exit', (code) => reject(new Error(`serve ended with ${code} before it was ready`)))
+    })
+    expect(ready).toMatchObject({ url: expect.stringMatching(/^http:\/\/127\.0\.0\.1:\d+\/v1$/), model: 'pebble-demo' })
+    const ask = (key: string): Promise<Response> =>
+      fetch(`${ready.url}/chat/completions`, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json', authorization: `Bearer ${key}` },
+        body: JSON.stringify({
+          model: 'pebble-demo',
+          messages: [{ role: 'user', content: 'Who is Mara?' }],
+          max_tokens: 4,
+          temperature: 0,
+        }),
+      })
+    expect((await ask('wrong')).status).toBe(401)
+    const answered = await ask(ready.api_key)
+    expect(answered.status).toBe(200)
+    const body = (await answered.json()) as { choices: { message: { content: string } }[]; usage: { completion_tokens: number } }
+    expect(body.choices[0]?.message.content).toMatch(/Mara/)
+    expect(body.usage.completion_tokens).toBe(4)
+    child.kill('SIGINT')
+    expect(await closed).toBe(0)
+  })
+
+  it('names what it can not do', async () => {
+    expect(await failure(['serve', demo, '--speculate', 'ngram'])).toMatchObject({
+      code: 'request.invalid',
+      message: expect.stringMatching(/Speculative/),
+    })
+    expect(await failure(['serve', demo, '--kv-dtype', 'int8'])).toMatchObject({ message: expect.stringMatching(/f16 or f32/) })
   })
 })
 

@@ -62,8 +62,10 @@ export async function runCommandLine(args: readonly string[], terminal: Terminal
       stream: (text) => {
         if (!json) terminal.out(text)
       },
+      announce: (value) => terminal.out(`${JSON.stringify(value)}\n`),
     })
     terminal.progress(null)
+    if (output === null) return 0
     if (json) terminal.out(`${JSON.stringify(output.json)}\n`)
     else if (output.text !== '') terminal.out(`${output.text}\n`)
     return 0
