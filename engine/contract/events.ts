@@ -4,7 +4,10 @@ import { JobLogLineSchema, JobSchema } from './job.ts'
 import { ModelSummarySchema } from './model.ts'
 
 export const StudioEventSchema = z.discriminatedUnion('kind', [
-  /** First event of every stream: snapshots older than this must be refetched when `resumed` is false. */
+  /**
+   * First event of every stream: snapshots older than this must be refetched when `resumed` is false. It comes again in the middle of a stream,
+   * with `resumed: false`, when the reader was too slow and events were dropped.
+   */
   z.object({ seq: z.number().int(), kind: z.literal('hello'), resumed: z.boolean(), runId: z.string() }),
   z.object({ seq: z.number().int(), kind: z.literal('model.changed'), model: ModelSummarySchema }),
   z.object({ seq: z.number().int(), kind: z.literal('model.removed'), modelId: z.string() }),

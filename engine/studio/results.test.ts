@@ -134,6 +134,14 @@ describe('results', () => {
     ])
   })
 
+  it('that JSON cannot hold are refused when they are made', async () => {
+    const { results, store, source } = await setup()
+    expect(() => results.record({ kind: 'perplexity', payload: perplexity(Number.NaN) }, where(source.id, 'long'))).toThrow(
+      /expected number/,
+    )
+    expect(store.current(source.id)).toEqual([])
+  })
+
   it('of a variant show drift against the board’s source only', async () => {
     const { results, source, variants } = await setup()
     results.record({ kind: 'drift', payload: drift(source.id, 0.01) }, where(variants[0].id, 'drift'))

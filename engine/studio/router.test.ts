@@ -3,7 +3,7 @@ import { existsSync, renameSync } from 'node:fs'
 import { join } from 'node:path'
 import { safe } from '@orpc/server'
 import { afterEach, describe, expect, it } from 'vitest'
-import { contract, ErrorSchema } from '../contract/index.ts'
+import { contract, ErrorSchema, LatheError } from '../contract/index.ts'
 import { DEFAULT_SAMPLING } from './chat.ts'
 import { FAKE_PRESET } from './test/fake-engine.ts'
 import { jobIn, openStudio, record } from './test/open-studio.ts'
@@ -295,6 +295,30 @@ describe('several presets and a restart', () => {
     expect(engine.compressions).toEqual([])
     const board = await client.results.board({ modelId: model.id })
     expect(board.results[1]).toMatchObject({ modelId: done.variantId, tensorErrors: [{ layer: 0, kind: 'up_proj', sqnrDb: 20 }] })
+  })
+
+  it('an original that does not fit beside its variant leaves drift out, and tasks pair with its earlier answers', async () => {
+    const { client, engine } = await start()
+    const model = await client.models.importSample()
+    const request = { modelId: model.id, presetIds: [FAKE_PRESET.id], outputFolder: null, evaluate: EVALUATION, seed: 0 }
+    engine.failLoading.set('Tiny demo', new LatheError('gpu.out-of-memory', 'Tiny demo needs 9 GB; 1 GB is free.', 'Choose another.'))
+    const [alone] = await client.optimize.start(request)
+    expect(await jobIn(client, alone!.id, 'succeeded', 'failed')).toMatchObject({ state: 'succeeded' })
+    expect((await client.jobs.log({ jobId: alone!.id })).filter((line) => line.level === 'warn')).toMatchObject([
+      { text: expect.stringMatching(/^Tiny demo needs 9 GB; 1 GB is free\. Drift is not measured/) },
+    ])
+    const [, first] = (await client.results.board({ modelId: model.id })).results
+    expect(first).toMatchObject({ drift: null, perplexity: { tokens: 1120 }, throughput: { interleavedWith: null } })
+    expect(first!.tasks.map((task) => task.paired)).toEqual([null, null, null, null])
+
+    engine.failLoading.clear()
+    const [source] = await client.results.evaluate({ modelIds: [model.id], evaluate: { ...NO_EVALUATION, tasks: true } })
+    await jobIn(client, source!.id, 'succeeded')
+    engine.failLoading.set('Tiny demo', new LatheError('gpu.out-of-memory', 'Tiny demo needs 9 GB; 1 GB is free.', 'Choose another.'))
+    const [again] = await client.results.evaluate({ modelIds: [first!.modelId], evaluate: { ...NO_EVALUATION, tasks: true } })
+    await jobIn(client, again!.id, 'succeeded')
+    const [, second] = (await client.results.board({ modelId: model.id })).results
+    expect(second!.tasks.map((task) => task.paired?.baselineId)).toEqual([model.id, model.id, model.id, model.id])
   })
 
   it('a second variant of the same preset gets a name of its own', async () => {

@@ -32,7 +32,7 @@ export const evaluate: Command = {
     baseline: { type: 'string', value: 'FOLDER', help: 'the original: adds drift and paired comparisons' },
     perplexity: { type: 'string', value: 'TXT', help: 'text to measure on' },
     protocol: { type: 'string', value: 'NAME', help: `${PROTOCOLS.join(', ')} (rolling)` },
-    window: { type: 'string', value: 'N', help: `tokens per window (${DEFAULT_WINDOW})` },
+    window: { type: 'string', value: 'N', help: `tokens per window (${DEFAULT_WINDOW}, or what the model holds)` },
     windows: { type: 'string', value: 'N', help: 'score only the first N windows' },
     tasks: { type: 'string', multiple: true, value: 'JSONL', help: 'task file with {query, choices, gold} lines; may be repeated' },
     limit: { type: 'string', value: 'N', help: 'items per task' },
@@ -43,15 +43,17 @@ export const evaluate: Command = {
     const baselinePath = args.text('baseline')
     const baselineRef = baselinePath === null ? null : await modelAt(baselinePath)
     const limit = args.integer('limit', { min: 1 })
-    const window = args.integer('window', { min: 2 }) ?? DEFAULT_WINDOW
+    const wantedWindow = args.integer('window', { min: 2 })
     const protocol = args.oneOf('protocol', PROTOCOLS, 'rolling')
     const maxWindows = args.integer('windows', { min: 1 })
     const { text, tasks } = await readData(args.text('perplexity'), args.texts('tasks'), limit, args.flag('bundled'))
     const { tokenizers } = await context.engine()
     const codec = await tokenizers.open(ref.folder)
-    const contextTokens = Math.max(window + 1, ...tasks.map((task) => longestItem(codec, task)))
+    const contextTokens = Math.max((wantedWindow ?? DEFAULT_WINDOW) + 1, ...tasks.map((task) => longestItem(codec, task)))
     using model = await acquire(context, ref, { contextTokens })
     using baseline = baselineRef === null ? null : await acquire(context, baselineRef, { contextTokens })
+    // a window that was not asked for is cut to what the model can hold; one that was is refused by the runtime, with the numbers
+    const window = wantedWindow ?? Math.min(DEFAULT_WINDOW, model.runtime.info.contextLimit)
     const subjects: Subjects = {
       model,
       codec,

@@ -64,7 +64,7 @@ export class Evaluator {
     const adapter = await this.#parts.gpu.current()
     const codec = await this.#parts.tokenizers.open(target.subject.folder)
     using subject = await this.#acquire(context, target.subject)
-    using baseline = target.baseline === null ? null : await this.#acquire(context, target.baseline)
+    using baseline = target.baseline === null ? null : await this.#acquireBaseline(context, target.baseline)
     const plan = fitPlan(evaluationPlan(adapter.type, target.parameters), subject.runtime.info.contextLimit)
     context.log('info', `${plan.description} Adapter: ${adapter.name}.`)
     const bench: Bench = {
@@ -99,6 +99,20 @@ export class Evaluator {
       signal: context.signal,
       onProgress: ({ phase }) => context.working(`Loading ${model.name}: ${phase}`),
     })
+  }
+
+  /** null, with a remark, where the original does not fit beside the variant: then the variant is measured by itself. */
+  async #acquireBaseline(context: JobContext, model: ModelRef): Promise<ModelLease | null> {
+    try {
+      return await this.#acquire(context, model)
+    } catch (error) {
+      if (!(error instanceof LatheError) || error.code !== 'gpu.out-of-memory') throw error
+      context.log(
+        'warn',
+        `${error.message} Drift is not measured, and tasks are compared only with answers that ${model.name} gave before.`,
+      )
+      return null
+    }
   }
 
   /**
@@ -151,11 +165,18 @@ export class Evaluator {
     const tasks: ChoiceTask[] = []
     for (const name of this.#parts.data.taskNames(target.isDemoFamily)) tasks.push(await this.#parts.data.task(name, plan.taskItems))
     const items = tasks.reduce((sum, task) => sum + task.items.length, 0)
-    const total = items * (target.baseline === null ? 1 : 2)
+    const total = items * (bench.baseline === null ? 1 : 2)
     let done = 0
     context.start('tasks', total)
-    const answer = async (model: ModelRef, lease: ModelLease, task: ChoiceTask, baseline: Baseline | null): Promise<ChoiceAnswers> => {
+    /** null where the model is not loaded and has not answered before. */
+    const answer = async (
+      model: ModelRef,
+      lease: ModelLease | null,
+      task: ChoiceTask,
+      baseline: Baseline | null,
+    ): Promise<ChoiceAnswers | null> => {
       const known = this.#answered(context, bench, model, task)
+      if (lease === null) return known
       const answers =
         known ??
         (await answerChoiceTask(lease.runtime, bench.codec, task, {
@@ -172,10 +193,8 @@ export class Evaluator {
       return answers
     }
     for (const task of tasks) {
-      const baseline =
-        bench.baseline === null || target.baseline === null
-          ? null
-          : { id: target.baseline.modelId, answers: await answer(target.baseline, bench.baseline, task, null) }
+      const answers = target.baseline === null ? null : await answer(target.baseline, bench.baseline, task, null)
+      const baseline = target.baseline === null || answers === null ? null : { id: target.baseline.modelId, answers }
       await answer(target.subject, bench.subject, task, baseline)
     }
     context.finish('tasks')

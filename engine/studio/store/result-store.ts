@@ -25,6 +25,14 @@ export const AnswerDetailsSchema = z.object({
 })
 export type AnswerDetails = z.infer<typeof AnswerDetailsSchema>
 
+const PAYLOADS = {
+  perplexity: PerplexityResultSchema,
+  drift: DriftResultSchema,
+  task: TaskResultSchema,
+  throughput: ThroughputResultSchema,
+  compression: z.array(TensorErrorSchema),
+} as const
+
 export type Measured =
   | { readonly kind: 'perplexity'; readonly payload: PerplexityResult }
   | { readonly kind: 'drift'; readonly payload: DriftResult }
@@ -49,6 +57,8 @@ export class ResultStore {
   }
 
   insert(measured: Measured, context: ResultContext, createdAt: string): void {
+    // a figure that JSON can't hold (NaN, infinity) must stop the job that made it, not every later look at the board
+    PAYLOADS[measured.kind].parse(measured.payload)
     const details = measured.kind === 'task' ? JSON.stringify(measured.details) : null
     transaction(this.#database, () => {
       const inserted = this.#database
@@ -116,7 +126,7 @@ function toResult(row: Row): StoredResult {
     case 'throughput':
       return { ...context, kind, payload: json(row, 'payload', ThroughputResultSchema) }
     case 'compression':
-      return { ...context, kind, payload: json(row, 'payload', z.array(TensorErrorSchema)) }
+      return { ...context, kind, payload: json(row, 'payload', PAYLOADS.compression) }
     default:
       throw new Error(`The library file holds a result of unknown kind "${kind}".`)
   }

@@ -91,6 +91,8 @@ export interface FakeEngine {
   readonly steps: string[]
   /** Model cards written, oldest first. */
   readonly cards: { readonly folder: string; readonly evaluation: ModelCardEvaluation }[]
+  /** What loading a model throws, by the model's name. */
+  readonly failLoading: Map<string, LatheError>
   /** What `predict` says instead of the truth. */
   predictedBytes: number | null
   answer: string[]
@@ -111,6 +113,7 @@ export function createFakeEngine(): FakeEngine {
     compressions: [],
     steps: [],
     cards: [],
+    failLoading: new Map(),
     predictedBytes: null,
     answer: ['Hello', ', ', 'world', '.'],
     failWith: null,
@@ -204,6 +207,8 @@ const fakeTokenizer: FolderTokenizer = {
 function fakeModels(engine: FakeEngine, onModelsChanged: () => void): ModelsPort {
   const loaded = new Map<string, { model: LoadedModel; runtime: Runtime; leases: number }>()
   const acquire = async (options: AcquireModel) => {
+    const failure = engine.failLoading.get(options.name)
+    if (failure !== undefined) throw failure
     let entry = loaded.get(options.modelId)
     if (entry === undefined) {
       options.onProgress?.({ phase: 'uploading', doneBytes: 50, totalBytes: 100 })
