@@ -88,7 +88,7 @@ export function ErrorCard({ error, onRetry, actions, tone = 'danger' }: ErrorCar
   )
 }
 
-/** A remark that is no error: a warning to weigh or a fact worth knowing, with room for a button. */
+/** A remark that is no error: a warning to weigh or a fact worth knowing, with room for a button at its end. */
 export function Notice({
   tone,
   title,
@@ -102,13 +102,13 @@ export function Notice({
 }) {
   const Icon = tone === 'warning' ? TriangleAlert : InfoIcon
   return (
-    <div role="note" className={classNames(styles.error, styles[tone])}>
+    <div role="note" className={classNames(styles.error, styles.notice, styles[tone])}>
       <Icon size={16} className={styles.errorIcon} aria-hidden />
       <div className={styles.errorBody}>
         {title !== undefined && <p className={styles.errorTitle}>{title}</p>}
         {children !== undefined && <div className={styles.hint}>{children}</div>}
-        {actions !== undefined && <div className={styles.actions}>{actions}</div>}
       </div>
+      {actions !== undefined && <div className={styles.actions}>{actions}</div>}
     </div>
   )
 }

@@ -9,6 +9,7 @@ import { axisDomain, niceTicks, paretoFrontier } from './pareto.ts'
 import { entriesOf } from './queries.ts'
 import { pointsOf } from './scatter.tsx'
 import { entryTitle } from './series.tsx'
+import { storedName } from './tensor-pair.tsx'
 
 const family = LIBRARY.filter((model) => model.id === SAMPLE.id || model.parentId === SAMPLE.id)
 const entries = entriesOf(family, RESULTS)
@@ -62,11 +63,19 @@ describe('metrics', () => {
     expect(difference(metric('decode'), 5, 0)).toBeNull()
   })
 
-  test('the best of a row; none where all are equal or alone', () => {
-    expect([...bestOf(metric('decode'), [62, 88, 117])]).toEqual([2])
-    expect([...bestOf(metric('kld'), [0, 0.1, null])]).toEqual([0])
-    expect([...bestOf(metric('decode'), [5, 5])]).toEqual([])
-    expect([...bestOf(metric('decode'), [5, null])]).toEqual([])
+  test('the best of a row; none where all are equal, alone, or within the winner’s uncertainty', () => {
+    const at = (...values: (number | null)[]) => values.map((value) => (value === null ? null : { value, range: null }))
+    expect([...bestOf(metric('decode'), at(62, 88, 117))]).toEqual([2])
+    expect([...bestOf(metric('kld'), at(0, 0.1, null))]).toEqual([0])
+    expect([...bestOf(metric('task:reading'), at(0.7, 0.7, 0.6))]).toEqual([0, 1])
+    expect([...bestOf(metric('decode'), at(5, 5))]).toEqual([])
+    expect([...bestOf(metric('decode'), at(5, null))]).toEqual([])
+    expect([
+      ...bestOf(
+        metric('task:reading'),
+        entries.map((entry) => metric('task:reading').read(entry)),
+      ),
+    ]).toEqual([])
   })
 
   test('accuracies share a scale, the rest fill their own', () => {
@@ -153,6 +162,23 @@ describe('heat map', () => {
     expect(heatValue({ ...errors[0]!, sqnrDb: null }, 'sqnr')).toBeNull()
     expect(heatColor(0, 'light')).not.toBe(heatColor(1, 'light'))
   })
+})
+
+function find(name: string, ...stored: string[]): string | null {
+  return storedName(
+    name,
+    stored.map((tensor) => ({ name: tensor })),
+  )
+}
+
+test('a tensor is found under the name its folder stores it by', () => {
+  expect([
+    find('q_proj', 'q_proj.weight'),
+    find('q_proj', 'q_proj.weight_packed', 'q_proj.weight_scale'),
+    find('q_proj.weight', 'q_proj.weight_packed'),
+    find('q_proj.weight', 'q_proj.weight'),
+    find('q_proj', 'k_proj.weight'),
+  ]).toEqual(['q_proj.weight', 'q_proj.weight_packed', 'q_proj.weight_packed', 'q_proj.weight', null])
 })
 
 describe('exports', () => {

@@ -333,10 +333,16 @@ export function formatDifference(metric: Metric, value: number): string {
   return `${sign}${metric.format(magnitude)}`
 }
 
-/** Entries whose value is the best of the row; none when all are equal. */
-export function bestOf(metric: Metric, readings: readonly (number | null)[]): ReadonlySet<number> {
-  const known = readings.filter((value) => value !== null)
-  if (known.length < 2 || known.every((value) => value === known[0])) return new Set()
-  const best = metric.better === 'up' ? Math.max(...known) : Math.min(...known)
-  return new Set(readings.flatMap((value, index) => (value === best ? [index] : [])))
+/**
+ * Entries whose value is the best of the row. None when all are equal, and none when the runner-up lies within the winner's own uncertainty:
+ * a difference that a second measurement could turn round is not a win.
+ */
+export function bestOf(metric: Metric, readings: readonly (Pick<Reading, 'value' | 'range'> | null)[]): ReadonlySet<number> {
+  const known = readings.filter((reading) => reading !== null)
+  const sign = metric.better === 'up' ? 1 : -1
+  const [winner, ...others] = known.toSorted((one, other) => sign * (other.value - one.value))
+  const beaten = others.find((reading) => reading.value !== winner?.value)
+  if (winner === undefined || beaten === undefined) return new Set()
+  if (winner.range !== null && beaten.value >= winner.range[0] && beaten.value <= winner.range[1]) return new Set()
+  return new Set(readings.flatMap((reading, index) => (reading?.value === winner.value ? [index] : [])))
 }

@@ -124,7 +124,7 @@ function MetricRow({
   const reasons = entries.map((entry) => incomparableReason(metric, entry, baseline))
   const best = bestOf(
     metric,
-    entries.map((entry, index) => (reasons[index] === null ? (metric.read(entry)?.value ?? null) : null)),
+    entries.map((entry, index) => (reasons[index] === null ? metric.read(entry) : null)),
   )
   return (
     <Row>

@@ -40,6 +40,7 @@ interface Point {
   readonly error: readonly [number, number]
   readonly radius: number
   readonly onFrontier: boolean
+  readonly labelOnLeft: boolean
 }
 
 export function Scatter({ entries, baseline, source, metrics }: ScatterProps) {
@@ -120,11 +121,13 @@ export function pointsOf({ entries, baseline, source, metrics: { x, y, decode } 
   })
   const frontier = paretoFrontier(raw, x.better, y.better)
   const fastest = Math.max(1e-9, ...raw.map((point) => point.speed ?? 0))
+  const [low, high] = [Math.min(...raw.map((point) => point.x)), Math.max(...raw.map((point) => point.x))]
   const points = raw.map(({ speed, ...point }) => ({
     ...point,
     // Area, not radius, follows speed.
     radius: speed === null ? 6 : 5 + 7 * Math.sqrt(speed / fastest),
     onFrontier: frontier.has(point.id),
+    labelOnLeft: point.x > low + (high - low) * 0.6,
   }))
   return { points: points.toSorted((one, other) => one.x - other.x), left }
 }
@@ -223,7 +226,18 @@ function PointShape({ cx = 0, cy = 0, payload }: { readonly cx?: number; readonl
         stroke="var(--surface)"
         strokeWidth={1.5}
       />
-      <text y={-payload.radius - 6} textAnchor="middle" fontSize={11} fontWeight={500} fill="var(--text-secondary)">
+      {/* Beside the mark, where no whisker runs; towards the middle, where there is room. */}
+      <text
+        x={(payload.labelOnLeft ? -1 : 1) * (payload.radius + 7)}
+        dy="0.35em"
+        textAnchor={payload.labelOnLeft ? 'end' : 'start'}
+        fontSize={11}
+        fontWeight={500}
+        fill="var(--text-secondary)"
+        stroke="var(--surface)"
+        strokeWidth={4}
+        paintOrder="stroke"
+      >
         {payload.title}
       </text>
     </g>

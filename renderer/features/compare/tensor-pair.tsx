@@ -2,7 +2,7 @@
 import { useQuery } from '@tanstack/react-query'
 import { X } from 'lucide-react'
 import { Link } from 'wouter'
-import type { TensorError } from '../../../engine/contract/index.ts'
+import type { TensorError, TensorInfo } from '../../../engine/contract/index.ts'
 import { useEngine } from '../../data/engine.tsx'
 import { IconButton } from '../../ui/button.tsx'
 import { Histogram } from '../../ui/histogram.tsx'
@@ -20,10 +20,10 @@ interface TensorPairProps {
 
 export function TensorPair({ sourceId, variantId, error, onClose }: TensorPairProps) {
   const { queries } = useEngine()
-  const tensors = useQuery(queries.models.tensors.queryOptions({ input: { modelId: variantId } }))
-  // A packed weight is stored under its own name in the variant.
-  const packed = `${error.name}_packed`
-  const storedName = tensors.data?.some((tensor) => tensor.name === packed) === true ? packed : error.name
+  const original = useQuery(queries.models.tensors.queryOptions({ input: { modelId: sourceId } })).data
+  const compressed = useQuery(queries.models.tensors.queryOptions({ input: { modelId: variantId } })).data
+  const originalName = original === undefined ? null : storedName(error.name, original)
+  const compressedName = compressed === undefined ? null : storedName(error.name, compressed)
   return (
     <section className={styles.pair} aria-label={error.name}>
       <div className={styles.pairHead}>
@@ -32,11 +32,19 @@ export function TensorPair({ sourceId, variantId, error, onClose }: TensorPairPr
       </div>
       <p className={styles.pairName}>{error.name}</p>
       <TensorErrorFacts error={error} />
-      <Distribution title="Original" modelId={sourceId} name={error.name} />
-      {tensors.data !== undefined && <Distribution title="Compressed, read back" modelId={variantId} name={storedName} />}
-      <Link href={`/models/${sourceId}/tensors?tensor=${encodeURIComponent(error.name)}`}>Open in the inspector</Link>
+      {originalName !== null && <Distribution title="Original" modelId={sourceId} name={originalName} />}
+      {compressedName !== null && <Distribution title="Compressed, read back" modelId={variantId} name={compressedName} />}
+      {originalName !== null && (
+        <Link href={`/models/${sourceId}/tensors?tensor=${encodeURIComponent(originalName)}`}>Open in the inspector</Link>
+      )}
     </section>
   )
+}
+
+/** The tensor that holds a linear's weight: errors are named by module or by weight, and a packed weight is stored under its own name. */
+export function storedName(name: string, tensors: readonly Pick<TensorInfo, 'name'>[]): string | null {
+  const names = new Set(tensors.map((tensor) => tensor.name))
+  return [name, `${name}_packed`, `${name}.weight`, `${name}.weight_packed`].find((candidate) => names.has(candidate)) ?? null
 }
 
 function Distribution({ title, modelId, name }: { readonly title: string; readonly modelId: string; readonly name: string }) {
