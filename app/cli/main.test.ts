@@ -289,11 +289,11 @@ describe('eval, chat, bench', () => {
       '--window',
       '64',
       '--windows',
-      '2',
+      '1',
       '--tasks',
       tasks,
       '--limit',
-      '3',
+      '2',
     ]
     const result = await json(args)
     expect(result).toMatchObject({
