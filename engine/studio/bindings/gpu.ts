@@ -2,6 +2,8 @@
  * The GPU port over engine/gpu: one backend at a time, opened when first needed, opened anew after the device is lost, and never changed while
  * a model is loaded on it.
  */
+import { memoryOf } from '../../gpu/adapter-memory.ts'
+import type { AdapterMemory } from '../../gpu/adapter-memory.ts'
 import { chooseAdapter, listAdapters } from '../../gpu/adapters.ts'
 import type { Backend } from '../../gpu/program.ts'
 import { openBackend } from '../../gpu/webgpu/backend.ts'
@@ -9,8 +11,13 @@ import type { Adapter, Hardware, HardwareBenchmark } from '../../contract/index.
 import type { CurrentAdapter, GpuPort, Log } from '../ports.ts'
 import { benchmarkHardware } from './hardware-benchmark.ts'
 
+/** Asking the driver's own tool takes tens of milliseconds; a panel that refreshes every second needs no more. */
+const MEMORY_STALE_MS = 2000
+
 export class GpuBinding implements GpuPort {
   readonly #log: Log
+  readonly #memory = new Map<string, AdapterMemory>()
+  #memoryAt = -Infinity
   #wanted: string | null
   #backend: Promise<Backend> | null = null
   /** Unloads every model; set by whoever loads them. */
@@ -42,7 +49,7 @@ export class GpuBinding implements GpuPort {
   }
 
   async state(): Promise<Pick<Hardware, 'adapters' | 'advice' | 'ledger' | 'gpuBytesInUse' | 'gpuBudgetBytes'>> {
-    const adapters = (await listAdapters(this.#wanted)).map((adapter) => ({ ...adapter }))
+    const adapters = await this.#adaptersNow()
     const usage = await this.#usage()
     const ledger = Array.from(usage, ([owner, { bytes, buffers }]) => ({ owner, bytes, buffers })).toSorted((a, b) => b.bytes - a.bytes)
     return {
@@ -52,6 +59,11 @@ export class GpuBinding implements GpuPort {
       gpuBytesInUse: ledger.reduce((sum, entry) => sum + entry.bytes, 0),
       gpuBudgetBytes: adapters.find((adapter) => adapter.selected)?.memory.totalBytes ?? null,
     }
+  }
+
+  /** Bytes that models may take on the current adapter; null where nobody knows. */
+  async budgetBytes(): Promise<number | null> {
+    return (await chooseAdapter(this.#wanted)).adapter.memory.totalBytes
   }
 
   async current(): Promise<CurrentAdapter> {
@@ -78,6 +90,19 @@ export class GpuBinding implements GpuPort {
     if (open === null) return
     const backend = await open.catch(() => null)
     await backend?.[Symbol.asyncDispose]()
+  }
+
+  /** The scan happens once per process; what is free of the memory changes all the time. */
+  async #adaptersNow(): Promise<Adapter[]> {
+    const adapters = await listAdapters(this.#wanted)
+    const now = performance.now()
+    if (now - this.#memoryAt > MEMORY_STALE_MS) {
+      this.#memoryAt = now
+      for (const adapter of adapters) {
+        if (adapter.type !== 'reference') this.#memory.set(adapter.id, await memoryOf(adapter.name, adapter.type))
+      }
+    }
+    return adapters.map((adapter) => ({ ...adapter, memory: this.#memory.get(adapter.id) ?? adapter.memory }))
   }
 
   async #usage(): Promise<ReturnType<Backend['usage']>> {

@@ -25,7 +25,7 @@ export class ModelsBinding implements ModelsPort {
   }
 
   async acquire({ modelId, name, folder, contextTokens, kvDtype, signal, onProgress }: AcquireModel): Promise<ModelLease> {
-    this.#budgetBytes = (await this.#gpu.state()).gpuBudgetBytes
+    this.#budgetBytes = await this.#gpu.budgetBytes()
     return this.#manager.acquire({
       modelId,
       name,
