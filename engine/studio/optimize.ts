@@ -97,6 +97,7 @@ export class Optimize {
     await check(() => {
       if (wantsText(request.evaluate)) requireTokenizer({ name: record.name, hasTokenizer: record.facts.hasTokenizer })
     })
+    if (wantsAny(request.evaluate)) await check(() => this.#checkAdapter())
     await check(() => this.#checkOutputFolder(outputFolder, record))
     let needBytes = 0
     for (const presetId of request.presetIds) {
@@ -163,7 +164,7 @@ export class Optimize {
 
   /** One evaluation job per model; variants are measured beside their source. */
   async evaluate(modelIds: readonly string[], options: EvaluationOptions): Promise<Job[]> {
-    if (!options.perplexity && !options.tasks && !options.throughput) {
+    if (!wantsAny(options)) {
       throw new LatheError('request.invalid', 'Nothing was chosen to measure.', 'Choose at least one of perplexity, tasks and throughput.')
     }
     const records: ModelRecord[] = []
@@ -191,6 +192,7 @@ export class Optimize {
   }
 
   async #evaluationPhases(record: ModelRecord, options: EvaluationOptions, models: 1 | 2): Promise<StoredPhase[]> {
+    if (!wantsAny(options)) return []
     const adapter = await this.#parts.gpu.current()
     const root = this.#parts.library.familyRoot(record.id)
     return evaluationPhases({
@@ -201,6 +203,16 @@ export class Optimize {
       parameters: root.facts.parameters,
       models,
       taskCount: this.#parts.data.taskNames(root.isSample).length,
+    })
+  }
+
+  /** Compressing needs no GPU, measuring does. */
+  async #checkAdapter(): Promise<void> {
+    await this.#parts.gpu.current().catch((error: unknown) => {
+      if (!(error instanceof LatheError)) throw error
+      throw new LatheError(error.code, error.message, `${error.hint} Or start without evaluation: compressing needs no GPU.`, {
+        cause: error,
+      })
     })
   }
 
@@ -253,6 +265,10 @@ export class Optimize {
       'Delete some of them, or choose another output folder.',
     )
   }
+}
+
+function wantsAny(options: EvaluationOptions): boolean {
+  return options.perplexity || options.tasks || options.throughput
 }
 
 function wantsText(options: EvaluationOptions): boolean {

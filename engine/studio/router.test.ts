@@ -321,6 +321,18 @@ describe('several presets and a restart', () => {
     expect(second!.tasks.map((task) => task.paired?.baselineId)).toEqual([model.id, model.id, model.id, model.id])
   })
 
+  it('without any adapter a model can be compressed, but not measured', async () => {
+    const { client, engine } = await start()
+    engine.hasAdapter = false
+    const model = await client.models.importSample()
+    const request = { modelId: model.id, presetIds: [FAKE_PRESET.id], outputFolder: null, evaluate: EVALUATION, seed: 0 }
+    expect((await client.optimize.preflight(request)).problems).toMatchObject([
+      { code: 'gpu.no-adapter', hint: 'Install one. Or start without evaluation: compressing needs no GPU.' },
+    ])
+    const [job] = await client.optimize.start({ ...request, evaluate: NO_EVALUATION })
+    await jobIn(client, job!.id, 'succeeded')
+  })
+
   it('a second variant of the same preset gets a name of its own', async () => {
     const { client, folder } = await start()
     const model = await client.models.importSample()

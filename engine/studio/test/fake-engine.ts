@@ -93,6 +93,7 @@ export interface FakeEngine {
   readonly cards: { readonly folder: string; readonly evaluation: ModelCardEvaluation }[]
   /** What loading a model throws, by the model's name. */
   readonly failLoading: Map<string, LatheError>
+  hasAdapter: boolean
   /** What `predict` says instead of the truth. */
   predictedBytes: number | null
   answer: string[]
@@ -114,6 +115,7 @@ export function createFakeEngine(): FakeEngine {
     steps: [],
     cards: [],
     failLoading: new Map(),
+    hasAdapter: true,
     predictedBytes: null,
     answer: ['Hello', ', ', 'world', '.'],
     failWith: null,
@@ -131,7 +133,10 @@ function bindFake(engine: FakeEngine, { onModelsChanged }: BindOptions): EngineP
       gpuBytesInUse: 111,
       gpuBudgetBytes: 1e9,
     }),
-    current: async () => ({ id: FAKE_ADAPTER.id, name: FAKE_ADAPTER.name, type: FAKE_ADAPTER.type, driver: FAKE_ADAPTER.driver }),
+    current: async () => {
+      if (!engine.hasAdapter) throw new LatheError('gpu.no-adapter', 'No GPU driver was found.', 'Install one.')
+      return { id: FAKE_ADAPTER.id, name: FAKE_ADAPTER.name, type: FAKE_ADAPTER.type, driver: FAKE_ADAPTER.driver }
+    },
     benchmark: async () => ({
       copyGigabytesPerSecond: 1,
       readGigabytesPerSecond: 2,
