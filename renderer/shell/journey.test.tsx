@@ -161,3 +161,34 @@ test('after a change of screen the focus is on its title', async () => {
   expect(document.activeElement?.textContent).toBe('Optimize')
   expect(document.activeElement?.tagName).toBe('H1')
 })
+
+async function row(name: string): Promise<HTMLElement | undefined> {
+  return (await screen.findAllByRole('row')).find((candidate) => candidate.textContent?.startsWith(name))
+}
+
+test('Compare: another baseline turns the differences round, and the table can be taken away', async () => {
+  const { user, host } = renderApp('/compare/m-pebble?show=differences')
+  await screen.findByRole('table', { name: 'All figures' })
+  expect((await row('Size of the weights'))?.textContent).toContain('−65.7 %')
+  await user.click(screen.getByRole('button', { name: 'Use Balanced 4-bit as the baseline' }))
+  await waitFor(async () => expect((await row('Size of the weights'))?.textContent).toContain('+191.1 %'))
+  await user.click(screen.getByRole('button', { name: 'Near-lossless 8-bit' }))
+  await waitFor(() =>
+    expect(
+      within(screen.getByRole('table', { name: 'All figures' }))
+        .getAllByRole('columnheader')
+        .map((header) => header.textContent),
+    ).toEqual(['Metric', 'Original', 'Balanced 4-bit']),
+  )
+  await user.click(screen.getByRole('button', { name: 'Copy' }))
+  await user.click(await screen.findByRole('menuitem', { name: 'As Markdown' }))
+  await waitFor(() => expect(host.copied[0]).toContain('| Size of the weights | 9.32 MB | 3.20 MB |'))
+})
+
+test('Compare: what is not measured can be measured from there', async () => {
+  const { user, engine } = renderApp('/compare/m-pebble', { results: [] })
+  expect(await screen.findByText('Nothing has been measured yet')).toBeDefined()
+  await user.click(screen.getByRole('button', { name: 'Measure them' }))
+  await waitFor(() => expect(engine.jobs.map((job) => job.modelId)).toEqual(['m-pebble', 'm-pebble-w8', 'm-pebble-w4']))
+  expect(await screen.findByText('The board fills in as results arrive.')).toBeDefined()
+})

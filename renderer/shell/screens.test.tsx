@@ -21,6 +21,8 @@ describe('with data', () => {
     ['/models/m-pebble/files', 'Pebble-Tidewater', 'tokenizer.json'],
     ['/optimize', 'Optimize', 'Which model?'],
     ['/optimize/m-pebble', 'Optimize', 'Balanced 4-bit'],
+    ['/compare', 'Compare', 'All figures'],
+    ['/compare/m-pebble-w4', 'Compare', 'What it costs to be smaller'],
     ['/hardware', 'Hardware', 'No hardware GPU was found'],
     ['/settings', 'Settings', 'Theme'],
     ['/settings/models', 'Settings', 'Inside the studio’s data folder'],
@@ -38,6 +40,7 @@ describe('empty', () => {
   test.each([
     ['/models', 'Drop a Hugging Face model folder'],
     ['/optimize', 'Nothing to optimize yet'],
+    ['/compare', 'Compare needs two variants'],
     ['/jobs', 'No jobs'],
     ['/nowhere', 'Nothing lives at this address'],
   ])('%s', async (path, text) => {
@@ -53,6 +56,7 @@ describe('failing', () => {
     ['/models/m-pebble/tensors', 'models.tensors'],
     ['/models/m-pebble/tokenizer', 'models.tokenizer'],
     ['/optimize/m-pebble', 'optimize.presets'],
+    ['/compare/m-pebble', 'results.board'],
     ['/jobs', 'jobs.list'],
     ['/hardware', 'system.hardware'],
     ['/settings', 'settings.get'],
@@ -78,6 +82,7 @@ describe('loading', () => {
     ['/models/m-pebble', 'models.get', 'Reading the model'],
     ['/models/m-pebble/tensors', 'models.tensors', 'Reading the headers'],
     ['/optimize/m-pebble', 'optimize.presets', 'Predicting sizes'],
+    ['/compare/m-pebble', 'results.board', 'Reading the results'],
     ['/jobs', 'jobs.list', 'Reading the jobs'],
     ['/hardware', 'system.hardware', 'Asking the adapters'],
   ])('%s shows a skeleton, but not at once', async (path, procedure, label) => {

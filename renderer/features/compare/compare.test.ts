@@ -29,6 +29,10 @@ describe('identity', () => {
   })
 })
 
+function at(...values: (number | null)[]) {
+  return values.map((value) => (value === null ? null : { value, range: null }))
+}
+
 describe('metrics', () => {
   test('are read with their interval; the original drifts from itself by definition zero', () => {
     expect(metric('kld').read(source)).toEqual({ value: 0, range: null, rangeMeaning: null, provenance: null, details: {} })
@@ -64,7 +68,6 @@ describe('metrics', () => {
   })
 
   test('the best of a row; none where all are equal, alone, or within the winner’s uncertainty', () => {
-    const at = (...values: (number | null)[]) => values.map((value) => (value === null ? null : { value, range: null }))
     expect([...bestOf(metric('decode'), at(62, 88, 117))]).toEqual([2])
     expect([...bestOf(metric('kld'), at(0, 0.1, null))]).toEqual([0])
     expect([...bestOf(metric('task:reading'), at(0.7, 0.7, 0.6))]).toEqual([0, 1])
