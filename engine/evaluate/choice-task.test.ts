@@ -50,6 +50,19 @@ describe('multiple choice', () => {
     expect(() => scoreChoiceTask(answersOf(one), { id: 'x', answers: answersOf(two) })).toThrow(/answered/)
   })
 
+  test('every item is answered once, in its place, whatever finishes first; progress counts up', async () => {
+    const items = Array.from({ length: 30 }, (_, i) => ({
+      query: 'a',
+      choices: i % 3 === 0 ? ['x', 'b'] : ['b', 'x'],
+      gold: i % 3 === 0 ? 1 : 0,
+    }))
+    const task = parseChoiceTask('t', 'T', jsonl(items), null)
+    const progress: number[] = []
+    const answers = await answerChoiceTask(successor, codec, task, { onProgress: (done) => progress.push(done) })
+    expect(answers.chosen).toEqual(items.map(({ gold }) => gold))
+    expect(progress).toEqual(Array.from({ length: 30 }, (_, i) => i + 1))
+  })
+
   test('an item longer than the context is refused, not cut', async () => {
     const short = createTableRuntime('short', () => Array.from({ length: 256 }, () => 1 / 256), 256, 4)
     const task = parseChoiceTask('t', 'T', jsonl([{ query: 'abcdef', choices: ['b', 'c'], gold: 0 }]), null)

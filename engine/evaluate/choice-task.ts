@@ -121,40 +121,85 @@ export interface ChoiceOptions {
   readonly onProgress?: (doneItems: number, totalItems: number) => void
 }
 
-/** Answers every item. Choices of an item follow one another so that a runtime with a prefix cache computes the query once. */
+/** Items asked at the same time. A runtime batches what is in flight; more than its eight sequences would only wait. */
+const ITEMS_IN_FLIGHT = 8
+
+async function scoreChoice(
+  runtime: Runtime,
+  codec: TextCodec,
+  task: ChoiceTask,
+  query: string,
+  choice: string,
+  signal: AbortSignal | undefined,
+): Promise<number> {
+  const { tokens, from } = tokenizeChoice(codec, query, choice)
+  if (tokens.length > runtime.info.contextLimit) {
+    throw new LatheError(
+      'runtime.context-exceeded',
+      `An item of ${task.name} has ${tokens.length} tokens; the context holds ${runtime.info.contextLimit}.`,
+      'Load the model with a larger context, or remove the item.',
+    )
+  }
+  const { logprobs } = await runtime.score({ tokens, from, signal })
+  return logprobs.reduce((sum, value) => sum + value, 0)
+}
+
+/** Scores of all choices: the first alone, so that a runtime with a prefix cache computes the query once, then the others together. */
+async function scoreItem(
+  runtime: Runtime,
+  codec: TextCodec,
+  task: ChoiceTask,
+  item: ChoiceItem,
+  signal: AbortSignal | undefined,
+): Promise<readonly number[]> {
+  const [first = '', ...rest] = item.choices
+  const score = await scoreChoice(runtime, codec, task, item.query, first, signal)
+  return [score, ...(await Promise.all(rest.map((choice) => scoreChoice(runtime, codec, task, item.query, choice, signal))))]
+}
+
+/**
+ * Answers every item, several at a time: a runtime whose results do not depend on the batch gives the same answers in any company. The first
+ * failure stops the rest.
+ */
 export async function answerChoiceTask(
   runtime: Runtime,
   codec: TextCodec,
   task: ChoiceTask,
   options: ChoiceOptions = {},
 ): Promise<ChoiceAnswers> {
-  const chosen: number[] = []
-  const right: boolean[] = []
-  const margins: number[] = []
-  for (const item of task.items) {
-    const scores: number[] = []
-    for (const choice of item.choices) {
-      const { tokens, from } = tokenizeChoice(codec, item.query, choice)
-      if (tokens.length > runtime.info.contextLimit) {
-        throw new LatheError(
-          'runtime.context-exceeded',
-          `An item of ${task.name} has ${tokens.length} tokens; the context holds ${runtime.info.contextLimit}.`,
-          'Load the model with a larger context, or remove the item.',
-        )
-      }
-      const { logprobs } = await runtime.score({ tokens, from, signal: options.signal })
-      scores.push(logprobs.reduce((sum, value) => sum + value, 0))
+  const failed = new AbortController()
+  const signal = options.signal === undefined ? failed.signal : AbortSignal.any([options.signal, failed.signal])
+  const scores: (readonly number[])[] = []
+  let next = 0
+  let done = 0
+  const worker = async (): Promise<void> => {
+    for (let index = next++; index < task.items.length; index = next++) {
+      scores[index] = await scoreItem(runtime, codec, task, task.items[index] as ChoiceItem, signal)
+      done++
+      options.onProgress?.(done, task.items.length)
     }
-    let best = 0
-    for (let i = 1; i < scores.length; i++) if ((scores[i] ?? -Infinity) > (scores[best] ?? -Infinity)) best = i
-    const goldScore = scores[item.gold] ?? Number.NaN
-    const bestWrong = Math.max(...scores.filter((_, index) => index !== item.gold))
-    chosen.push(best)
-    right.push(best === item.gold)
-    margins.push(goldScore - bestWrong)
-    options.onProgress?.(chosen.length, task.items.length)
   }
-  return { task, chosen, right, margins }
+  try {
+    await Promise.all(Array.from({ length: ITEMS_IN_FLIGHT }, worker))
+  } catch (failure) {
+    failed.abort()
+    throw failure
+  }
+  const answered = task.items.map((item, index) => judge(item, scores[index] ?? []))
+  return {
+    task,
+    chosen: answered.map(({ chosen }) => chosen),
+    right: answered.map(({ right }) => right),
+    margins: answered.map(({ margin }) => margin),
+  }
+}
+
+/** The likeliest choice (the first of equals), whether it is the right one, and by how much. */
+function judge(item: ChoiceItem, scores: readonly number[]): { readonly chosen: number; readonly right: boolean; readonly margin: number } {
+  let chosen = 0
+  for (let i = 1; i < scores.length; i++) if ((scores[i] ?? -Infinity) > (scores[chosen] ?? -Infinity)) chosen = i
+  const bestWrong = Math.max(...scores.filter((_, index) => index !== item.gold))
+  return { chosen, right: chosen === item.gold, margin: (scores[item.gold] ?? Number.NaN) - bestWrong }
 }
 
 /** Accuracy with its interval; paired against the baseline's answers where given. Throws `evaluate.incomparable` for other items. */
