@@ -7,6 +7,7 @@ import {
   contract,
   DEFAULT_SETTINGS,
   LatheError,
+  type AnswerStats,
   type ChatMessage,
   type ChatThread,
   type EvaluationOptions,
@@ -42,6 +43,17 @@ export interface FakeEngineOptions {
 const CHAT_ANSWER =
   'Gus keeps a **hen** called Clover. She lives behind the *Clay Cup* and answers to nobody.\n\n1. She is eleven years old.\n2. She likes oat biscuits.\n\n```js\nconst pet = { owner: "Gus", kind: "hen" }\n```\n'
 
+/** What the next answers do; tests change it between prompts. */
+export interface ChatScript {
+  readonly answer: string
+  /** Waits after this many pieces of text until `releaseChat`, or until the client stops. */
+  readonly holdAfter: number | null
+  /** The message ends with this error after the first pieces. */
+  readonly failWith: LatheError | null
+  /** Thrown into the stream after `holdAfter` pieces, as a lost connection is; the engine keeps what it had. */
+  readonly breakWith: Error | null
+}
+
 /** Work units of a scripted job, and how long one takes. */
 const UNIT_MS = 400
 
@@ -60,6 +72,8 @@ export class FakeEngine implements Connection {
   readonly #removed = new Map<string, ModelSummary>()
   readonly #logs = new Map<string, JobLogLine[]>()
   readonly #evaluations = new Map<string, EvaluationOptions>()
+  chatScript: ChatScript = { answer: CHAT_ANSWER, holdAfter: null, failWith: null, breakWith: null }
+  readonly #held = new Set<() => void>()
   readonly #threads: ChatThread[] = []
   readonly #messages = new Map<string, ChatMessage[]>()
   readonly #streams = new Set<(event: StudioEvent) => void>()
@@ -99,6 +113,11 @@ export class FakeEngine implements Connection {
   tick(milliseconds: number): void {
     this.#now += milliseconds
     for (let remaining = milliseconds; remaining > 0; remaining -= UNIT_MS) this.#work()
+  }
+
+  /** Lets held answers go on. */
+  releaseChat(): void {
+    for (const release of this.#held) release()
   }
 
   get now(): string {
@@ -618,70 +637,85 @@ export class FakeEngine implements Connection {
 
   async *#answer(threadId: string, modelId: string, content: string, replaceFrom: string | null, signal: AbortSignal | undefined) {
     const thread = this.#thread(threadId)
+    const { answer, holdAfter, failWith, breakWith } = this.chatScript
     const pause = () => new Promise((resolve) => setTimeout(resolve, this.#options.chatDelayMs ?? 0))
     const earlier = this.#messages.get(threadId) ?? []
     const cut = earlier.findIndex((message) => message.id === replaceFrom)
-    const kept = cut === -1 ? earlier : earlier.slice(0, cut)
-    const userMessage: ChatMessage = {
-      id: `msg-${this.#nextId++}`,
-      role: 'user',
-      content,
-      modelId: null,
-      createdAt: this.now,
-      stats: null,
-      error: null,
-    }
-    const assistantMessageId = `msg-${this.#nextId++}`
-    yield { kind: 'accepted' as const, userMessage, assistantMessageId }
-    for (let step = 1; step <= 4; step += 1) {
-      yield { kind: 'loading' as const, doneBytes: step * 800_000, totalBytes: 3_200_000, phase: 'Uploading weights' }
-      await pause()
-    }
-    yield { kind: 'prefill' as const, done: 64, total: 64 }
+    // As in the engine: an answer is replaced together with the prompt before it.
+    const kept = cut === -1 ? earlier : earlier.slice(0, earlier[cut]?.role === 'assistant' ? cut - 1 : cut)
+    const blank = { createdAt: this.now, stats: null, error: null }
+    const userMessage: ChatMessage = { ...blank, id: `msg-${this.#nextId++}`, role: 'user', content, modelId: null }
+    const open: ChatMessage = { ...blank, id: `msg-${this.#nextId++}`, role: 'assistant', content: '', modelId }
+    this.#messages.set(threadId, [...kept, userMessage, open])
+    Object.assign(thread, {
+      title: thread.title === 'New chat' ? content.slice(0, 40) : thread.title,
+      messageCount: kept.length + 2,
+      updatedAt: this.now,
+      modelId,
+    })
+    this.emit({ kind: 'threads.changed', threadId })
     let text = ''
     let tokens = 0
+    let broken = false
     try {
-      for (const piece of CHAT_ANSWER.match(/.{1,6}/gs) ?? []) {
+      yield { kind: 'accepted' as const, userMessage, assistantMessageId: open.id }
+      for (let step = 1; step <= 4; step += 1) {
         if (signal?.aborted === true) break
+        yield { kind: 'loading' as const, doneBytes: step * 800_000, totalBytes: 3_200_000, phase: 'Uploading weights' }
+        await pause()
+      }
+      yield { kind: 'prefill' as const, done: 64, total: 64 }
+      const pieces = answer.match(/.{1,6}/gs) ?? []
+      for (const [index, piece] of pieces.entries()) {
+        if (index === holdAfter) {
+          if (breakWith !== null) {
+            broken = true
+            throw breakWith
+          }
+          await this.#hold(signal)
+        }
+        if (signal?.aborted === true || (failWith !== null && index === 3)) break
         text += piece
         tokens += 2
-        yield { kind: 'text' as const, text: piece, tokens: 2 }
+        yield { kind: 'text' as const, text: piece, tokens }
         await pause()
       }
     } finally {
-      const message: ChatMessage = {
-        id: assistantMessageId,
-        role: 'assistant',
-        content: text,
-        modelId,
-        createdAt: this.now,
-        error: null,
-        stats: {
-          promptTokens: 64,
-          completionTokens: tokens,
-          timeToFirstTokenMs: 182,
-          loadMs: 240,
-          prefillTokensPerSecond: 884,
-          decodeTokensPerSecond: 71.3,
-          stopReason: text === CHAT_ANSWER ? 'stop' : 'aborted',
-          seed: 1234,
-          adapter: 'llvmpipe (LLVM 19.1, 256 bits)',
-          softwareAdapter: true,
-          contextUsed: 64 + tokens,
-          contextLimit: 1024,
-        },
+      const whole = text === answer
+      const error = broken
+        ? new LatheError('runtime.aborted', 'Lathe closed while this answer was being written.', 'Regenerate it.').toShape()
+        : (failWith?.toShape() ?? null)
+      const stats: AnswerStats = {
+        promptTokens: 64,
+        completionTokens: tokens,
+        timeToFirstTokenMs: 182,
+        loadMs: 240,
+        prefillTokensPerSecond: 884,
+        decodeTokensPerSecond: tokens > 1 ? 71.3 : null,
+        stopReason: whole ? 'stop' : 'aborted',
+        seed: 1234,
+        adapter: 'llvmpipe (LLVM 19.1, 256 bits)',
+        softwareAdapter: true,
+        contextUsed: 64 + tokens,
+        contextLimit: 1024,
       }
-      this.#messages.set(threadId, [...kept, userMessage, message])
-      Object.assign(thread, {
-        title: thread.title === 'New chat' ? content.slice(0, 40) : thread.title,
-        messageCount: kept.length + 2,
-        updatedAt: this.now,
-        modelId,
-      })
+      this.#messages.set(threadId, [...kept, userMessage, { ...open, content: text, error, stats: error === null ? stats : null }])
       this.emit({ kind: 'threads.changed', threadId })
     }
     const message = this.#messages.get(threadId)?.at(-1)
     if (message !== undefined) yield { kind: 'done' as const, message }
+  }
+
+  async #hold(signal: AbortSignal | undefined): Promise<void> {
+    if (signal?.aborted === true) return
+    await new Promise<void>((resolve) => {
+      const release = () => {
+        this.#held.delete(release)
+        resolve()
+      }
+      this.#held.add(release)
+      signal?.addEventListener('abort', release, { once: true })
+    })
   }
 }
 
