@@ -102,7 +102,13 @@ export async function measurePerplexity(
   const nllByWindow: number[] = []
   let done = 0
   for (const window of prepared.windows) {
-    const scored = await runtime.score({ tokens: window.input, from: window.from, signal: options.signal })
+    const before = done
+    const scored = await runtime.score({
+      tokens: window.input,
+      from: window.from,
+      signal: options.signal,
+      onProgress: (scoredSoFar) => options.onProgress?.(before + scoredSoFar, prepared.tokens),
+    })
     nllByWindow.push(negatedSum(scored.logprobs))
     done += window.input.length - window.from
     options.onProgress?.(done, prepared.tokens)
@@ -137,7 +143,13 @@ export async function measureDrift(
   let agreed = 0
   let deltaSquares = 0
   for (const window of prepared.windows) {
-    const rows = await pair.scorePair(pair.baseline, pair.candidate, { tokens: window.input, from: window.from, signal: options.signal })
+    const before = kld.length
+    const rows = await pair.scorePair(pair.baseline, pair.candidate, {
+      tokens: window.input,
+      from: window.from,
+      signal: options.signal,
+      onProgress: (scoredSoFar) => options.onProgress?.(before + scoredSoFar, prepared.tokens),
+    })
     let windowKld = 0
     for (let i = 0; i < rows.kld.length; i++) {
       // Rounding can leave a tiny negative value where the distributions are equal; a divergence is never negative.
