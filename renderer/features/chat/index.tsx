@@ -1,10 +1,12 @@
 /** Chat with any model of the library: threads at the left, the conversation, its settings at the right. */
 import { useQuery } from '@tanstack/react-query'
 import { ClipboardCopy, MessageSquare, PanelLeft, SlidersHorizontal } from 'lucide-react'
+import { useMemo } from 'react'
 import type { ChatThread, ModelSummary } from '../../../engine/contract/index.ts'
 import { useEngine } from '../../data/engine.tsx'
 import { useQueryParameter } from '../../lib/url-state.ts'
 import { useDelayed } from '../../lib/use-now.ts'
+import { useCommands } from '../../shell/commands.ts'
 import { Badge } from '../../ui/badge.tsx'
 import { Button, ButtonLink, IconButton } from '../../ui/button.tsx'
 import { useHost } from '../../ui/host-context.tsx'
@@ -110,6 +112,28 @@ function Chat({ thread, models }: { readonly thread: ChatThread | null; readonly
     await host.copyText(conversationText(parameters.systemPrompt, messages, (id) => find(id)?.name ?? 'Answer'))
     showToast({ type: 'success', title: 'Chat copied as text' })
   }
+  useCommands(
+    useMemo(
+      () => [
+        {
+          id: 'chat.settings',
+          section: 'Chat' as const,
+          title: 'Chat settings',
+          icon: SlidersHorizontal,
+          keywords: ['system prompt', 'temperature', 'sampling', 'seed'],
+          run: () => setDrawerOpen(!readDrafts().drawerOpen),
+        },
+        {
+          id: 'chat.list',
+          section: 'Chat' as const,
+          title: 'Show or hide the list of chats',
+          icon: PanelLeft,
+          run: () => setListOpen(!readDrafts().listOpen),
+        },
+      ],
+      [setDrawerOpen, setListOpen],
+    ),
+  )
   return (
     <Page
       title={thread?.title ?? 'New chat'}

@@ -89,7 +89,10 @@ export function useThreadActions(): ThreadActions {
         setLeaving(thread.id, true)
         const timer = setTimeout(() => {
           client.chat.remove({ threadId: thread.id }).then(
-            () => readDrafts().setDraft(thread.id, ''),
+            () => {
+              readDrafts().setDraft(thread.id, '')
+              readChats().end(thread.id)
+            },
             (error: unknown) => {
               setLeaving(thread.id, false)
               failed(`“${thread.title}” was not deleted`)(error)

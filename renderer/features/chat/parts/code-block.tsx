@@ -29,7 +29,7 @@ export function AnswerCode({ language, children }: { readonly language: string |
         </Button>
       </div>
       {/* Wide code scrolls, so it must be reachable by keyboard. */}
-      <pre ref={code} tabIndex={0} role="region" aria-label={language === null ? 'Code' : `Code in ${language}`}>
+      <pre ref={code} tabIndex={0} role="group" aria-label={language === null ? 'Code' : `Code in ${language}`}>
         {children}
       </pre>
     </div>

@@ -58,7 +58,7 @@ const components: Components = {
     <input type="checkbox" checked={checked === true} disabled readOnly aria-label={checked === true ? 'done' : 'to do'} />
   ),
   table: ({ children }) => (
-    <div className={styles.table} tabIndex={0} role="region" aria-label="Table">
+    <div className={styles.table} tabIndex={0} role="group" aria-label="Table">
       <table>{children}</table>
     </div>
   ),
