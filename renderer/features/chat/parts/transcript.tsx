@@ -26,7 +26,7 @@ interface TranscriptProps {
 }
 
 export function Transcript({ chatKey, messages, live, editing, actions, nameOf, onRetry, empty }: TranscriptProps) {
-  const { scrollRef, contentRef, isAtBottom, scrollToBottom } = useStickToBottom({ initial: 'instant', resize: 'instant' })
+  const { scrollRef, contentRef, isAtBottom, scrollToBottom, stopScroll } = useStickToBottom({ initial: 'instant', resize: 'instant' })
   const [shown, setShown] = useState(SHOWN_AT_FIRST)
   const hidden = Math.max(0, messages.length - shown)
   const locked = live !== undefined && live.phase !== 'failed'
@@ -34,6 +34,10 @@ export function Transcript({ chatKey, messages, live, editing, actions, nameOf, 
   useEffect(() => {
     if (started !== null) void scrollToBottom('instant')
   }, [started, scrollToBottom])
+  useEffect(() => {
+    // Who edits reads there: the end must not pull the editor out of view.
+    if (editing !== undefined) stopScroll()
+  }, [editing, stopScroll])
   const unsent = live !== undefined && live.phase === 'failed' && live.userMessage === null
   return (
     <div className={styles.transcript}>
