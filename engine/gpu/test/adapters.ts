@@ -7,6 +7,7 @@ import { existsSync } from 'node:fs'
 import { findAdapters } from '../adapters.ts'
 import type { Backend } from '../program.ts'
 import { openBackend, type OpenBackendOptions } from '../webgpu/backend.ts'
+import { gpuTuning } from '../webgpu/tuning.ts'
 
 /** Where distributions and Chromium put the manifests of the two software Vulkan drivers. */
 const MANIFESTS = [
@@ -45,4 +46,43 @@ export async function testBackends(): Promise<readonly TestBackend[]> {
     }
     return [{ name: adapter, adapter, open: (options: OpenBackendOptions = {}) => openBackend(adapter, options) }]
   })
+}
+
+export interface TestConfiguration {
+  readonly name: string
+  readonly open: () => Promise<Backend>
+  /** Whether to run every case, or a sample of them. */
+  readonly thorough: boolean
+}
+
+/**
+ * Each adapter once under either toggle profile, each time with other kernel shapes: the GPU's shapes must be right on a software adapter too,
+ * and between them the four cover every pair. Two run all cases; the others a sample, since a software driver takes seconds to compile the
+ * GPU's shapes.
+ */
+export async function testConfigurations(): Promise<readonly TestConfiguration[]> {
+  const backends = await testBackends()
+  return backends.flatMap(({ adapter, open }): readonly TestConfiguration[] => {
+    const other = adapter === 'swiftshader'
+    const gpu = { tuning: gpuTuning() }
+    return [
+      {
+        name: `${adapter}, production, ${other ? 'GPU' : 'CPU'} shapes`,
+        open: () => open({ profile: 'production', ...(other ? gpu : {}) }),
+        thorough: true,
+      },
+      {
+        name: `${adapter}, safe, ${other ? 'CPU' : 'GPU'} shapes`,
+        open: () => open({ profile: 'safe', ...(other ? {} : gpu) }),
+        thorough: false,
+      },
+    ]
+  })
+}
+
+/** One case in this many in a configuration that is not thorough. */
+const SAMPLE = 4
+
+export function casesOf<T>({ thorough }: TestConfiguration, cases: readonly T[]): readonly T[] {
+  return cases.filter((_, index) => thorough || index % SAMPLE === 0)
 }

@@ -42,7 +42,7 @@ export class WebGpuBackend implements Backend {
   readonly gpu: GpuDevice
   readonly ledger: Ledger
   readonly kernels: KernelCache
-  readonly #tuning: Tuning
+  readonly tuning: Tuning
 
   constructor(gpu: GpuDevice, tuning: Tuning, budgetBytes: number | null) {
     this.gpu = gpu
@@ -51,7 +51,7 @@ export class WebGpuBackend implements Backend {
     this.lost = gpu.lost
     this.ledger = new Ledger(gpu, budgetBytes)
     this.kernels = new KernelCache(gpu)
-    this.#tuning = tuning
+    this.tuning = tuning
   }
 
   async createKvCache(layout: KvLayout, owner: string): Promise<KvCache> {
@@ -60,7 +60,7 @@ export class WebGpuBackend implements Backend {
 
   async compile(program: Program, options: CompileOptions): Promise<Executable> {
     const account = this.ledger.open(options.owner)
-    return WebGpuExecutable.compile({ gpu: this.gpu, kernels: this.kernels, tuning: this.#tuning, account }, program, options)
+    return WebGpuExecutable.compile({ gpu: this.gpu, kernels: this.kernels, tuning: this.tuning, account }, program, options)
   }
 
   async drift(baseline: Executable, candidate: Executable, rows: number, targets: Uint32Array): Promise<DriftRows> {

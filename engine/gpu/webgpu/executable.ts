@@ -284,6 +284,7 @@ async function compileParts(
 
   const weights = await uploadWeights(gpu, account, program.weights, {
     vectors: vectorIds(program.operations),
+    shardBytes: tuning.weightShardBytes,
     signal: options.signal,
     onProgress: options.onProgress,
   })

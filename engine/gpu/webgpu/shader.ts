@@ -4,7 +4,7 @@
  *
  *   //#include name              the text of name.wgsl
  *   //#if NAME  //#else  //#end  keeps one branch; `!NAME` negates; true means present and not 0
- *   //#repeat i NAME … //#end    repeats the body with {i} = 0 … NAME−1; NAME is a constant or a number
+ *   //#repeat i NAME … //#end    repeats the body with {i} = 0 … NAME−1, also as {2*i+1}; i is one letter, NAME a constant or a number
  *   {NAME}                       the constant's value as text
  *
  * Every constant is also declared in the module (`const NAME: u32 = …` or f32), so plain expressions use it directly.
@@ -73,7 +73,11 @@ function expand(lines: readonly string[], constants: ShaderConstants, where: str
     } else if (verb === 'repeat') {
       const [variable = '', count = ''] = argument.trim().split(/\s+/)
       for (let n = 0; n < valueOf(count, constants, where); n++) {
-        const body = block.body.map((text) => text.replaceAll(`{${variable}}`, String(n)))
+        const body = block.body.map((text) =>
+          text.replace(/\{(\d+\*)?([a-z])(\+\d+)?\}/g, (whole, times: string | undefined, name: string, plus: string | undefined) => {
+            return name === variable ? String(Number.parseInt(times ?? '1', 10) * n + Number(plus ?? 0)) : whole
+          }),
+        )
         out.push(...expand(body, constants, where))
       }
     } else {

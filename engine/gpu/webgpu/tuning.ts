@@ -19,6 +19,8 @@ export interface Tuning {
     readonly columns: readonly number[]
   }
   readonly attention: {
+    /** One invocation per token and head group (`rows`), or a workgroup (`lanes`). */
+    readonly family: 'rows' | 'lanes'
     readonly workgroup: number
     /** Keys per chunk: part of the definition of a result's bits. */
     readonly chunk: number
@@ -29,6 +31,8 @@ export interface Tuning {
     /** Spread a token's chunks over workgroups while the step has at most this many (token, chunk) pairs. 0 = never. */
     readonly splitPairs: number
   }
+  /** Weights are cut into shards of at most this; null = what the adapter binds. */
+  readonly weightShardBytes: number | null
   /** Workgroup of row-wise kernels: norms, embedding, gathers. */
   readonly rowWorkgroup: number
   readonly headWorkgroup: number
@@ -37,16 +41,18 @@ export interface Tuning {
 
 /** CPU rasterisers run a workgroup as a few SIMD vectors on one core: small groups, no sharing, every barrier costs. */
 const SOFTWARE: Tuning = {
-  linear: { family: 'rows', workgroup: 16, rows: 4, lanes: 1, stageElements: 0, columns: [1, 4, 8] },
-  attention: { workgroup: 64, chunk: 64, sublanes: 8, team: 4, splitPairs: 0 },
+  linear: { family: 'rows', workgroup: 16, rows: 4, lanes: 1, stageElements: 0, columns: [1, 4] },
+  attention: { family: 'rows', workgroup: 8, chunk: 32, sublanes: 1, team: 4, splitPairs: 0 },
+  weightShardBytes: null,
   rowWorkgroup: 32,
   headWorkgroup: 32,
   logits: { workgroup: 32, chunk: 2048 },
 }
 
 const GPU: Tuning = {
-  linear: { family: 'lanes', workgroup: 128, rows: 4, lanes: 32, stageElements: 1024, columns: [1, 2, 4] },
-  attention: { workgroup: 128, chunk: 64, sublanes: 16, team: 8, splitPairs: 1024 },
+  linear: { family: 'lanes', workgroup: 128, rows: 4, lanes: 32, stageElements: 1024, columns: [1, 4] },
+  attention: { family: 'lanes', workgroup: 128, chunk: 64, sublanes: 16, team: 4, splitPairs: 1024 },
+  weightShardBytes: null,
   rowWorkgroup: 256,
   headWorkgroup: 64,
   logits: { workgroup: 256, chunk: 4096 },

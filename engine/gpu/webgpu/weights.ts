@@ -68,6 +68,8 @@ export function rowUnitsOf(format: WeightFormat, cols: number): number {
 export interface UploadOptions {
   /** Ids of the weights that operations read as vectors; every other weight is a matrix. */
   readonly vectors: ReadonlySet<number>
+  /** Largest shard of a matrix; null = what the adapter binds. */
+  readonly shardBytes: number | null
   readonly signal: AbortSignal | undefined
   readonly onProgress: ((doneBytes: number, totalBytes: number) => void) | undefined
 }
@@ -87,7 +89,10 @@ export async function uploadWeights(
   const weights = new Map<number, DeviceWeight>()
   for (const spec of specs) {
     const isVector = options.vectors.has(spec.id)
-    weights.set(spec.id, isVector ? await uploadVector(uploader, account, spec) : await uploadMatrix(gpu, uploader, account, spec))
+    weights.set(
+      spec.id,
+      isVector ? await uploadVector(uploader, account, spec) : await uploadMatrix(gpu, uploader, account, spec, options.shardBytes),
+    )
   }
   await uploader.finish()
   return weights
@@ -184,12 +189,18 @@ export function halfToFloat(half: number): number {
   return sign * (1 + fraction / 1024) * 2 ** (exponent - 15)
 }
 
-async function uploadMatrix(gpu: GpuDevice, uploader: Uploader, account: LedgerAccount, spec: WeightSpec): Promise<DeviceMatrix> {
+async function uploadMatrix(
+  gpu: GpuDevice,
+  uploader: Uploader,
+  account: LedgerAccount,
+  spec: WeightSpec,
+  shardBytes: number | null,
+): Promise<DeviceMatrix> {
   const { format, cols, rows } = spec
   const rowUnits = rowUnitsOf(format, cols)
   const rowBytes = rowUnits * ROW_ALIGNMENT_BYTES
   const limit = Math.min(gpu.limits.maxStorageBufferBindingSize, gpu.limits.maxBufferSize)
-  const rowsPerShard = Math.floor(limit / rowBytes)
+  const rowsPerShard = Math.floor(Math.min(limit, shardBytes ?? limit) / rowBytes)
   if (rowsPerShard === 0) throw invalid(spec, `one row has ${rowBytes} bytes, more than this adapter binds at once (${limit})`)
   const groups = groupsOf(format, cols)
   const requests: Allocation[] = []

@@ -83,6 +83,9 @@ export function attentionScratchBytes(context: Pick<PlanContext, 'tuning' | 'kvL
   return context.tuning.attention.splitPairs * heads * scratchWords(paddedHeadDim(context.kvLayout) / 4) * 4
 }
 
+/** Query values that one invocation of attention-rows may hold: more would spill on any adapter and compile for seconds. */
+const MAX_ROW_QUERY = 256
+
 /**
  * Bindings: q, keys, values, positions, sequence of each token, block table, out (or scratch). One workgroup per (query heads of a kv head,
  * token), and per chunk where split; then a combine per (head, token).
@@ -94,8 +97,12 @@ export async function planAttention(context: PlanContext, operation: Op<'attenti
   const padded = paddedHeadDim(layout)
   const quads = padded / 4
   const headsPerKv = heads / kvHeads
-  const team = divisorWithin(headsPerKv, attention.team)
-  const workgroup = Math.max(attention.workgroup, quads)
+  const byRows = attention.family === 'rows'
+  const team = divisorWithin(
+    headsPerKv,
+    byRows ? Math.min(attention.team, Math.max(1, Math.floor(MAX_ROW_QUERY / padded))) : attention.team,
+  )
+  const workgroup = byRows ? attention.workgroup : Math.max(attention.workgroup, quads)
   const elementBytes = layout.dtype === 'f16' ? 2 : 4
   const constants = {
     WORKGROUP: workgroup,
@@ -108,6 +115,9 @@ export async function planAttention(context: PlanContext, operation: Op<'attenti
     HEADS: heads,
     KV_HEADS: kvHeads,
     HEADS_PER_KV: headsPerKv,
+    GROUPS: heads / team,
+    // Keys whose scores attention-rows computes together, so that each quad of the query is loaded once for all of them.
+    TOGETHER: 4,
     HEAD_DIM: headDim,
     BLOCK_SIZE: layout.blockSize,
     BLOCKS_PER_SEQUENCE: context.capacity.blocksPerSequence,
@@ -118,7 +128,7 @@ export async function planAttention(context: PlanContext, operation: Op<'attenti
     ...(window === null ? {} : { WINDOW: window }),
   }
   const bindings = ['read', 'read', 'read', 'read', 'read', 'read', 'write'] as const
-  const whole = await context.kernel({ name: 'attention', constants, bindings, immediateWords: 1 })
+  const whole = await context.kernel({ name: byRows ? 'attention-rows' : 'attention', constants, bindings, immediateWords: byRows ? 3 : 1 })
   const inputs = [
     context.value(q),
     { buffer: bufferAt(context.kv.keys, layer) },
@@ -140,12 +150,17 @@ export async function planAttention(context: PlanContext, operation: Op<'attenti
     return Math.ceil(span / attention.chunk)
   }
   const splits = (step: StepShape): boolean => chunksOf(step) > 1 && step.tokens * chunksOf(step) <= attention.splitPairs
+  const immediates = Uint32Array.from(byRows ? [0, constants.ROW_UNITS, quads] : [0])
   const undivided = single(whole, context.variant(whole, [...inputs, context.value(out)]), {
-    immediates: new Uint32Array(1),
-    prepare: (step, grid) => (splits(step) ? -1 : fill(grid, heads / team, step.tokens)),
+    immediates,
+    prepare(step, grid) {
+      immediates[0] = step.tokens
+      if (byRows) return fill(grid, Math.ceil((step.tokens * heads) / team / workgroup), 1)
+      return splits(step) ? -1 : fill(grid, heads / team, step.tokens)
+    },
     cost,
   })
-  if (attention.splitPairs === 0) return [undivided]
+  if (byRows || attention.splitPairs === 0) return [undivided]
 
   const part = await context.kernel({ name: 'attention', constants: { ...constants, SPLIT: true }, bindings, immediateWords: 1 })
   const combine = await context.kernel({

@@ -13,6 +13,9 @@ var<immediate> params: Params;
 //#if ZERO
 @group(0) @binding(4) var<storage, read> zeros: array<u32>;
 //#end
+//#if PACKED
+fn groups() -> u32 { return GROUPS; }
+//#end
 //#include weight-decode
 
 fn write(row: u32, token: u32, element: u32, raw: vec4<f32>) {

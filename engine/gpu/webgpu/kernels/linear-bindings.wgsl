@@ -5,10 +5,23 @@ struct Params {
   rows: u32,
   outOffset: u32,
   outStride: u32,
-  accumulate: u32,
+  // 1: add to what is there; 2: add the bias.
+  flags: u32,
+//#if DYNAMIC
+  // Shape of the weight, so that all shapes of a format share one pipeline: see linear.ts.
+  cols: u32,
+  xQuads: u32,
+  granules: u32,
+  granuleStride: u32,
+  chunk: u32,
+  groupSize: u32,
+  groups: u32,
+  // ROWS · COLUMNS, which the compiler must not know: it would unroll the loop over it.
+  tile: u32,
+//#end
 }
 var<immediate> params: Params;
-@group(0) @binding(0) var<storage, read> values: array<vec4<u32>>;
+@group(0) @binding(0) var<storage, read> values: array<Stored>;
 @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read_write> out: array<f32>;
 @group(0) @binding(3) var<storage, read> bias: array<f32>;
@@ -19,12 +32,24 @@ var<immediate> params: Params;
 @group(0) @binding(5) var<storage, read> zeros: array<u32>;
 //#end
 
+//#if DYNAMIC
+fn cols() -> u32 { return params.cols; }
+fn xQuads() -> u32 { return params.xQuads; }
+fn groups() -> u32 { return params.groups; }
+//#else
+fn cols() -> u32 { return COLS; }
+fn xQuads() -> u32 { return X_QUADS; }
+//#if PACKED
+fn groups() -> u32 { return GROUPS; }
+//#end
+//#end
+
 // Four inputs of one column, zero beyond the row's end: padded weights would otherwise meet whatever lies there.
 fn inputQuad(base: u32, quad: u32) -> vec4<f32> {
 //#if TAIL
-  let value = x[base + min(quad, X_QUADS - 1u)];
+  let value = x[base + min(quad, xQuads() - 1u)];
   let index = vec4<u32>(4u * quad) + vec4<u32>(0u, 1u, 2u, 3u);
-  return select(vec4<f32>(0.0f), value, index < vec4<u32>(COLS));
+  return select(vec4<f32>(0.0f), value, index < vec4<u32>(cols()));
 //#else
   return x[base + quad];
 //#end
@@ -32,12 +57,11 @@ fn inputQuad(base: u32, quad: u32) -> vec4<f32> {
 
 fn store(row: u32, column: u32, value: f32) {
   let index = column * params.outStride + params.outOffset + params.firstRow + row;
-//#if BIAS
-  let sum = value + bias[params.firstRow + row];
-//#else
-  let sum = value;
-//#end
-  if (params.accumulate != 0u) {
+  var sum = value;
+  if ((params.flags & 2u) != 0u) {
+    sum += bias[params.firstRow + row];
+  }
+  if ((params.flags & 1u) != 0u) {
     out[index] += sum;
   } else {
     out[index] = sum;

@@ -2,6 +2,7 @@
 // coalesce. The workgroup stages the inputs in shared memory, padded so that the lanes' strided quads fall into different banks. A lane's
 // units come in rising order and the lanes' sums are added in lane order, whatever the number of columns: the result has the same bits for any
 // batch (specs/runtime.md §9.2).
+alias Stored = vec4<u32>;
 //#include linear-bindings
 //#include weight-decode
 

@@ -1,11 +1,42 @@
-// out = x · weightᵀ for adapters whose "threads" are SIMD lanes of a CPU: each invocation owns ROWS whole rows, so there is nothing to share
-// and nothing to reduce. Each weight is read once per COLUMNS inputs.
-//#include linear-bindings
-//#include weight-decode
-
-fn loadX(source: u32, quad: u32) -> vec4<f32> {
-  return inputQuad(source, quad);
+// out = x · weightᵀ for adapters whose "threads" are SIMD lanes of a CPU: each invocation owns ROWS whole rows against COLUMNS inputs, so there
+// is nothing to share and nothing to reduce. A granule is the fewest weights that fill whole words and whole quads of x; the loop over them is
+// deliberately not unrolled, since a software driver compiles every load into dozens of instructions, seconds for an unrolled body. Sums are
+// taken over chunks of granules, then added in order (a chunk never straddles scale groups).
+//#if INT4
+alias Stored = u32;
+fn granuleQuad0(w: Stored) -> vec4<f32> {
+  return bitcast<vec4<f32>>((vec4<u32>(w << 19u, w << 15u, w << 11u, w << 7u) & vec4<u32>(0x00780000u)) | vec4<u32>(0x3f800000u));
 }
+fn granuleQuad1(w: Stored) -> vec4<f32> {
+  return bitcast<vec4<f32>>((vec4<u32>(w << 3u, w >> 1u, w >> 5u, w >> 9u) & vec4<u32>(0x00780000u)) | vec4<u32>(0x3f800000u));
+}
+//#end
+//#if INT8
+alias Stored = u32;
+fn granuleQuad0(w: Stored) -> vec4<f32> {
+  return bitcast<vec4<f32>>((vec4<u32>(w << 15u, w << 7u, w >> 1u, w >> 9u) & vec4<u32>(0x007f8000u)) | vec4<u32>(0x3f800000u));
+}
+//#end
+//#if BF16
+alias Stored = vec2<u32>;
+fn granuleQuad0(w: Stored) -> vec4<f32> {
+  return bitcast<vec4<f32>>(vec4<u32>(w.x << 16u, w.x & 0xffff0000u, w.y << 16u, w.y & 0xffff0000u));
+}
+//#end
+//#if F16
+alias Stored = vec2<u32>;
+fn granuleQuad0(w: Stored) -> vec4<f32> {
+  return vec4<f32>(unpack2x16float(w.x), unpack2x16float(w.y));
+}
+//#end
+//#if F32
+alias Stored = vec4<u32>;
+fn granuleQuad0(w: Stored) -> vec4<f32> {
+  return bitcast<vec4<f32>>(w);
+}
+//#end
+//#include linear-bindings
+//#include weight-scale
 
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
@@ -16,25 +47,85 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
   let row_{r} = params.firstRow + shardRow_{r};
 //#end
 //#repeat c COLUMNS
-  let source_{c} = min(firstColumn + {c}u, params.columns - 1u) * X_QUADS;
+  let source_{c} = min(firstColumn + {c}u, params.columns - 1u) * params.xQuads;
 //#repeat r ROWS
   var acc_{r}_{c} = 0.0f;
 //#end
 //#end
-  for (var unit = 0u; unit < UNITS; unit++) {
-//#repeat r ROWS
-    let weight_{r} = values[shardRow_{r} * UNITS + unit];
-//#end
-    let firstQuad = unit * QUADS;
-//#include linear-block
-  }
-//#repeat r ROWS
-  if (firstRow + {r}u < params.rows) {
+  var granule = 0u;
+  while (granule < params.granules) {
+    let first = granule;
 //#repeat c COLUMNS
-    if (firstColumn + {c}u < params.columns) {
-      store(firstRow + {r}u, firstColumn + {c}u, acc_{r}_{c});
+    var sum_{c} = 0.0f;
+//#repeat r ROWS
+    var part_{r}_{c} = 0.0f;
+//#end
+//#end
+    let end = min(granule + params.chunk, params.granules);
+    for (; granule < end; granule++) {
+//#repeat r ROWS
+      let weight_{r} = values[shardRow_{r} * params.granuleStride + granule];
+//#end
+//#repeat q GRANULE_QUADS
+      {
+//#if GROUP_SINGLE
+        let element = (granule * GRANULE_QUADS + {q}u) * 4u;
+        let group = min(vec4<u32>(element, element + 1u, element + 2u, element + 3u) / vec4<u32>(params.groupSize), vec4<u32>(params.groups - 1u));
+//#end
+//#repeat r ROWS
+        let raw_{r} = granuleQuad{q}(weight_{r});
+//#if GROUP_SINGLE
+        let w_{r} = vec4<f32>(
+          gainOf(row_{r}, group.x) * (raw_{r}.x - centerOf(row_{r}, group.x)),
+          gainOf(row_{r}, group.y) * (raw_{r}.y - centerOf(row_{r}, group.y)),
+          gainOf(row_{r}, group.z) * (raw_{r}.z - centerOf(row_{r}, group.z)),
+          gainOf(row_{r}, group.w) * (raw_{r}.w - centerOf(row_{r}, group.w)),
+        );
+//#else
+        let w_{r} = raw_{r};
+//#end
+//#end
+//#repeat c COLUMNS
+        let x_{c} = inputQuad(source_{c}, granule * GRANULE_QUADS + {q}u);
+//#if PACKED
+        sum_{c} += sumQuad(x_{c});
+//#end
+//#repeat r ROWS
+        part_{r}_{c} = dotQuad(w_{r}, x_{c}, part_{r}_{c});
+//#end
+//#end
+      }
+//#end
     }
+//#if SCALED
+    let group = first * GRANULE_QUADS * 4u / params.groupSize;
+//#repeat r ROWS
+    let gain_{r} = gainOf(row_{r}, group);
+    let center_{r} = centerOf(row_{r}, group);
+//#repeat c COLUMNS
+    acc_{r}_{c} = fma(gain_{r}, fma(-center_{r}, sum_{c}, part_{r}_{c}), acc_{r}_{c});
+//#end
+//#end
+//#else
+//#repeat r ROWS
+//#repeat c COLUMNS
+    acc_{r}_{c} += part_{r}_{c};
+//#end
+//#end
 //#end
   }
+  // A loop over the tile: a store is as dear to compile as a load. Mesa turns indexed arrays of fewer than 32 elements into branches.
+  var tile: array<f32, max(32u, ROWS * COLUMNS)>;
+//#repeat r ROWS
+//#repeat c COLUMNS
+  tile[{r}u * COLUMNS + {c}u] = acc_{r}_{c};
 //#end
+//#end
+  for (var i = 0u; i < params.tile; i++) {
+    let row = firstRow + i / COLUMNS;
+    let column = firstColumn + i % COLUMNS;
+    if (row < params.rows && column < params.columns) {
+      store(row, column, tile[i]);
+    }
+  }
 }

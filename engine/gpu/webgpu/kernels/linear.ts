@@ -3,23 +3,29 @@
  * linear-rows for CPUs, linear-lanes for GPUs. One dispatch per weight shard. The number of columns selects a tile width, never an order of
  * additions: every width gives the same bits.
  */
-import type { Operation } from '../../program.ts'
+import type { Operation, WeightSpec } from '../../program.ts'
 import type { Dispatch, PlanContext, StepShape } from '../plan.ts'
 import { strideOf } from '../plan.ts'
-import type { KernelSpec } from '../kernel.ts'
 import type { ShaderConstants } from '../shader.ts'
 import type { Tuning } from '../tuning.ts'
+import { bitsOf, groupsOf } from '../weights.ts'
 import { type FormatFacts, formatBuffers, formatFacts, weightBytes } from './weight-format.ts'
 
 type Linear = Extract<Operation, { op: 'linear' }>
 
-/** Offsets into the immediates, in words; see linear-bindings.wgsl. */
+/** Word of the immediates that the step fills in; see linear-bindings.wgsl. */
 const COLUMNS = 0
-const IMMEDIATE_WORDS = 6
+const COMMON_IMMEDIATES = 6
+const ACCUMULATE = 1
+const HAS_BIAS = 2
+
+/** Sums of this many products before they join the row's sum: keeps the error of a long row near that of a short one. */
+const CHUNK_ELEMENTS = 128
 
 interface LinearShape {
-  readonly family: 'rows' | 'lanes'
   readonly constants: ShaderConstants
+  /** Immediates after those that both families have. */
+  readonly extraImmediates: readonly number[]
   /** Rows of the weight per workgroup. */
   readonly rowsPerGroup: number
 }
@@ -28,18 +34,49 @@ function nextPowerOfTwo(n: number): number {
   return 2 ** Math.ceil(Math.log2(n))
 }
 
-/** Constants of one family for a row of `facts.units` units; independent of the number of columns but for COLUMNS itself. */
-export function linearShape(tuning: Tuning['linear'], facts: FormatFacts, columns: number): LinearShape {
+/** linear-rows: every length is an immediate, so that a format's pipelines serve all of a model's shapes (a compile costs a CPU seconds). */
+function rowsShape(tuning: Tuning['linear'], facts: FormatFacts, weight: WeightSpec, columns: number): LinearShape {
   const { workgroup, rows } = tuning
-  if (tuning.family === 'rows') {
-    return { family: 'rows', constants: { WORKGROUP: workgroup, ROWS: rows, COLUMNS: columns }, rowsPerGroup: workgroup * rows }
+  const { format, cols } = weight
+  const bits = bitsOf(format)
+  const granuleElements = bits === 4 ? 8 : 4
+  const groups = Math.max(1, groupsOf(format, cols))
+  const groupSize = format.kind === 'packed-int' ? format.groupSize : cols
+  const scaled = format.kind === 'packed-int' && (groups === 1 || groupSize % granuleElements === 0)
+  const chunk = scaled && groups > 1 && groupSize % CHUNK_ELEMENTS !== 0 ? groupSize : CHUNK_ELEMENTS
+  return {
+    constants: {
+      WORKGROUP: workgroup,
+      ROWS: rows,
+      COLUMNS: columns,
+      DYNAMIC: true,
+      GRANULE_QUADS: granuleElements / 4,
+      ...facts.storage,
+      ...(format.kind === 'dense' ? {} : scaled ? { SCALED: true } : { GROUP_SINGLE: true }),
+      ...(cols % granuleElements === 0 ? {} : { TAIL: true }),
+    },
+    extraImmediates: [
+      cols,
+      strideOf(cols) / 4,
+      Math.ceil(cols / granuleElements),
+      (facts.units * facts.unitElements) / granuleElements,
+      chunk / granuleElements,
+      groupSize,
+      groups,
+      rows * columns,
+    ],
+    rowsPerGroup: workgroup * rows,
   }
+}
+
+/** linear-lanes: the shape is compiled in; independent of the number of columns but for COLUMNS itself. */
+function lanesShape(tuning: Tuning['linear'], facts: FormatFacts, weight: WeightSpec, columns: number): LinearShape {
+  const { workgroup, rows } = tuning
   const lanes = Math.min(tuning.lanes, nextPowerOfTwo(facts.units))
   const depth = Math.max(1, Math.min(Math.floor(tuning.stageElements / facts.unitElements / lanes), Math.ceil(facts.units / lanes)))
   const teams = workgroup / lanes
   const quads = facts.unitElements / 4
   return {
-    family: 'lanes',
     constants: {
       WORKGROUP: workgroup,
       ROWS: rows,
@@ -50,33 +87,39 @@ export function linearShape(tuning: Tuning['linear'], facts: FormatFacts, column
       STAGE_UNITS: lanes * depth,
       // An odd pitch spreads the lanes' strided 16-byte reads over all banks.
       PITCH: quads % 2 === 0 ? quads + 1 : quads,
+      X_QUADS: strideOf(weight.cols) / 4,
+      ...facts.constants,
+      ...(weight.cols % facts.unitElements === 0 ? {} : { TAIL: true }),
     },
+    extraImmediates: [],
     rowsPerGroup: teams * rows,
   }
+}
+
+/** Groups that straddle units cost a scale per four elements or per element: rare, and not worth the code of a wide tile. */
+function narrow(tuning: Tuning['linear']): Tuning['linear'] {
+  return { ...tuning, rows: 1, columns: [1, 4] }
 }
 
 export async function planLinear(context: PlanContext, operation: Linear): Promise<readonly Dispatch[]> {
   const { weight, x, out, bias } = operation
   const matrix = context.matrix(weight)
   const facts = formatFacts(weight.format, weight.cols)
-  const tuning = context.tuning.linear
+  const tuning =
+    facts.constants['GROUP_UNIT'] === undefined && weight.format.kind === 'packed-int'
+      ? narrow(context.tuning.linear)
+      : context.tuning.linear
   const widths = tuning.columns.filter((width, index) => width <= context.capacity.tokens || index === 0)
-  const shapes = widths.map((columns) => linearShape(tuning, facts, columns))
+  const shapeOf = tuning.family === 'rows' ? rowsShape : lanesShape
+  const shapes = widths.map((columns) => shapeOf(tuning, facts, weight, columns))
   const kernels = await Promise.all(
     shapes.map((shape) => {
-      const spec: KernelSpec = {
-        name: `linear-${shape.family}`,
-        constants: {
-          ...shape.constants,
-          ...facts.constants,
-          X_QUADS: strideOf(weight.cols) / 4,
-          ...(weight.cols % facts.unitElements === 0 ? {} : { TAIL: true }),
-          ...(bias === null ? {} : { BIAS: true }),
-        },
+      return context.kernel({
+        name: `linear-${tuning.family}`,
+        constants: shape.constants,
         bindings: ['read', 'read', 'write', 'read', ...facts.bindings],
-        immediateWords: IMMEDIATE_WORDS,
-      }
-      return context.kernel(spec)
+        immediateWords: COMMON_IMMEDIATES + shape.extraImmediates.length,
+      })
     }),
   )
   const columnsOf = (shape: StepShape): number => (out.extent === 'rows' ? shape.rows : out.extent === 'tokens' ? shape.tokens : out.extent)
@@ -89,7 +132,8 @@ export async function planLinear(context: PlanContext, operation: Linear): Promi
       shard.rows,
       operation.outOffset,
       strideOf(out.width),
-      operation.accumulate ? 1 : 0,
+      (operation.accumulate ? ACCUMULATE : 0) | (bias === null ? 0 : HAS_BIAS),
+      ...(shapes[0]?.extraImmediates ?? []),
     ])
     const buffers = [{ buffer: shard.buffer }, context.value(x), context.value(out), biasSlice, ...formatBuffers(matrix)]
     return {
@@ -102,6 +146,7 @@ export async function planLinear(context: PlanContext, operation: Linear): Promi
         let variant = widths.findIndex((width) => width >= columns)
         if (variant < 0) variant = widths.length - 1
         immediates[COLUMNS] = columns
+        immediates.set(shapes[variant]?.extraImmediates ?? [], COMMON_IMMEDIATES)
         grid[0] = Math.ceil(shard.rows / (shapes[variant]?.rowsPerGroup ?? 1))
         grid[1] = Math.ceil(columns / (widths[variant] ?? 1))
         grid[2] = 1

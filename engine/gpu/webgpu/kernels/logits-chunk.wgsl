@@ -1,5 +1,12 @@
 // First level of the reduction over a logits row: per chunk of CHUNK logits the maximum with its lowest index, Σ exp(x − maximum), and whether
 // anything was NaN or infinite (tested by bits: comparisons with NaN are unreliable, specs/dawn-node.md §4). One workgroup per (chunk, row).
+struct Params {
+  vocabulary: u32,
+  stride: u32,
+  // Chunks per row.
+  chunks: u32,
+}
+var<immediate> params: Params;
 @group(0) @binding(0) var<storage, read> logits: array<f32>;
 // [row][chunk] of (maximum, Σ exp, index bits, non-finite)
 @group(0) @binding(1) var<storage, read_write> chunks: array<vec4<f32>>;
@@ -12,8 +19,8 @@ var<workgroup> sums: array<f32, WORKGROUP>;
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_index) index: u32) {
   let start = group_id.x * CHUNK;
-  let end = min(start + CHUNK, VOCABULARY);
-  let base = group_id.y * STRIDE;
+  let end = min(start + CHUNK, params.vocabulary);
+  let base = group_id.y * params.stride;
   var value = LOWEST;
   var id = start;
   var bad = 0u;
@@ -55,6 +62,6 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
     workgroupBarrier();
   }
   if (index == 0u) {
-    chunks[group_id.y * CHUNKS + group_id.x] = vec4<f32>(top, sums[0], bitcast<f32>(where_[0]), f32(broken[0]));
+    chunks[group_id.y * params.chunks + group_id.x] = vec4<f32>(top, sums[0], bitcast<f32>(where_[0]), f32(broken[0]));
   }
 }

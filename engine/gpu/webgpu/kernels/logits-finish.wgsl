@@ -1,6 +1,10 @@
 // Second level: joins a row's chunks in order into its maximum and log Σ exp, and writes what every row reports: argmax (lowest index on
 // ties), the target's log-probability, and for greedy rows the choice itself. One invocation per row.
 struct Params {
+  vocabulary: u32,
+  stride: u32,
+  // Chunks per row.
+  chunks: u32,
   rows: u32,
 }
 var<immediate> params: Params;
@@ -25,8 +29,8 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
   var best = LOWEST;
   var argmax = 0u;
   var broken = 0.0f;
-  for (var c = 0u; c < CHUNKS; c++) {
-    let facts = chunks[row * CHUNKS + c];
+  for (var c = 0u; c < params.chunks; c++) {
+    let facts = chunks[row * params.chunks + c];
     broken = max(broken, facts.w);
     if (facts.x > best) {
       best = facts.x;
@@ -36,8 +40,8 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
   // Neumaier's compensated sum: with 150 000 logits the chunks' sums differ by orders of magnitude.
   var sum = 0.0f;
   var lost = 0.0f;
-  for (var c = 0u; c < CHUNKS; c++) {
-    let facts = chunks[row * CHUNKS + c];
+  for (var c = 0u; c < params.chunks; c++) {
+    let facts = chunks[row * params.chunks + c];
     let term = facts.y * exp(facts.x - best);
     let next = sum + term;
     lost += select((term - next) + sum, (sum - next) + term, sum >= term);
@@ -52,8 +56,8 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
   var quietNan = 0x7fc00000u;
   results[base + 1u] = select(quietNan, bitcast<u32>(best - logSum), kind != 0u);
   var targetLogprob = quietNan;
-  if (targets[row] < VOCABULARY) {
-    targetLogprob = bitcast<u32>(logits[row * STRIDE + targets[row]] - logSum);
+  if (targets[row] < params.vocabulary) {
+    targetLogprob = bitcast<u32>(logits[row * params.stride + targets[row]] - logSum);
   }
   results[base + 3u] = targetLogprob;
   results[base + 4u] = u32(broken);

@@ -15,6 +15,9 @@ export const MAX_TOP = 32
 /** Sums of 2⁻²⁴ probabilities in halves of 12 bits overflow u32 beyond this many tokens (sample.wgsl). */
 export const MAX_VOCABULARY = 2 ** 20
 
+/** Words of top-chunk's immediates: count, candidates, stride, outStride, chunk, vocabulary. */
+const TOP_IMMEDIATES = 6
+
 const FACTS_BYTES = 16
 const PAIR_BYTES = 8
 
@@ -44,42 +47,48 @@ export async function planLogits(context: PlanContext, program: Program, buffers
   const stride = strideOf(program.logits.width)
   const chunks = chunksOf(context, vocabulary)
   const logits = context.value(program.logits)
-  const shared = { WORKGROUP: workgroup, VOCABULARY: vocabulary, STRIDE: stride }
+  // The vocabulary is an immediate, so that every model uses the same pipelines.
   const [byChunk, finish, sample, topFirst, topFinal] = await Promise.all([
     context.kernel({
       name: 'logits-chunk',
-      constants: { ...shared, CHUNK: chunk, CHUNKS: chunks },
+      constants: { WORKGROUP: workgroup, CHUNK: chunk },
       bindings: ['read', 'write'],
-      immediateWords: 0,
+      immediateWords: 3,
     }),
     context.kernel({
       name: 'logits-finish',
-      constants: { ...shared, CHUNKS: chunks },
+      constants: { WORKGROUP: workgroup },
       bindings: ['read', 'read', 'read', 'read', 'write', 'write'],
-      immediateWords: 1,
-    }),
-    context.kernel({ name: 'sample', constants: shared, bindings: ['read', 'read', 'read', 'write'], immediateWords: 0 }),
-    context.kernel({
-      name: 'top-chunk',
-      constants: { WORKGROUP: workgroup, VOCABULARY: vocabulary, CHUNK: chunk, ...(chunks === 1 ? { FINAL: true } : {}) },
-      bindings: ['read', 'write', 'read'],
       immediateWords: 4,
     }),
     context.kernel({
+      name: 'sample',
+      constants: { WORKGROUP: workgroup },
+      bindings: ['read', 'read', 'read', 'write'],
+      immediateWords: 2,
+    }),
+    context.kernel({
       name: 'top-chunk',
-      constants: { WORKGROUP: workgroup, VOCABULARY: vocabulary, CHUNK: chunks * MAX_TOP, PAIRS: true, FINAL: true },
+      constants: { WORKGROUP: workgroup, ...(chunks === 1 ? { FINAL: true } : {}) },
       bindings: ['read', 'write', 'read'],
-      immediateWords: 4,
+      immediateWords: TOP_IMMEDIATES,
+    }),
+    context.kernel({
+      name: 'top-chunk',
+      constants: { WORKGROUP: workgroup, PAIRS: true, FINAL: true },
+      bindings: ['read', 'write', 'read'],
+      immediateWords: TOP_IMMEDIATES,
     }),
   ])
   const rowFacts = { buffer: buffers.rowFacts }
   const results = { buffer: buffers.results }
-  const finishImmediates = new Uint32Array(1)
-  const topImmediates = new Uint32Array(4)
-  const finalImmediates = new Uint32Array(4)
+  const finishImmediates = new Uint32Array([vocabulary, stride, chunks, 0])
+  const topImmediates = new Uint32Array(TOP_IMMEDIATES)
+  const finalImmediates = new Uint32Array(TOP_IMMEDIATES)
   const rowBytes = 4 * vocabulary
   const dispatches: Dispatch[] = [
     single(byChunk, context.variant(byChunk, [logits, { buffer: buffers.chunks }]), {
+      immediates: new Uint32Array([vocabulary, stride, chunks]),
       prepare: (step, grid) => fill(grid, chunks, step.rows),
       cost: (step) => ({ bytes: step.rows * rowBytes, operations: 4 * step.rows * vocabulary }),
     }),
@@ -89,13 +98,14 @@ export async function planLogits(context: PlanContext, program: Program, buffers
       {
         immediates: finishImmediates,
         prepare(step, grid) {
-          finishImmediates[0] = step.rows
+          finishImmediates[3] = step.rows
           return fill(grid, Math.ceil(step.rows / workgroup), 1)
         },
         cost: (step) => ({ bytes: step.rows * chunks * FACTS_BYTES, operations: step.rows * chunks * 8 }),
       },
     ),
     single(sample, context.variant(sample, [logits, context.step.samplers, rowFacts, results]), {
+      immediates: new Uint32Array([vocabulary, stride]),
       prepare: (step, grid) => (step.samples ? fill(grid, step.rows, 1) : -1),
       // Ten readings at worst: four for top-k, five for top-p, one to choose.
       cost: (step) => ({ bytes: step.rows * rowBytes, operations: 150 * step.rows * vocabulary }),
@@ -103,7 +113,7 @@ export async function planLogits(context: PlanContext, program: Program, buffers
     single(topFirst, context.variant(topFirst, [logits, { buffer: chunks === 1 ? buffers.tops : buffers.topPairs }, rowFacts]), {
       immediates: topImmediates,
       prepare(step, grid) {
-        topImmediates.set([step.topCount, vocabulary, stride, chunks === 1 ? step.topCount : chunks * MAX_TOP])
+        topImmediates.set([step.topCount, vocabulary, stride, chunks === 1 ? step.topCount : chunks * MAX_TOP, chunk, vocabulary])
         return step.topCount === 0 ? -1 : fill(grid, chunks, step.rows)
       },
       cost: (step) => ({ bytes: step.rows * rowBytes, operations: step.topCount * step.rows * vocabulary }),
@@ -114,7 +124,8 @@ export async function planLogits(context: PlanContext, program: Program, buffers
       single(topFinal, context.variant(topFinal, [{ buffer: buffers.topPairs }, { buffer: buffers.tops }, rowFacts]), {
         immediates: finalImmediates,
         prepare(step, grid) {
-          finalImmediates.set([step.topCount, chunks * step.topCount, chunks * MAX_TOP, step.topCount])
+          const candidates = chunks * step.topCount
+          finalImmediates.set([step.topCount, candidates, chunks * MAX_TOP, step.topCount, candidates, vocabulary])
           return step.topCount === 0 ? -1 : fill(grid, 1, step.rows)
         },
         cost: (step) => ({

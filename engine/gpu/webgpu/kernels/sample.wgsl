@@ -2,6 +2,11 @@
 // on an order-preserving u32 of the logit by four rounds of 8-bit digits, counting tokens (top-k) or probability (top-p). Probability is counted
 // in integers of 2⁻²⁴ of the most likely token's, in two halves of 12 bits, so that the sums are exact and their order does not matter: up to
 // 2²⁰ tokens. One workgroup per row.
+struct Params {
+  vocabulary: u32,
+  stride: u32,
+}
+var<immediate> params: Params;
 @group(0) @binding(0) var<storage, read> logits: array<f32>;
 @group(0) @binding(1) var<storage, read> samplers: array<u32>;
 @group(0) @binding(2) var<storage, read> rowFacts: array<vec4<f32>>;
@@ -91,7 +96,7 @@ fn clearDigits(index: u32) {
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_index) index: u32) {
   let row = group_id.x;
-  let base = row * STRIDE;
+  let base = row * params.stride;
   let mode = row * 8u;
   if (samplers[mode] != 2u) {
     return;
@@ -103,13 +108,13 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
   let facts = rowFacts[row];
   var threshold = 0u;
 
-  if (topK > 0u && topK < VOCABULARY) {
+  if (topK > 0u && topK < params.vocabulary) {
     // The topK-th greatest key, ties kept: the greatest key with at least topK tokens at or above it.
     var above = 0u;
     for (var shift = 24u; shift < 32u; shift -= 8u) {
       clearDigits(index);
       workgroupBarrier();
-      for (var i = index; i < VOCABULARY; i += WORKGROUP) {
+      for (var i = index; i < params.vocabulary; i += WORKGROUP) {
         let key = keyOf(logits[base + i]);
         if (shift == 24u || (key >> (shift + 8u)) == (threshold >> (shift + 8u))) {
           atomicAdd(&countOf[(key >> shift) & 255u], 1u);
@@ -138,7 +143,7 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
   if (topP < 1.0f) {
     clearDigits(index);
     workgroupBarrier();
-    for (var i = index; i < VOCABULARY; i += WORKGROUP) {
+    for (var i = index; i < params.vocabulary; i += WORKGROUP) {
       let x = logits[base + i];
       if (keyOf(x) >= threshold) {
         let mass = massOf((x - facts.x) * inverse);
@@ -159,7 +164,7 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
     for (var shift = 24u; shift < 32u; shift -= 8u) {
       clearDigits(index);
       workgroupBarrier();
-      for (var i = index; i < VOCABULARY; i += WORKGROUP) {
+      for (var i = index; i < params.vocabulary; i += WORKGROUP) {
         let x = logits[base + i];
         let key = keyOf(x);
         if (key >= threshold && (shift == 24u || (key >> (shift + 8u)) == (kept >> (shift + 8u)))) {
@@ -208,7 +213,7 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
 
   var value = -3.4e38f;
   var id = 0xffffffffu;
-  for (var i = index; i < VOCABULARY; i += WORKGROUP) {
+  for (var i = index; i < params.vocabulary; i += WORKGROUP) {
     let x = logits[base + i];
     let z = (x - facts.x) * inverse;
     if (keyOf(x) >= threshold && z >= lowestZ) {
@@ -234,7 +239,7 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
   }
   if (index == 0u) {
     // A row of NaN keeps nothing; its choice is unspecified but must be a token.
-    let chosen = select(bitcast<u32>(facts.z), bestId[0], bestId[0] < VOCABULARY);
+    let chosen = select(bitcast<u32>(facts.z), bestId[0], bestId[0] < params.vocabulary);
     results[mode] = chosen;
     results[mode + 1u] = bitcast<u32>(logits[base + chosen] - facts.y);
   }

@@ -1,4 +1,4 @@
-// The `count` greatest of CHUNK candidates of a row, greatest first, lowest id on ties, by repeatedly taking the best one below the last. At the
+// The `count` greatest of `chunk` candidates of a row, greatest first, lowest id on ties, by repeatedly taking the best one below the last. At the
 // first level candidates are logits; at the next ones the pairs that the level before left. One workgroup per (chunk, row).
 struct Params {
   count: u32,
@@ -7,6 +7,9 @@ struct Params {
   stride: u32,
   // Pairs between rows of the output.
   outStride: u32,
+  // Candidates per workgroup.
+  chunk: u32,
+  vocabulary: u32,
 }
 var<immediate> params: Params;
 //#if PAIRS
@@ -28,8 +31,8 @@ fn before(a: f32, idA: u32, b: f32, idB: u32) -> bool {
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_index) index: u32) {
   let row = group_id.y;
-  let start = group_id.x * CHUNK;
-  let end = min(start + CHUNK, params.candidates);
+  let start = group_id.x * params.chunk;
+  let end = min(start + params.chunk, params.candidates);
   var lastValue = 0.0f;
   var lastId = NONE;
   for (var n = 0u; n < params.count; n++) {
@@ -64,7 +67,7 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
     if (index == 0u) {
       let place = row * params.outStride + group_id.x * params.count + n;
 //#if FINAL
-      out[place] = vec2<u32>(min(lastId, VOCABULARY - 1u), bitcast<u32>(lastValue - rowFacts[row].y));
+      out[place] = vec2<u32>(min(lastId, params.vocabulary - 1u), bitcast<u32>(lastValue - rowFacts[row].y));
 //#else
       out[place] = vec2<u32>(bitcast<u32>(lastValue), lastId);
 //#end

@@ -7,6 +7,11 @@ import { bitsOf, type DeviceMatrix, groupsOf, rowUnitsOf } from '../weights.ts'
 const UNIT_BITS = 128
 
 export interface FormatFacts {
+  /** What the stored bytes are, whatever the shape. */
+  readonly storage: ShaderConstants
+  /** Scale groups end inside a unit. */
+  readonly straddles: boolean
+  /** Storage and shape. */
   readonly constants: ShaderConstants
   /** Bindings after the kernel's own: scales and zero points, where the format has them. */
   readonly bindings: readonly BindingAccess[]
@@ -20,23 +25,23 @@ export function formatFacts(format: WeightFormat, cols: number): FormatFacts {
   const units = rowUnitsOf(format, cols)
   const shape = { COLS: cols, UNITS: units, UNIT_ELEMENTS: unitElements, QUADS: unitElements / 4 }
   if (format.kind === 'dense') {
-    return { constants: { ...shape, [format.dtype.toUpperCase()]: true }, bindings: [], unitElements, units }
+    const storage = { [format.dtype.toUpperCase()]: true }
+    return { storage, straddles: false, constants: { ...shape, ...storage }, bindings: [], unitElements, units }
   }
   const { groupSize } = format
   // Scale per unit where no unit straddles groups, else per four elements, else per element.
   const grouping = groupSize >= cols || groupSize % unitElements === 0 ? 'GROUP_UNIT' : groupSize % 4 === 0 ? 'GROUP_QUAD' : 'GROUP_SINGLE'
+  const storage = {
+    PACKED: true,
+    [`INT${bits}`]: true,
+    BITS: bits,
+    [`SCALE_${format.scaleDtype.toUpperCase()}`]: true,
+    ...(format.hasZeroPoint ? { ZERO: true } : {}),
+  }
   return {
-    constants: {
-      ...shape,
-      PACKED: true,
-      [`INT${bits}`]: true,
-      BITS: bits,
-      [`SCALE_${format.scaleDtype.toUpperCase()}`]: true,
-      ...(format.hasZeroPoint ? { ZERO: true } : {}),
-      [grouping]: true,
-      GROUP_SIZE: groupSize,
-      GROUPS: groupsOf(format, cols),
-    },
+    storage,
+    straddles: grouping !== 'GROUP_UNIT',
+    constants: { ...shape, ...storage, [grouping]: true, GROUP_SIZE: groupSize, GROUPS: groupsOf(format, cols) },
     bindings: format.hasZeroPoint ? ['read', 'read'] : ['read'],
     unitElements,
     units,
