@@ -1,5 +1,6 @@
 /**
  * The `studio` fixture: the real engine with an empty library, and a page that has logged in the way a user does. Each test gets its own.
+ * The `measured` fixture: a page on one engine per worker whose library has the sample with measured variants, for tests that only look.
  * A test fails when the page throws, breaks its content security policy or logs an error, unless it says that it expects that.
  */
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
@@ -8,6 +9,8 @@ import { join } from 'node:path'
 import { _electron, test as base, expect, type Browser, type Page } from '@playwright/test'
 import { findChromium } from '../app/dev/bootstrap/browsers.mjs'
 import { EngineProcess, ROOT, softwareAdapter } from './engine-process.ts'
+import { measureSample, type MeasuredLibrary } from './fixtures/measured-library.ts'
+import { ModelsPage } from './pages/models.ts'
 
 export interface StudioOptions {
   shell: 'browser' | 'electron'
@@ -24,10 +27,25 @@ export interface Studio {
   expectErrors(pattern: RegExp): void
 }
 
+/** A page on the engine that all read-only tests of a worker share. They change nothing in it: no jobs, no settings, no imports. */
+export interface Measured extends MeasuredLibrary {
+  readonly page: Page
+  readonly origin: string
+}
+
+interface MeasuredEngine {
+  readonly origin: string
+  readonly url: string
+  readonly library: MeasuredLibrary
+}
+
 /** A page whose engine is gone can't reach it; Chromium logs each attempt. */
 const WHILE_AWAY = /WebSocket connection to .* failed|net::ERR_CONNECTION_REFUSED/
 
-export const test = base.extend<StudioOptions & { studio: Studio }, { chromiumBrowser: Browser }>({
+export const test = base.extend<
+  StudioOptions & { studio: Studio; measured: Measured },
+  { chromiumBrowser: Browser; measuredEngine: MeasuredEngine }
+>({
   shell: ['browser', { option: true }],
 
   chromiumBrowser: [
@@ -57,26 +75,69 @@ export const test = base.extend<StudioOptions & { studio: Studio }, { chromiumBr
     const electronBinary = shell === 'electron' ? installedElectron() : null
     testInfo.skip(shell === 'electron' && electronBinary === null, 'the Electron binary is not installed here (npx install-electron)')
     const dataFolder = mkdtempSync(join(tmpdir(), 'lathe-e2e-'))
-    const errors: string[] = []
-    const expected: RegExp[] = []
-    const watch = (page: Page): void => {
-      page.on('pageerror', (error) => errors.push(`thrown: ${error.message}`))
-      page.on('console', (message) => {
-        if (message.type() === 'error') errors.push(`console: ${message.text()}`)
-      })
-    }
-    const expectErrors = (pattern: RegExp): void => void expected.push(pattern)
+    const watch = new PageErrors()
     const { studio, close, log } =
       electronBinary === null
-        ? await openBrowser({ browser: chromiumBrowser, dataFolder, viewport, watch, expectErrors })
-        : await openElectron({ binary: electronBinary, dataFolder, watch, expectErrors })
+        ? await openBrowser({ browser: chromiumBrowser, dataFolder, viewport, errors: watch })
+        : await openElectron({ binary: electronBinary, dataFolder, errors: watch })
     await use(studio)
     await close()
     rmSync(dataFolder, { recursive: true, force: true })
     if (log()) await testInfo.attach('engine.log', { body: log(), contentType: 'text/plain' })
-    expect(errors.filter((error) => !expected.some((pattern) => pattern.test(error)))).toEqual([])
+    watch.expectNone()
+  },
+
+  measuredEngine: [
+    async ({ chromiumBrowser }, use) => {
+      const dataFolder = mkdtempSync(join(tmpdir(), 'lathe-e2e-measured-'))
+      const engine = new EngineProcess(dataFolder)
+      const { origin, url } = await engine.start()
+      const context = await chromiumBrowser.newContext()
+      const page = await context.newPage()
+      await page.goto(url)
+      const library = await measureSample(page)
+      await context.close()
+      await use({ origin, url, library })
+      await engine.stop()
+      rmSync(dataFolder, { recursive: true, force: true })
+    },
+    { scope: 'worker', timeout: 900_000 },
+  ],
+
+  measured: async ({ shell, chromiumBrowser, viewport, measuredEngine }, use, testInfo) => {
+    testInfo.skip(shell === 'electron', 'the same pages as in the browser')
+    const watch = new PageErrors()
+    const context = await chromiumBrowser.newContext({ viewport, reducedMotion: 'reduce' })
+    const page = await context.newPage()
+    watch.follow(page)
+    await page.goto(measuredEngine.url)
+    await new ModelsPage(page).row(measuredEngine.library.sampleName).waitFor()
+    await use({ page, origin: measuredEngine.origin, ...measuredEngine.library })
+    await context.close()
+    watch.expectNone()
   },
 })
+
+/** What a page threw or logged as an error, less what a test said it expects. */
+class PageErrors {
+  readonly #seen: string[] = []
+  readonly #expected: RegExp[] = []
+
+  follow(page: Page): void {
+    page.on('pageerror', (error) => this.#seen.push(`thrown: ${error.message}`))
+    page.on('console', (message) => {
+      if (message.type() === 'error') this.#seen.push(`console: ${message.text()}`)
+    })
+  }
+
+  expect(pattern: RegExp): void {
+    this.#expected.push(pattern)
+  }
+
+  expectNone(): void {
+    expect(this.#seen.filter((error) => !this.#expected.some((pattern) => pattern.test(error)))).toEqual([])
+  }
+}
 
 interface Opened {
   readonly studio: Studio
@@ -88,17 +149,16 @@ async function openBrowser(options: {
   readonly browser: Browser
   readonly dataFolder: string
   readonly viewport: { width: number; height: number } | null
-  readonly watch: (page: Page) => void
-  readonly expectErrors: (pattern: RegExp) => void
+  readonly errors: PageErrors
 }): Promise<Opened> {
   const engine = new EngineProcess(options.dataFolder)
   const { origin, url } = await engine.start()
   const context = await options.browser.newContext({ viewport: options.viewport })
   const page = await context.newPage()
-  options.watch(page)
+  options.errors.follow(page)
   await page.goto(url)
   const killEngine = async (): Promise<void> => {
-    options.expectErrors(WHILE_AWAY)
+    options.errors.expect(WHILE_AWAY)
     await engine.kill()
   }
   const restartEngine = async (): Promise<void> => {
@@ -109,14 +169,17 @@ async function openBrowser(options: {
     await context.close()
     await engine.stop()
   }
-  return { studio: { page, origin, restartEngine, killEngine, expectErrors: options.expectErrors }, close, log: () => engine.log }
+  return {
+    studio: { page, origin, restartEngine, killEngine, expectErrors: (pattern) => options.errors.expect(pattern) },
+    close,
+    log: () => engine.log,
+  }
 }
 
 async function openElectron(options: {
   readonly binary: string
   readonly dataFolder: string
-  readonly watch: (page: Page) => void
-  readonly expectErrors: (pattern: RegExp) => void
+  readonly errors: PageErrors
 }): Promise<Opened> {
   const app = await _electron.launch({
     executablePath: options.binary,
@@ -124,7 +187,7 @@ async function openElectron(options: {
     env: { ...environment(), ...softwareAdapter(), LATHE_DATA: options.dataFolder, LATHE_NODE: process.execPath },
   })
   const page = await app.firstWindow()
-  options.watch(page)
+  options.errors.follow(page)
   await page.waitForURL(/^http:\/\/127\.0\.0\.1:/)
   const { origin } = new URL(page.url())
   const status = async (): Promise<{ readonly pid: number } | null> => {
@@ -132,7 +195,7 @@ async function openElectron(options: {
     return response?.ok() ? ((await response.json()) as { pid: number }) : null
   }
   const killEngine = async (): Promise<void> => {
-    options.expectErrors(WHILE_AWAY)
+    options.errors.expect(WHILE_AWAY)
     const running = await status()
     if (running) process.kill(running.pid, 'SIGKILL')
   }
@@ -143,7 +206,7 @@ async function openElectron(options: {
     await expect.poll(async () => (await status())?.pid ?? before?.pid, { timeout: 30_000 }).not.toBe(before?.pid)
   }
   return {
-    studio: { page, origin, restartEngine, killEngine, expectErrors: options.expectErrors },
+    studio: { page, origin, restartEngine, killEngine, expectErrors: (pattern) => options.errors.expect(pattern) },
     close: () => app.close(),
     log: () => '',
   }
