@@ -343,6 +343,15 @@ describe('refusals', () => {
     expect((await failure(run(demo, { outFolder: join(file, 'result') }))).code).toBe('disk.io')
   })
 
+  it('makes the folders above the output', async () => {
+    const outFolder = join(freshOut(), 'not', 'there', 'yet')
+    expect((await run(demo, { outFolder })).outFolder).toBe(outFolder)
+  })
+
+  it.runIf(process.platform === 'linux')('gives up where the system makes no folders and says that there are none', async () => {
+    expect((await failure(run(demo, { outFolder: '/proc/lathe/result' }))).code).toMatch(/^disk\./)
+  })
+
   it('refuses a recipe that nothing fits, and a source that is compressed', async () => {
     const { outFolder } = await run(demo)
     expect((await failure(run(outFolder))).code).toBe('compress.already-compressed')

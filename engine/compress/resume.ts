@@ -68,8 +68,27 @@ export async function preparePartial(partial: string, resume: boolean, subject: 
     }
   }
   await rm(partial, { recursive: true, force: true })
-  await mkdir(join(partial, MODEL_FOLDER), { recursive: true })
+  await makeFolder(join(partial, MODEL_FOLDER))
   return null
+}
+
+/** With its parents. Not `recursive: true`: Node then tries for ever where an existing folder answers ENOENT, as those of /proc do. */
+async function makeFolder(path: string): Promise<void> {
+  const make = async (): Promise<void> => {
+    await mkdir(path).catch((error: unknown) => {
+      if (errnoOf(error) !== 'EEXIST') throw error
+    })
+  }
+  await make().catch(async (error: unknown) => {
+    const parent = dirname(path)
+    if (errnoOf(error) !== 'ENOENT' || parent === path) throw error
+    await makeFolder(parent)
+    await make()
+  })
+}
+
+function errnoOf(error: unknown): unknown {
+  return error instanceof Error && 'code' in error ? error.code : null
 }
 
 /** Journal entries whose bytes are still what they were, by source tensor. Others are done again. */
@@ -121,7 +140,7 @@ const HASH_BYTES = 4 << 20
 
 async function openReader(path: string): Promise<FileReader> {
   const handle = await open(path, 'r').catch((error: unknown) => {
-    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return null
+    if (errnoOf(error) === 'ENOENT') return null
     throw error
   })
   const buffer = new Uint8Array(HASH_BYTES)
