@@ -200,6 +200,13 @@ describe('inspect, plan, doctor', () => {
     expect(doctor).toMatchObject({ host: { node_version: process.versions.node } })
     expect((doctor['adapters'] as { id: string; selected: boolean }[]).find((adapter) => adapter.id === 'reference')?.selected).toBe(true)
   })
+
+  it('doctor names a wanted adapter that is not there instead of taking another', async () => {
+    const doctor = await json(['doctor', '--adapter', 'no such card'])
+    expect((doctor['adapters'] as { selected: boolean }[]).filter((adapter) => adapter.selected)).toEqual([])
+    expect((doctor['advice'] as { what: string }[])[0]?.what).toBe('No usable adapter matches "no such card"')
+    expect((await failure(['bench', demo, '--adapter', 'no such card'])).code).toBe('gpu.no-adapter')
+  })
 })
 
 /** One prompt of a golden file (data/README.md); log-probabilities rounded to six digits. */
@@ -299,6 +306,7 @@ describe('eval, chat, bench', () => {
     expect(result).toMatchObject({
       model: variant,
       baseline: demo,
+      adapter: expect.stringMatching(/^Reference/),
       perplexity: { tokens: 64, protocol: 'rolling', window: 64 },
       tasks: [{ name: 'arithmetic', metric: 'acc', n: 2, chance: 0.25 }],
     })

@@ -22,7 +22,11 @@ export default defineConfig({
           hookTimeout: 120_000,
         },
       },
-      { root, test: { name: 'renderer', include: ['renderer/**/*.test.{ts,tsx}'], environment: 'happy-dom' } },
+      {
+        root,
+        // A screen takes a second on a quiet machine and ten on two cores that compile something else.
+        test: { name: 'renderer', include: ['renderer/**/*.test.{ts,tsx}'], environment: 'happy-dom', testTimeout: 60_000 },
+      },
     ],
   },
 })

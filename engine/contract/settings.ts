@@ -13,7 +13,6 @@ const fields = {
   contextTokens: z.number().int().min(64).max(1_048_576),
   evaluate: z.object({ perplexity: z.boolean(), tasks: z.boolean(), throughput: z.boolean() }),
   notifications: z.boolean(),
-  dismissedHints: z.array(z.string()),
 }
 
 export const SettingsSchema = z.object(fields)
@@ -31,5 +30,4 @@ export const DEFAULT_SETTINGS: Settings = {
   contextTokens: 4096,
   evaluate: { perplexity: true, tasks: true, throughput: true },
   notifications: false,
-  dismissedHints: [],
 }

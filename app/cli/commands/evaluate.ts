@@ -10,7 +10,7 @@ import type { TextSample } from '../../../engine/evaluate/perplexity.ts'
 import type { ModelLease } from '../../../engine/runtime/types.ts'
 import { EvaluationData } from '../../../engine/studio/jobs/evaluation-plan.ts'
 import type { FolderTokenizer, ModelRef } from '../../../engine/studio/ports.ts'
-import { assetsFolder } from '../assets.ts'
+import { assetsFolder, latheVersion } from '../assets.ts'
 import type { Command, CommandContext } from '../command.ts'
 import { formatTable } from '../format.ts'
 import { acquire, modelAt } from './with-model.ts'
@@ -47,7 +47,8 @@ export const evaluate: Command = {
     const protocol = args.oneOf('protocol', PROTOCOLS, 'rolling')
     const maxWindows = args.integer('windows', { min: 1 })
     const { text, tasks } = await readData(args.text('perplexity'), args.texts('tasks'), limit, args.flag('bundled'))
-    const { tokenizers } = await context.engine()
+    const { gpu, tokenizers } = await context.engine()
+    const adapter = await gpu.current()
     const codec = await tokenizers.open(ref.folder)
     const contextTokens = Math.max((wantedWindow ?? DEFAULT_WINDOW) + 1, ...tasks.map((task) => longestItem(codec, task)))
     using model = await acquire(context, ref, { contextTokens })
@@ -66,13 +67,16 @@ export const evaluate: Command = {
     return {
       json: {
         model: ref.folder,
+        adapter: adapter.name,
+        driver: adapter.driver,
+        lathe_version: latheVersion(),
         baseline: baselineRef?.folder ?? null,
         perplexity: measured === null ? null : perplexityJson(measured.perplexity),
         baseline_perplexity: measured?.baseline === undefined || measured.baseline === null ? null : perplexityJson(measured.baseline),
         drift: measured?.drift === undefined || measured.drift === null ? null : driftJson(measured.drift),
         tasks: results.map(({ result, baseline: other }) => taskJson(result, other)),
       },
-      text: describe(measured, results),
+      text: `${describe(measured, results)}\n${ref.name} on ${adapter.name}`,
     }
   },
 }

@@ -1,5 +1,5 @@
 /**
- * Prints the table of README's "What the sample loses": the demo model and its variants, measured by the same code that the studio runs, on
+ * Prints the table of README's "What compression costs, measured": the demo model and its variants, measured by the same code that the studio runs, on
  * one adapter, paired. Run with `node app/dev/report/demo-table.ts [adapter] [--items N] [--windows N]`; figures change only if the code does.
  */
 import { mkdtemp, readFile, rm } from 'node:fs/promises'

@@ -146,7 +146,7 @@ function unsupportedReason(checkpoint: Checkpoint): LatheError | null {
   return new LatheError(
     'model.unsupported-architecture',
     `Lathe can't run this model yet. Missing: ${support.missing.join('; ')}.`,
-    'It can be inspected. Running needs Llama, Mistral, Qwen2 or Qwen3 with dense or 4- and 8-bit packed weights.',
+    'It can be inspected. Running needs Llama, Mistral, Qwen2, Qwen3 or Phi-3 with dense or 4- and 8-bit packed weights.',
     { data: { missing: support.missing } },
   )
 }

@@ -54,7 +54,7 @@ export class GpuBinding implements GpuPort {
     const ledger = Array.from(usage, ([owner, { bytes, buffers }]) => ({ owner, bytes, buffers })).toSorted((a, b) => b.bytes - a.bytes)
     return {
       adapters,
-      advice: adviceFor(adapters),
+      advice: [...adviceForChoice(adapters, this.#wanted), ...adviceFor(adapters)],
       ledger,
       gpuBytesInUse: ledger.reduce((sum, entry) => sum + entry.bytes, 0),
       gpuBudgetBytes: adapters.find((adapter) => adapter.selected)?.memory.totalBytes ?? null,
@@ -110,6 +110,22 @@ export class GpuBinding implements GpuPort {
     const backend = await this.#backend?.catch(() => null)
     return backend?.usage() ?? new Map()
   }
+}
+
+/** A device that was asked for and is not there stops everything that computes; nobody silently gets another. */
+function adviceForChoice(adapters: readonly Adapter[], wanted: string | null): { what: string; why: string; fix: string }[] {
+  const named = wanted ?? process.env['LATHE_ADAPTER'] ?? ''
+  if (named === '' || adapters.some((adapter) => adapter.selected)) return []
+  return [
+    {
+      what: `No usable adapter matches "${named}"`,
+      why: 'It was asked for by the settings, --adapter or LATHE_ADAPTER, so models are refused until it is back or another is chosen.',
+      fix: `Choose one of: ${adapters
+        .filter((adapter) => adapter.usable)
+        .map((adapter) => adapter.id)
+        .join(', ')}.`,
+    },
+  ]
 }
 
 /** What is missing on this machine, and the command that brings it. */
