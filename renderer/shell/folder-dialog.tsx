@@ -21,9 +21,10 @@ export function FolderDialog() {
 
 function FolderBrowser({ request, settle }: { readonly request: FolderRequest; readonly settle: (path: string | null) => void }) {
   const { queries } = useEngine()
-  const [path, setPath] = useState<string | null>(request.startPath)
+  const refused = request.refused ?? null
+  const [path, setPath] = useState<string | null>(refused === null ? request.startPath : folderOf(refused.path))
   // null = shows where the listing is; text = what the user typed or chose on top of it.
-  const [chosen, setChosen] = useState<string | null>(null)
+  const [chosen, setChosen] = useState<string | null>(refused?.path ?? null)
   const listing = useQuery({
     ...queries.files.browse.queryOptions({ input: { path } }),
     placeholderData: (previous) => previous,
@@ -44,7 +45,7 @@ function FolderBrowser({ request, settle }: { readonly request: FolderRequest; r
       footer={
         <>
           <Button onClick={() => settle(null)}>Cancel</Button>
-          <Button variant="primary" disabled={here === undefined} onClick={() => settle(typed === '' ? (here?.path ?? null) : typed)}>
+          <Button variant="primary" disabled={typed === ''} onClick={() => settle(typed)}>
             {request.confirm}
           </Button>
         </>
@@ -75,6 +76,7 @@ function FolderBrowser({ request, settle }: { readonly request: FolderRequest; r
           />
           <Button type="submit">Go</Button>
         </form>
+        {refused !== null && typed === refused.path && <ErrorCard error={refused.error} />}
         {listing.error !== null && <ErrorCard error={listing.error} onRetry={() => void listing.refetch()} />}
         <div className={styles.list} aria-busy={listing.isFetching}>
           {here === undefined && listing.error === null && <SkeletonLines label="Reading folder" />}
@@ -98,4 +100,9 @@ function FolderBrowser({ request, settle }: { readonly request: FolderRequest; r
       </div>
     </Dialog>
   )
+}
+
+/** The folder that holds a path; null, which is the home folder, where the path does not say. */
+function folderOf(path: string): string | null {
+  return /^(.+)[\\/][^\\/]+[\\/]*$/.exec(path)?.[1] ?? null
 }

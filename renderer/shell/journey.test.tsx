@@ -21,12 +21,26 @@ test('a browser chooses a folder through the engine, and a wrong one is explaine
   expect(engine.calls.find((call) => call.path === 'models.import')?.input).toEqual({ path: '/home/ada/models/SmolLM2-135M-Instruct' })
 })
 
+test('a refused folder comes back with its error, and what was typed', async () => {
+  const { user, engine } = renderApp('/', { library: [], results: [] })
+  await user.click(await screen.findByRole('button', { name: 'Choose folder…' }))
+  const path = await screen.findByRole<HTMLInputElement>('textbox', { name: 'Folder path' })
+  await user.clear(path)
+  await user.type(path, '/tmp/model.gguf')
+  await user.click(screen.getByRole('button', { name: 'Import this folder' }))
+  // It closes while the engine looks, and opens again.
+  const dialog = () => within(screen.getByRole('dialog', { name: 'Choose a model folder' }))
+  await waitFor(() => expect(dialog().getAllByRole('alert')[0]?.textContent).toContain('That is a GGUF file.'))
+  expect(dialog().getByRole<HTMLInputElement>('textbox', { name: 'Folder path' }).value).toBe('/tmp/model.gguf')
+  expect(engine.calls.filter((call) => call.path === 'models.import').length).toBe(1)
+})
+
 test('the desktop drops a path straight into the library', async () => {
   const { engine } = renderApp('/', { library: [], results: [] }, { dropped: () => [{ name: 'model.gguf', path: '/tmp/model.gguf' }] })
   await screen.findByText('Drop a Hugging Face model folder')
   fireEvent.drop(window, { dataTransfer: { types: ['Files'], files: [] } })
   await waitFor(() => expect(engine.calls.some((call) => call.path === 'models.import')).toBe(true))
-  expect((await screen.findAllByText('That is a GGUF file.')).length).toBeGreaterThan(0)
+  expect((await screen.findAllByText(/^That is a GGUF file\./)).length).toBeGreaterThan(0)
 })
 
 test('two presets become a queue that can be watched, undone and compared', async () => {

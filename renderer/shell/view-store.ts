@@ -8,6 +8,8 @@ export interface FolderRequest {
   readonly note: string | null
   /** Where to start; null = home folder. */
   readonly startPath: string | null
+  /** The choice before this one and why it was refused: it is shown again, to be corrected. */
+  readonly refused?: { readonly path: string; readonly error: unknown } | null
   readonly resolve: (path: string | null) => void
 }
 

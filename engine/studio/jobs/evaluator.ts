@@ -9,7 +9,7 @@ import { answerChoiceTask, scoreChoiceTask } from '../../evaluate/choice-task.ts
 import type { ChoiceAnswers, ChoiceTask } from '../../evaluate/choice-task.ts'
 import { measureDrift, measurePerplexity, perplexityProtocolKey } from '../../evaluate/perplexity.ts'
 import type { ModelLease } from '../../runtime/types.ts'
-import type { FolderTokenizer, GpuPort, ModelRef, ModelsPort, TokenizerPort } from '../ports.ts'
+import type { GpuPort, ModelRef, ModelsPort, TokenizerPort } from '../ports.ts'
 import type { Results } from '../results.ts'
 import type { ResultContext } from '../store/result-store.ts'
 import { evaluationPlan, FIRST_LOOK_WINDOWS, fitPlan } from './evaluation-plan.ts'
@@ -42,7 +42,6 @@ export interface EvaluationTarget {
 interface Bench {
   readonly target: EvaluationTarget
   readonly plan: EvaluationPlan
-  readonly codec: FolderTokenizer
   readonly subject: ModelLease
   readonly baseline: ModelLease | null
   readonly provenance: () => Provenance
@@ -62,7 +61,6 @@ export class Evaluator {
     const wanted = (['perplexity', 'tasks', 'throughput'] as const).filter((phase) => target.options[phase] && !context.isDone(phase))
     if (wanted.length === 0) return
     const adapter = await this.#parts.gpu.current()
-    const codec = await this.#parts.tokenizers.open(target.subject.folder)
     using subject = await this.#acquire(context, target.subject)
     using baseline = target.baseline === null ? null : await this.#acquireBaseline(context, target.baseline)
     const plan = fitPlan(evaluationPlan(adapter.type, target.parameters), subject.runtime.info.contextLimit)
@@ -70,7 +68,6 @@ export class Evaluator {
     const bench: Bench = {
       target,
       plan,
-      codec,
       subject,
       baseline,
       provenance: () => ({
@@ -133,7 +130,8 @@ export class Evaluator {
   }
 
   async #measureText(context: JobContext, bench: Bench, protocol: EvaluationPlan['perplexity'], phase: string | null): Promise<void> {
-    const { target, codec, subject, baseline } = bench
+    const { target, subject, baseline } = bench
+    const codec = await this.#parts.tokenizers.open(target.subject.folder)
     const sample = await this.#parts.data.text()
     const protocolKey = perplexityProtocolKey(sample, protocol)
     const options = {
@@ -168,6 +166,7 @@ export class Evaluator {
     const total = items * (bench.baseline === null ? 1 : 2)
     let done = 0
     context.start('tasks', total)
+    const codec = await this.#parts.tokenizers.open(bench.target.subject.folder)
     /** null where the model is not loaded and has not answered before. */
     const answer = async (
       model: ModelRef,
@@ -179,7 +178,7 @@ export class Evaluator {
       if (lease === null) return known
       const answers =
         known ??
-        (await answerChoiceTask(lease.runtime, bench.codec, task, {
+        (await answerChoiceTask(lease.runtime, codec, task, {
           signal: context.signal,
           onProgress: (answered) => context.advance('tasks', done + answered, total, `${task.title}: ${model.name}`),
         }))

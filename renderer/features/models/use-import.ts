@@ -5,6 +5,7 @@ import { useLocation } from 'wouter'
 import { useEngine } from '../../data/engine.tsx'
 import { toUiError } from '../../lib/errors.ts'
 import { useFolderPicker } from '../../shell/use-folder-picker.ts'
+import { useHost } from '../../ui/host-context.tsx'
 import { showToast } from '../../ui/toast.tsx'
 
 export interface ImportModel {
@@ -24,6 +25,7 @@ export function useImport(): ImportModel {
   const { client } = useEngine()
   const [, navigate] = useLocation()
   const pickFolder = useFolderPicker()
+  const host = useHost()
   const mutation = useMutation({
     mutationKey: IMPORT_KEY,
     mutationFn: (path: string | null) => (path === null ? client.models.importSample() : client.models.import({ path })),
@@ -31,15 +33,29 @@ export function useImport(): ImportModel {
       showToast({ type: 'success', title: `${model.name} is in your library` })
       navigate(`/models/${model.id}`)
     },
-    onError: (error) => showToast({ type: 'error', title: 'That folder was not imported', description: toUiError(error).message }),
+    onError: (error) => {
+      const { message, hint } = toUiError(error)
+      showToast({ type: 'error', title: 'That folder was not imported', description: `${message} ${hint}` })
+    },
   })
-  const { mutate, reset } = mutation
+  const { mutate, mutateAsync, reset } = mutation
   const chooseFolder = useCallback(
     async (note?: string) => {
-      const path = await pickFolder({ title: 'Choose a model folder', confirm: 'Import this folder', note: note ?? null, startPath: null })
-      if (path !== null) mutate(path)
+      const request = { title: 'Choose a model folder', confirm: 'Import this folder', note: note ?? null, startPath: null }
+      let refused: { readonly path: string; readonly error: unknown } | null = null
+      for (;;) {
+        const path = await pickFolder({ ...request, refused })
+        if (path === null) return
+        const error: unknown = await mutateAsync(path).then(
+          () => null,
+          (reason: unknown) => reason,
+        )
+        // The system's own dialog can show no error; the screen behind it does.
+        if (error === null || host.pickFolder !== null) return
+        refused = { path, error }
+      }
     },
-    [pickFolder, mutate],
+    [pickFolder, mutateAsync, host],
   )
   return {
     importPath: mutate,

@@ -1,6 +1,15 @@
 import { expect, test } from 'vitest'
 import { LIBRARY, SAMPLE, predictionsOf } from '../../test/fixtures.ts'
-import { NONE, byBitsPerWeight, chosenPresets, parseEvaluation, serializeEvaluation, startLabel, togglePreset } from './plan.ts'
+import {
+  NONE,
+  byBitsPerWeight,
+  chosenPresets,
+  parseEvaluation,
+  possibleEvaluation,
+  serializeEvaluation,
+  startLabel,
+  togglePreset,
+} from './plan.ts'
 
 const fresh = predictionsOf(SAMPLE, 1024, [SAMPLE], null)
 const all = { perplexity: true, tasks: true, throughput: true }
@@ -42,4 +51,9 @@ test('the button says what will happen', () => {
 
 test('cards go from many bits to few', () => {
   expect(byBitsPerWeight(fresh).map((prediction) => prediction.preset.id)).toEqual(['near-lossless-8bit', 'fine-4bit', 'balanced-4bit'])
+})
+
+test('a model without a tokenizer is measured for speed only', () => {
+  expect(possibleEvaluation(all, false)).toEqual({ perplexity: false, tasks: false, throughput: true })
+  expect(possibleEvaluation(all, true)).toEqual(all)
 })

@@ -43,6 +43,11 @@ export function serializeEvaluation(evaluate: EvaluationOptions): string {
   return on.length === 0 ? NONE : on.join(',')
 }
 
+/** What of it can be done: nothing is measured on text that can't be tokenized. */
+export function possibleEvaluation(evaluate: EvaluationOptions, hasTokenizer: boolean): EvaluationOptions {
+  return hasTokenizer ? evaluate : { perplexity: false, tasks: false, throughput: evaluate.throughput }
+}
+
 /** "Start" for one, "Run 3 and compare" for several that are evaluated. */
 export function startLabel(request: Pick<StartCompression, 'presetIds' | 'evaluate'>): string {
   const count = request.presetIds.length

@@ -20,7 +20,16 @@ import { ErrorCard, Notice } from '../../ui/state.tsx'
 import { Term } from '../../ui/term.tsx'
 import { showToast } from '../../ui/toast.tsx'
 import styles from './optimize.module.css'
-import { EVALUATIONS, byBitsPerWeight, chosenPresets, parseEvaluation, serializeEvaluation, startLabel, togglePreset } from './plan.ts'
+import {
+  EVALUATIONS,
+  byBitsPerWeight,
+  chosenPresets,
+  parseEvaluation,
+  possibleEvaluation,
+  serializeEvaluation,
+  startLabel,
+  togglePreset,
+} from './plan.ts'
 import { OriginalCard, PresetCard } from './preset-card.tsx'
 
 export function Workbench({ model }: { readonly model: ModelSummary }) {
@@ -49,7 +58,7 @@ export function Workbench({ model }: { readonly model: ModelSummary }) {
     modelId: model.id,
     presetIds: [...chosen],
     outputFolder: folder === '' ? null : folder,
-    evaluate: parseEvaluation(rawEvaluate, settings.evaluate),
+    evaluate: possibleEvaluation(parseEvaluation(rawEvaluate, settings.evaluate), model.hasTokenizer),
     seed: Number.isSafeInteger(seed) && seed >= 0 ? seed : 0,
   }
   const preflight = useQuery({
