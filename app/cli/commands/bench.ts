@@ -83,5 +83,10 @@ export const bench: Command = {
 }
 
 function sampleRow(name: string, stats: SampleStats): string[] {
-  return [name, stats.median.toPrecision(3), stats.min.toPrecision(3), stats.max.toPrecision(3)]
+  return [name, ...[stats.median, stats.min, stats.max].map(threeDigits)]
+}
+
+/** 1030 rather than 1.03e+3. */
+function threeDigits(value: number): string {
+  return String(Number(value.toPrecision(3)))
 }
