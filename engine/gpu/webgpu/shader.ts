@@ -32,8 +32,12 @@ export function shaderSource(name: string, constants: ShaderConstants): string {
     if (typeof value === 'object') return `const ${key}: f32 = ${floatLiteral(value.float)};`
     return `const ${key}: u32 = ${Number(value)}u;`
   })
-  const body = expand(load(name).split('\n'), constants, name)
-  return ['requires immediate_address_space;', ...declarations, ...body].join('\n')
+  return ['requires immediate_address_space;', ...declarations, expandShader(load(name), constants, name)].join('\n')
+}
+
+/** The text with its directives carried out; `where` names the file in errors. */
+export function expandShader(text: string, constants: ShaderConstants, where: string): string {
+  return expand(text.split('\n'), constants, where).join('\n')
 }
 
 function floatLiteral(value: number): string {

@@ -1,3 +1,4 @@
+// What both families of linear kernels bind, how they read an input and where they put a result.
 struct Params {
   columns: u32,
   // First row of this shard within the whole weight, and how many rows it has.
