@@ -69,8 +69,3 @@ export function activationShapes(spec: ModelSpec) {
 export function activationBytes(spec: ModelSpec, capacity: Pick<Capacity, 'tokens' | 'rows'>): number {
   return Object.values(activationShapes(spec)).reduce((sum, { extent, width }) => sum + capacity[extent] * width * ACTIVATION_BYTES, 0)
 }
-
-/** f32 cos and sin for the positions in use. */
-export function ropeBytes(spec: ModelSpec, contextTokens: number): number {
-  return contextTokens * spec.rope.rotaryDim * ACTIVATION_BYTES
-}

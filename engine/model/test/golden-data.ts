@@ -1,6 +1,7 @@
 /**
- * Golden values as they lie in the shared test data, in one form. The demo model's own file was written by another tool and carries the gap of
- * each greedy step instead of the smallest. Where the data folder is absent, callers skip and say so.
+ * Golden values in one form: those of the shared test data, and those that lie beside this file for models that every checkout has. The demo
+ * model's (demo-golden.json, from PyTorch in float32 like the model itself) carry the gap of each greedy step instead of the smallest. Where the
+ * data folder is absent, callers skip and say so.
  */
 import { existsSync, readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
@@ -17,6 +18,7 @@ export interface GoldenPrompt {
 }
 
 const dataFolder = fileURLToPath(new URL('../../../../shared/data/', import.meta.url))
+const demoGolden = fileURLToPath(new URL('demo-golden.json', import.meta.url))
 const demoFolder = fileURLToPath(new URL('../../../assets/demo-model', import.meta.url))
 
 export const hasSharedData = existsSync(`${dataFolder}golden`)
@@ -36,7 +38,7 @@ export function modelFolder(name: string): string {
 }
 
 export function goldenPrompts(name: string): readonly GoldenPrompt[] {
-  const file = isPacked(name) ? `${packedFolder}/${name}/golden.json` : `${dataFolder}golden/${name}.json`
+  const file = isPacked(name) ? `${packedFolder}/${name}/golden.json` : name === 'demo' ? demoGolden : `${dataFolder}golden/${name}.json`
   const parsed: unknown = JSON.parse(readFileSync(file, 'utf8'))
   return Array.isArray(parsed) ? (parsed as StandardPrompt[]).map(fromStandard) : (parsed as DemoFile).prompts.map(fromDemo)
 }

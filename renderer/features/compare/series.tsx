@@ -1,16 +1,11 @@
-/** The identity of a variant in every chart: colour, shape and dash, fixed by its place in the family, so that colour is never alone. */
+/** The identity of a variant in every chart: colour and shape, fixed by its place in the family, so that colour is never alone. */
 import type { Entry } from './metrics.ts'
 
 const SHAPES = ['square', 'circle', 'diamond', 'triangle', 'star', 'cross', 'pentagon', 'wedge'] as const
-const DASHES = ['none', 'none', '6 3', '2 3', '8 3 2 3', '1 4', '10 4', '4 4'] as const
 const SERIES_COUNT = 8
 
 export function seriesColor(series: number): string {
   return `var(--series-${series % SERIES_COUNT})`
-}
-
-export function seriesDash(series: number): string {
-  return DASHES[series % SERIES_COUNT] ?? 'none'
 }
 
 function polygon(sides: number, radius: number, turn = -Math.PI / 2): string {
