@@ -3,7 +3,7 @@
  * The `measured` fixture: a page on one engine per worker whose library has the sample with measured variants, for tests that only look.
  * A test fails when the page throws, breaks its content security policy or logs an error, unless it says that it expects that.
  */
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { _electron, test as base, expect, type Browser, type Page } from '@playwright/test'
@@ -88,18 +88,22 @@ export const test = base.extend<
   },
 
   measuredEngine: [
-    async ({ chromiumBrowser }, use) => {
-      const dataFolder = mkdtempSync(join(tmpdir(), 'lathe-e2e-measured-'))
+    async ({ chromiumBrowser }, use, { project }) => {
+      // A failed test ends its worker: the next one finds the library here instead of measuring it again. Each run starts with an empty folder.
+      const dataFolder = process.env['LATHE_E2E_LIBRARY'] ?? join(project.outputDir, '.measured-library')
+      const stamp = join(dataFolder, 'measured.json')
+      mkdirSync(dataFolder, { recursive: true })
       const engine = new EngineProcess(dataFolder)
       const { origin, url } = await engine.start()
-      const context = await chromiumBrowser.newContext()
-      const page = await context.newPage()
-      await page.goto(url)
-      const library = await measureSample(page)
-      await context.close()
-      await use({ origin, url, library })
+      if (!existsSync(stamp)) {
+        const context = await chromiumBrowser.newContext()
+        const page = await context.newPage()
+        await page.goto(url)
+        writeFileSync(stamp, JSON.stringify(await measureSample(page)))
+        await context.close()
+      }
+      await use({ origin, url, library: JSON.parse(readFileSync(stamp, 'utf8')) as MeasuredLibrary })
       await engine.stop()
-      rmSync(dataFolder, { recursive: true, force: true })
     },
     { scope: 'worker', timeout: 900_000 },
   ],

@@ -28,12 +28,15 @@ test('a refused folder comes back with its error, and what was typed', async () 
   await user.clear(path)
   await user.type(path, '/tmp/model.gguf')
   await user.click(screen.getByRole('button', { name: 'Import this folder' }))
-  // It closes while the engine looks, and opens again.
-  const dialog = () => within(screen.getByRole('dialog', { name: 'Choose a model folder' }))
-  await waitFor(() => expect(dialog().getAllByRole('alert')[0]?.textContent).toContain('That is a GGUF file.'))
-  expect(dialog().getByRole<HTMLInputElement>('textbox', { name: 'Folder path' }).value).toBe('/tmp/model.gguf')
+  await waitFor(() => expect(folderDialog().getAllByRole('alert')[0]?.textContent).toContain('That is a GGUF file.'))
+  expect(folderDialog().getByRole<HTMLInputElement>('textbox', { name: 'Folder path' }).value).toBe('/tmp/model.gguf')
   expect(engine.calls.filter((call) => call.path === 'models.import').length).toBe(1)
 })
+
+/** Looked up each time: it closes while the engine looks, and opens again. */
+function folderDialog() {
+  return within(screen.getByRole('dialog', { name: 'Choose a model folder' }))
+}
 
 test('the desktop drops a path straight into the library', async () => {
   const { engine } = renderApp('/', { library: [], results: [] }, { dropped: () => [{ name: 'model.gguf', path: '/tmp/model.gguf' }] })
