@@ -104,6 +104,9 @@ describe('the contract', () => {
     expect(variant?.drift?.kldMean).toBeGreaterThan(0)
     expect(variant?.perplexity?.value).toBeGreaterThan(source!.perplexity!.value!)
     expect(variant?.protocolKeys['perplexity']).toBe(source?.protocolKeys['perplexity'])
+    expect(Object.entries(variant!.protocolKeys).filter(([, key]) => !key.includes('kv-f32'))).toEqual([
+      ['compression', 'compression:weights'],
+    ])
     expect(variant?.tasks.map((task) => [task.name, task.n, task.paired?.baselineId])).toEqual(
       ['reading', 'arithmetic', 'completion'].map((name) => [name, 3, modelId]),
     )

@@ -204,9 +204,10 @@ export class Evaluator {
    * already finished. A job that the user starts anew measures its subject anew.
    */
   #answered(context: JobContext, bench: Bench, model: ModelRef, task: ChoiceTask): ChoiceAnswers | null {
+    const protocolKey = withCacheType(taskProtocolKey(task), bench)
     const found = this.#parts.results
       .current(model.modelId)
-      .find((result) => result.kind === 'task' && result.payload.name === task.name && result.protocolKey === taskProtocolKey(task))
+      .find((result) => result.kind === 'task' && result.payload.name === task.name && result.protocolKey === protocolKey)
     if (found?.kind !== 'task' || found.details.right.length !== task.items.length) return null
     const isBaseline = model.modelId === bench.target.baseline?.modelId
     const reusable = found.jobId === context.job.id || (isBaseline && found.provenance.adapter === bench.provenance().adapter)
@@ -238,7 +239,8 @@ export class Evaluator {
   }
 
   #record(context: JobContext, bench: Bench, model: ModelRef, protocolKey: string, measured: Parameters<Results['record']>[0]): void {
-    const where: ResultContext = { modelId: model.modelId, protocolKey, provenance: bench.provenance(), jobId: context.job.id }
+    const key = withCacheType(protocolKey, bench)
+    const where: ResultContext = { modelId: model.modelId, protocolKey: key, provenance: bench.provenance(), jobId: context.job.id }
     this.#parts.results.record(measured, where)
   }
 }
@@ -248,6 +250,11 @@ type Baseline = { readonly id: string; readonly answers: ChoiceAnswers }
 /** The digest in the dataset name covers the items, so a limited run has a key of its own. */
 function taskProtocolKey(task: ChoiceTask): string {
   return `choice:loglikelihood:${task.dataset}`
+}
+
+/** A 16-bit cache rounds, so figures with and without it are not of one protocol. */
+function withCacheType(protocolKey: string, bench: Bench): string {
+  return `${protocolKey}:kv-${bench.subject.runtime.info.kvDtype}`
 }
 
 function orNull(value: number): number | null {
