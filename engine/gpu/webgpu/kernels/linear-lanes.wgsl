@@ -30,14 +30,13 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
   var acc_{r}_{c} = 0.0f;
 //#end
 //#end
-  for (var first = 0u; first < UNITS; first += STAGE_UNITS) {
-    // The weights are asked for before the barriers, so that they are under way while the inputs are staged.
+  // Weights are asked for a stage ahead, so that they are under way while the stage before is computed.
 //#repeat d DEPTH
-    let unit_{d} = first + {d}u * LANES + lane;
 //#repeat r ROWS
-    let weight_{d}_{r} = values[shardRow_{r} * UNITS + min(unit_{d}, UNITS - 1u)];
+  var weight_{d}_{r} = values[shardRow_{r} * UNITS + min({d}u * LANES + lane, UNITS - 1u)];
 //#end
 //#end
+  for (var first = 0u; first < UNITS; first += STAGE_UNITS) {
     workgroupBarrier();
     for (var i = index; i < STAGE_UNITS * QUADS * COLUMNS; i += WORKGROUP) {
       let column = i / (STAGE_UNITS * QUADS);
@@ -52,14 +51,24 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
     }
     workgroupBarrier();
 //#repeat d DEPTH
-    if (unit_{d} < UNITS) {
-      let unit = unit_{d};
+//#repeat r ROWS
+    let next_{d}_{r} = values[shardRow_{r} * UNITS + min(first + STAGE_UNITS + {d}u * LANES + lane, UNITS - 1u)];
+//#end
+//#end
+//#repeat d DEPTH
+    if (first + {d}u * LANES + lane < UNITS) {
+      let unit = first + {d}u * LANES + lane;
       let firstQuad = ({d}u * LANES + lane) * PITCH;
 //#repeat r ROWS
       let weight_{r} = weight_{d}_{r};
 //#end
 //#include linear-block
     }
+//#end
+//#repeat d DEPTH
+//#repeat r ROWS
+    weight_{d}_{r} = next_{d}_{r};
+//#end
 //#end
   }
   // laneSums[lane][team][row][column]: the threads that add up neighbouring results read neighbouring words.

@@ -96,6 +96,14 @@ function lanesShape(tuning: Tuning['linear'], facts: FormatFacts, weight: Weight
   }
 }
 
+/** Shared memory of linear-lanes: the stage and the lanes' sums. */
+function workgroupBytes({ constants }: LinearShape): number {
+  const [units, pitch, columns, workgroup, rows] = ['STAGE_UNITS', 'PITCH', 'COLUMNS', 'WORKGROUP', 'ROWS'].map((name) =>
+    Number(constants[name] ?? 0),
+  )
+  return (units ?? 0) * (pitch ?? 0) * (columns ?? 0) * 16 + (units === 0 ? 0 : (workgroup ?? 0) * (rows ?? 0) * (columns ?? 0) * 4)
+}
+
 /** Groups that straddle units cost a scale per four elements or per element: rare, and not worth the code of a wide tile. */
 function narrow(tuning: Tuning['linear']): Tuning['linear'] {
   return { ...tuning, rows: 1, columns: [1, 4] }
@@ -105,12 +113,13 @@ export async function planLinear(context: PlanContext, operation: Linear): Promi
   const { weight, x, out, bias } = operation
   const matrix = context.matrix(weight)
   const facts = formatFacts(weight.format, weight.cols)
-  const tuning =
-    facts.constants['GROUP_UNIT'] === undefined && weight.format.kind === 'packed-int'
-      ? narrow(context.tuning.linear)
-      : context.tuning.linear
-  const widths = tuning.columns.filter((width, index) => width <= context.capacity.tokens || index === 0)
+  const tuning = facts.straddles ? narrow(context.tuning.linear) : context.tuning.linear
   const shapeOf = tuning.family === 'rows' ? rowsShape : lanesShape
+  const storageLimit = context.gpu.limits.maxComputeWorkgroupStorageSize
+  const widths = tuning.columns.filter((width, index) => {
+    if (index === 0) return true
+    return width <= nextPowerOfTwo(context.capacity.tokens) && workgroupBytes(shapeOf(tuning, facts, weight, width)) <= storageLimit
+  })
   const shapes = widths.map((columns) => shapeOf(tuning, facts, weight, columns))
   const kernels = await Promise.all(
     shapes.map((shape) => {
