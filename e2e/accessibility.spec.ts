@@ -82,8 +82,10 @@ test('the keyboard alone opens the palette, finds, goes, and gets out again', as
 })
 
 test('Tab reaches the content, and shows where it is', async ({ measured }) => {
-  const { page, sampleName } = measured
+  const { page, origin, sampleName } = measured
   const models = new ModelsPage(page)
+  await page.goto(`${origin}/models`)
+  await models.row(sampleName).waitFor()
   await page.keyboard.press('Tab')
   await expect(page.getByRole('link', { name: 'Skip to content' })).toBeFocused()
   const reached = new Set<string>()

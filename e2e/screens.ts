@@ -11,6 +11,16 @@ import { Palette } from './pages/palette.ts'
 import { SETTINGS_SECTIONS, SettingsPage } from './pages/settings.ts'
 import { FolderDialog } from './pages/shell.ts'
 
+/** Something that only this section says. */
+const SECTION_TEXT: Readonly<Record<(typeof SETTINGS_SECTIONS)[number], string | RegExp>> = {
+  General: 'Appearance',
+  Models: 'Where Lathe writes compressed models.',
+  Evaluation: 'Perplexity and drift',
+  Shortcuts: 'Search',
+  Privacy: /./,
+  About: /\d+\.\d+\.\d+/,
+}
+
 export interface Screen {
   readonly name: string
   readonly open: (page: Page) => Promise<void>
@@ -75,7 +85,7 @@ export function screensOf({ origin, sampleId, sampleName, variantNames }: Measur
       open: async (page) => {
         await at(page, `/optimize/${sampleId}?presets=fine-4bit,near-lossless-8bit`)
         await new OptimizePage(page).start.waitFor()
-        await page.getByText(/^Needs/).waitFor()
+        await page.getByText(/^Needs .* free$/).waitFor()
       },
     },
     {
@@ -118,7 +128,7 @@ export function screensOf({ origin, sampleId, sampleName, variantNames }: Measur
       open: async (page: Page) => {
         await at(page, '/settings')
         await new SettingsPage(page).open(section)
-        await page.getByRole('main').getByRole('heading', { level: 2 }).first().waitFor()
+        await page.getByRole('main').getByText(SECTION_TEXT[section]).first().waitFor()
       },
     })),
     {

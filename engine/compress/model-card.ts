@@ -57,7 +57,7 @@ export function modelCard(facts: ModelCardFacts): string {
     '## Evaluation\n',
     `${EVALUATION_START}\nNot evaluated yet.\n${EVALUATION_END}\n`,
     '## Use\n',
-    `\`\`\`sh\nvllm serve ./${facts.name}\n\`\`\`\n`,
+    `The folder follows the compressed-tensors layout that vLLM and transformers read; Lathe has checked the layout, not run it in them.\n\n\`\`\`sh\nvllm serve ./${facts.name}\n\`\`\`\n`,
     '`recipe.yaml` is the recipe in LLM Compressor’s form; `run.json` holds hashes, seed, versions and the error of every tensor.\n',
   ].join('\n')
 }
