@@ -5,6 +5,8 @@
 import { memoryOf } from '../../gpu/adapter-memory.ts'
 import type { AdapterMemory } from '../../gpu/adapter-memory.ts'
 import { chooseAdapter, listAdapters } from '../../gpu/adapters.ts'
+import { advise, systemFacts } from '../../gpu/diagnosis.ts'
+import type { SystemFacts } from '../../gpu/diagnosis.ts'
 import type { Backend } from '../../gpu/program.ts'
 import { openBackend } from '../../gpu/webgpu/backend.ts'
 import type { Adapter, Hardware, HardwareBenchmark } from '../../contract/index.ts'
@@ -20,6 +22,7 @@ export class GpuBinding implements GpuPort {
   #memoryAt = -Infinity
   #wanted: string | null
   #backend: Promise<Backend> | null = null
+  #systemFacts: Promise<SystemFacts> | null = null
   /** Unloads every model; set by whoever loads them. */
   unloadAll: () => Promise<void> = async () => {}
 
@@ -54,7 +57,7 @@ export class GpuBinding implements GpuPort {
     const ledger = Array.from(usage, ([owner, { bytes, buffers }]) => ({ owner, bytes, buffers })).toSorted((a, b) => b.bytes - a.bytes)
     return {
       adapters,
-      advice: [...adviceForChoice(adapters, this.#wanted), ...adviceFor(adapters)],
+      advice: [...adviceForChoice(adapters, this.#wanted), ...advise(await this.#facts(), adapters)],
       ledger,
       gpuBytesInUse: ledger.reduce((sum, entry) => sum + entry.bytes, 0),
       gpuBudgetBytes: adapters.find((adapter) => adapter.selected)?.memory.totalBytes ?? null,
@@ -105,6 +108,12 @@ export class GpuBinding implements GpuPort {
     return adapters.map((adapter) => ({ ...adapter, memory: this.#memory.get(adapter.id) ?? adapter.memory }))
   }
 
+  /** Drivers and permissions don't change under a running process that has looked; the panel asks every two seconds. */
+  #facts(): Promise<SystemFacts> {
+    this.#systemFacts ??= systemFacts()
+    return this.#systemFacts
+  }
+
   async #usage(): Promise<ReturnType<Backend['usage']>> {
     // a backend that never opened holds nothing
     const backend = await this.#backend?.catch(() => null)
@@ -126,40 +135,4 @@ function adviceForChoice(adapters: readonly Adapter[], wanted: string | null): {
         .join(', ')}.`,
     },
   ]
-}
-
-/** What is missing on this machine, and the command that brings it. */
-function adviceFor(adapters: readonly Adapter[]): { what: string; why: string; fix: string }[] {
-  const gpus = adapters.filter((adapter) => adapter.usable && adapter.type !== 'reference')
-  const linux = process.platform === 'linux'
-  if (gpus.length === 0) {
-    return [
-      {
-        what: 'No GPU driver was found',
-        why: 'Models can only run on the f64 reference backend, which is correct but far too slow to use.',
-        fix: linux
-          ? 'sudo apt install mesa-vulkan-drivers (or your GPU vendor’s Vulkan driver)'
-          : 'Install your GPU vendor’s current driver.',
-      },
-    ]
-  }
-  const advice = []
-  if (gpus.every((adapter) => adapter.type === 'software')) {
-    advice.push({
-      what: 'Only a software adapter was found',
-      why: 'Models run on the CPU: correct, but slow, and speeds say nothing about a GPU.',
-      fix: linux
-        ? 'Install your GPU vendor’s Vulkan driver, e.g. sudo apt install nvidia-driver or mesa-vulkan-drivers'
-        : 'Install your GPU vendor’s current driver.',
-    })
-  }
-  for (const adapter of gpus) {
-    if (adapter.type === 'software' || adapter.features.f16) continue
-    advice.push({
-      what: `${adapter.name} has no 16-bit float shaders`,
-      why: 'Its driver does not offer shader-f16, so some kernels run at half speed.',
-      fix: 'Update the GPU driver.',
-    })
-  }
-  return advice
 }
