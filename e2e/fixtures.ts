@@ -92,6 +92,8 @@ export const test = base.extend<
       // A failed test ends its worker: the next one finds the library here instead of measuring it again. Each run starts with an empty folder.
       const dataFolder = process.env['LATHE_E2E_LIBRARY'] ?? join(project.outputDir, '.measured-library')
       const stamp = join(dataFolder, 'measured.json')
+      // Without its stamp it is what an attempt that failed has left. A folder that somebody named is never cleared.
+      if (process.env['LATHE_E2E_LIBRARY'] === undefined && !existsSync(stamp)) rmSync(dataFolder, { recursive: true, force: true })
       mkdirSync(dataFolder, { recursive: true })
       const engine = new EngineProcess(dataFolder)
       const { origin, url } = await engine.start()
