@@ -39,8 +39,9 @@ interface MeasuredEngine {
   readonly library: MeasuredLibrary
 }
 
-/** A page whose engine is gone can't reach it; Chromium logs each attempt. */
-const WHILE_AWAY = /WebSocket connection to .* failed|net::ERR_CONNECTION_REFUSED/
+/** A page whose engine is gone can't reach it, nor finish what it was loading; Chromium logs each attempt. */
+const WHILE_AWAY =
+  /WebSocket connection to .* failed|net::ERR_(CONNECTION_REFUSED|CONNECTION_RESET|EMPTY_RESPONSE|INCOMPLETE_CHUNKED_ENCODING)/
 
 export const test = base.extend<
   StudioOptions & { studio: Studio; measured: Measured },
