@@ -113,7 +113,8 @@ function parseGroup(name: string, raw: unknown, topFormat: string): Quantization
   }
 }
 
-const ARGS_KEYS = new Set([
+/** Every field of QuantizationArgs (specs/compressed-tensors.md §2.3); recipes spell their weights with the same ones. */
+export const ARGS_FIELDS: readonly string[] = [
   'num_bits',
   'type',
   'symmetric',
@@ -126,7 +127,9 @@ const ARGS_KEYS = new Set([
   'zp_dtype',
   'observer',
   'observer_kwargs',
-])
+]
+
+const ARGS_KEYS = new Set(ARGS_FIELDS)
 
 function parseArgs(raw: unknown, where: string): QuantizationArgs {
   if (!isJsonObject(raw)) throw invalid(where, 'is not an object')

@@ -4,6 +4,7 @@
  * because a recipe that silently does something else is worse than none.
  */
 import { parseDocument, stringify } from 'yaml'
+import { ARGS_FIELDS } from '../checkpoint/quantization-config.ts'
 import { LatheError } from '../contract/errors.ts'
 import { nearestName } from './nearest-name.ts'
 import { observerName } from './recipe.ts'
@@ -203,23 +204,8 @@ function readGroup(name: string, value: unknown, where: string): QuantizationGro
   return { name, targets: names(json['targets'] ?? ['Linear'], `${where}.targets`), ...readWeights(weights, `${where}.weights`) }
 }
 
-const WEIGHT_KEYS = [
-  'num_bits',
-  'type',
-  'symmetric',
-  'group_size',
-  'strategy',
-  'block_structure',
-  'dynamic',
-  'actorder',
-  'scale_dtype',
-  'zp_dtype',
-  'observer',
-  'observer_kwargs',
-]
-
 function readWeights(json: Json, where: string): { readonly scheme: Scheme; readonly observer: Observer } {
-  refuseUnknownKeys(json, WEIGHT_KEYS, where)
+  refuseUnknownKeys(json, ARGS_FIELDS, where)
   only(json, 'type', ['int'], where)
   only(json, 'dynamic', [false], where)
   only(json, 'block_structure', [null], where)
