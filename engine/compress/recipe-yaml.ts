@@ -51,7 +51,7 @@ export function recipeToYaml(recipe: Recipe): string {
 function groupToYaml(group: QuantizationGroupRecipe): Record<string, unknown> {
   const { scheme, observer } = group
   const kwargs =
-    observer.kind === 'mse'
+    observer.kind !== 'minmax'
       ? {
           // Every candidate is tried: no patience runs out before the last.
           observer_kwargs: {
@@ -300,10 +300,16 @@ function show(value: unknown): string {
   return (JSON.stringify(value) ?? 'missing').slice(0, 60)
 }
 
+const OBSERVER_TITLES: Readonly<Record<Observer['kind'], string>> = {
+  minmax: 'round to nearest',
+  mse: 'MSE scale search',
+  imatrix: 'importance-weighted scale search',
+}
+
 /** For people: "W4A16 g128 with MSE scale search". */
 export function describeRecipe(recipe: Recipe): string {
   const parts = recipe.steps.flatMap((step) =>
-    step.groups.map((group) => `${schemeName(group.scheme)}, ${group.observer.kind === 'mse' ? 'MSE scale search' : 'round to nearest'}`),
+    step.groups.map((group) => `${schemeName(group.scheme)}, ${OBSERVER_TITLES[group.observer.kind]}`),
   )
   return [...new Set(parts)].join(' + ')
 }

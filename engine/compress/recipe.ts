@@ -11,6 +11,14 @@ export type Observer =
    * Tries ranges p·[min, max] for p = 1, 1 − 1/grid, … down to 1 − maxShrink and keeps the one with the least Σ|w − ŵ|^norm.
    */
   | { readonly kind: 'mse'; readonly maxShrink: number; readonly grid: number; readonly norm: number }
+  /**
+   * As `mse`, with each column's term weighted by the mean square of the input that meets it (llama.cpp's importance matrix). Needs
+   * calibration: whoever rounds must be given the weights.
+   */
+  | { readonly kind: 'imatrix'; readonly maxShrink: number; readonly grid: number; readonly norm: number }
+
+/** LLM Compressor's own settings of its `imatrix_mse`. */
+export const IMATRIX_DEFAULTS: Observer = { kind: 'imatrix', maxShrink: 0.95, grid: 20, norm: 3 }
 
 export interface QuantizationGroupRecipe {
   /** Key in `config_groups`; "group_0" and so on. */
@@ -37,5 +45,12 @@ export interface Recipe {
 
 /** LLM Compressor's name of an observer, as files carry it. */
 export function observerName(observer: Observer): string {
-  return observer.kind === 'mse' ? 'memoryless_mse' : 'memoryless_minmax'
+  switch (observer.kind) {
+    case 'minmax':
+      return 'memoryless_minmax'
+    case 'mse':
+      return 'memoryless_mse'
+    case 'imatrix':
+      return 'imatrix_mse'
+  }
 }

@@ -24,7 +24,7 @@ export interface GptqResult extends QuantizedRows {
 
 /**
  * Quantizes [rows, cols] `values` (finite; left as they were). `factor` belongs to inputs of `cols` columns; q, k and v share one, gate and up
- * share one.
+ * share one. `importance` is needed by the observer `imatrix` only: the Hessian's diagonal.
  */
 export function gptq(
   values: Float32Array,
@@ -34,9 +34,10 @@ export function gptq(
   dtype: DenseDtype,
   observer: Observer,
   factor: HessianFactor,
+  importance: Float64Array | null = null,
 ): GptqResult {
   if (factor.size !== cols) throw new RangeError(`The factor has ${factor.size} columns, the weight ${cols}`)
-  const nearest = roundToNearest(values, rows, cols, scheme, dtype, observer)
+  const nearest = roundToNearest(values, rows, cols, scheme, dtype, observer, undefined, importance)
   const { scales, zeroPoints } = nearest
   const codes = new Int8Array(values.length)
   const grid = integerGrid(scheme, dtype)

@@ -5,6 +5,9 @@
  *
  * Every candidate is tried (no early stop after some failures, the error has several local minima); one is abandoned as soon as its
  * running sum passes the best so far, which changes no result.
+ *
+ * With an importance per column (the mean square of its inputs, llama.cpp's "imatrix") the sum is Σ importance·|w − ŵ|^norm: for norm 2 that
+ * is the layer's output error as far as inputs are uncorrelated.
  */
 import { SCALE_EPSILON, limitScale, roundHalfEven, scaleOfRange, zeroPointOfRange } from './integer-grid.ts'
 import type { IntegerGrid } from './integer-grid.ts'
@@ -25,7 +28,10 @@ export function shrinkFactors(settings: SearchSettings): readonly number[] {
   return Array.from({ length: count }, (_, i) => 1 - i / settings.grid)
 }
 
-/** Best stored scale, with its zero point, for values[start, end) whose range is [lo, hi]. `factors` from `shrinkFactors`. */
+/**
+ * Best stored scale, with its zero point, for values[start, end) whose range is [lo, hi]. `factors` from `shrinkFactors`. `importance`, if
+ * any, holds one factor ≥ 0 per value of the range, all finite; where all are 0 they count as equal.
+ */
 export function searchScale(
   values: Float32Array,
   start: number,
@@ -35,11 +41,13 @@ export function searchScale(
   grid: IntegerGrid,
   factors: readonly number[],
   norm: number,
+  importance: Float64Array | null = null,
 ): { readonly scale: number; readonly zeroPoint: number } {
   let best = { scale: SCALE_EPSILON[grid.dtype], zeroPoint: 0 }
   let bestError = Infinity
   let previousScale = 0
   let previousZeroPoint = 0
+  const weights = importance !== null && importance.some((weight) => weight > 0) ? importance : null
   for (const factor of factors) {
     const low = Math.fround(lo * factor)
     const unlimited = scaleOfRange(low, Math.fround(hi * factor), grid)
@@ -50,9 +58,11 @@ export function searchScale(
     previousScale = scale
     previousZeroPoint = zeroPoint
     const error =
-      norm === 2
-        ? squaredError(values, start, end, scale, zeroPoint, grid, bestError)
-        : poweredError(values, start, end, scale, zeroPoint, grid, norm, bestError)
+      weights !== null
+        ? weightedError(values, start, end, scale, zeroPoint, grid, norm, bestError, weights)
+        : norm === 2
+          ? squaredError(values, start, end, scale, zeroPoint, grid, bestError)
+          : poweredError(values, start, end, scale, zeroPoint, grid, norm, bestError)
     if (error < bestError) {
       bestError = error
       best = { scale, zeroPoint }
@@ -61,7 +71,7 @@ export function searchScale(
   return best
 }
 
-// Both sums count in units of the scale, where the code's distance from w/scale is the error: clip to the codes' range, round, subtract.
+// All sums count in units of the scale, where the code's distance from w/scale is the error: clip to the codes' range, round, subtract.
 // They multiply by 1/scale and round before the zero point is added. Quantizing does neither, and may choose the other code on a tie;
 // then both codes are equally far from w.
 
@@ -111,6 +121,32 @@ function poweredError(
     const w = (values[i] as number) * inverse
     const clipped = w < lowest ? lowest : w > highest ? highest : w
     sum += Math.abs(w - roundHalfEven(clipped)) ** norm
+    if (sum >= limit) return Infinity
+  }
+  return sum * scale ** norm
+}
+
+function weightedError(
+  values: Float32Array,
+  start: number,
+  end: number,
+  scale: number,
+  zeroPoint: number,
+  grid: IntegerGrid,
+  norm: number,
+  giveUpAbove: number,
+  weights: Float64Array,
+): number {
+  const lowest = grid.qmin - zeroPoint
+  const highest = grid.qmax - zeroPoint
+  const inverse = 1 / scale
+  const limit = giveUpAbove / scale ** norm
+  let sum = 0
+  for (let i = start; i < end; i++) {
+    const w = (values[i] as number) * inverse
+    const clipped = w < lowest ? lowest : w > highest ? highest : w
+    const e = Math.abs(w - roundHalfEven(clipped))
+    sum += (weights[i - start] as number) * (norm === 2 ? e * e : e ** norm)
     if (sum >= limit) return Infinity
   }
   return sum * scale ** norm

@@ -39,7 +39,7 @@ export function roundingScratch(): RoundingScratch {
 
 /**
  * `values` is [rows, cols] row-major, cols a multiple of the group size. The result's arrays are views of `scratch`, valid until its next
- * use.
+ * use. `importance` (mean square of each column's input, [cols], finite) is needed by the observer `imatrix` and ignored by the others.
  */
 export function roundToNearest(
   values: Float32Array,
@@ -49,6 +49,7 @@ export function roundToNearest(
   dtype: DenseDtype,
   observer: Observer,
   scratch: RoundingScratch = roundingScratch(),
+  importance: Float64Array | null = null,
 ): QuantizedRows {
   const perScale = columnsPerScale(scheme, cols)
   if (values.length !== rows * cols || cols % perScale !== 0) {
@@ -58,9 +59,13 @@ export function roundToNearest(
   if (scratch.codes.length < values.length) scratch.codes = new Int8Array(values.length)
   if (scratch.scales.length < groups) scratch.scales = new Float32Array(groups)
   if (!scheme.symmetric && scratch.zeroPoints.length < groups) scratch.zeroPoints = new Int8Array(groups)
+  if (observer.kind === 'imatrix' && importance?.length !== cols) {
+    throw new RangeError(`The importance of ${cols} columns is needed, got that of ${importance?.length ?? 'none'}`)
+  }
   const grid = integerGrid(scheme, dtype)
-  const factors = observer.kind === 'mse' ? shrinkFactors(observer) : null
-  const norm = observer.kind === 'mse' ? observer.norm : 0
+  const factors = observer.kind === 'minmax' ? null : shrinkFactors(observer)
+  const norm = observer.kind === 'minmax' ? 0 : observer.norm
+  const weights = observer.kind === 'imatrix' ? importance : null
   const error = noError()
   for (let group = 0, start = 0; group < groups; group++, start += perScale) {
     const end = start + perScale
@@ -78,7 +83,8 @@ export function roundToNearest(
       zeroPoint = zeroPointOfRange(lo, unlimited, grid)
       scale = limitScale(unlimited, zeroPoint, grid)
     } else {
-      const found = searchScale(values, start, end, lo, hi, grid, factors, norm)
+      const column = start % cols
+      const found = searchScale(values, start, end, lo, hi, grid, factors, norm, weights?.subarray(column, column + perScale) ?? null)
       scale = found.scale
       zeroPoint = found.zeroPoint
     }

@@ -53,6 +53,7 @@ export function createBlockRounder(): BlockRounder {
       if (bytes.byteLength !== count * (dtype === 'F32' ? 4 : 2) || !Number.isInteger(groups)) {
         throw new RangeError(`${bytes.byteLength} bytes of ${dtype} for ${rows} × ${cols} in groups of ${perScale}`)
       }
+      if (observer.kind === 'imatrix') throw new RangeError('The importance-weighted search runs with calibration, not on single blocks')
       const factors = observer.kind === 'mse' ? shrinkFactors(observer) : [1]
       const layout = layoutOf(count, groups, factors.length)
       reserve(memory, layout.end)
