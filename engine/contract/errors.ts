@@ -48,6 +48,9 @@ export const ERROR_CODES = [
   // evaluation
   'evaluate.invalid-data',
   'evaluate.incomparable',
+  // monitoring: a server's /metrics
+  'monitor.unreachable',
+  'monitor.invalid-metrics',
   // host and files
   'disk.full',
   'disk.permission',

@@ -7,6 +7,8 @@ export const FitSchema = z.object({
   weightBytes: z.number(),
   kvBytes: z.number(),
   activationBytes: z.number(),
+  /** What a driver, a server or the desktop keeps for itself; absent where nothing is reserved. */
+  reserveBytes: z.number().optional(),
   /** null where the platform does not say. */
   budgetBytes: z.number().nullable(),
   contextTokens: z.number().int(),
