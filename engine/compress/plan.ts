@@ -71,7 +71,7 @@ export function planCompression(
 ): CompressionPlan {
   refuseCompressed(checkpoint)
   const step = recipe.steps[0]
-  if (step === undefined || recipe.steps.length !== 1) {
+  if (step === undefined || step.kind !== 'quantization' || recipe.steps.length !== 1) {
     throw new LatheError(
       'compress.invalid-recipe',
       `The recipe has ${recipe.steps.length} steps; one is needed.`,

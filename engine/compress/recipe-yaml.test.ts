@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest'
 import { LatheError } from '../contract/errors.ts'
 import { PRESETS } from './presets.ts'
 import { parseRecipeYaml, recipeToYaml } from './recipe-yaml.ts'
+import { isStoringStep } from './recipe.ts'
 
 function failure(text: string): { message: string; hint: string } {
   try {
@@ -81,7 +82,9 @@ describe('recipe.yaml', () => {
   scheme: {W8A16: ['re:.*down_proj$'], W4A16_ASYM: [Linear]}
   ignore: ['re:.*lm_head']
 `)
-    expect(recipe.steps[0]!.groups.map((group) => [group.name, group.targets, group.scheme.bits, group.scheme.symmetric])).toEqual([
+    expect(
+      recipe.steps.filter(isStoringStep)[0]!.groups.map((group) => [group.name, group.targets, group.scheme.bits, group.scheme.symmetric]),
+    ).toEqual([
       ['group_0', ['re:.*down_proj$'], 8, true],
       ['group_1', ['Linear'], 4, false],
     ])

@@ -7,8 +7,8 @@ import { parseDocument, stringify } from 'yaml'
 import { ARGS_FIELDS } from '../checkpoint/quantization-config.ts'
 import { LatheError } from '../contract/errors.ts'
 import { nearestName } from './nearest-name.ts'
-import { observerName } from './recipe.ts'
-import type { Observer, QuantizationGroupRecipe, QuantizationStep, Recipe } from './recipe.ts'
+import { isStoringStep, observerName } from './recipe.ts'
+import type { Observer, QuantizationGroupRecipe, QuantizationStep, Recipe, RecipeStep } from './recipe.ts'
 import { schemeName } from './scheme.ts'
 import type { Scheme } from './scheme.ts'
 
@@ -39,13 +39,16 @@ const SCHEME_PRESETS: Readonly<Record<string, Scheme>> = {
 const MSE_DEFAULTS = { maxshrink: 0.2, patience: 5, grid: 100, norm: 2.4 }
 
 export function recipeToYaml(recipe: Recipe): string {
-  const modifiers = Object.fromEntries(
-    recipe.steps.map((step) => [
-      'QuantizationModifier',
-      { config_groups: Object.fromEntries(step.groups.map((group) => [group.name, groupToYaml(group)])), ignore: [...step.ignore] },
-    ]),
-  )
+  const modifiers = Object.fromEntries(recipe.steps.map((step) => modifierToYaml(step)))
   return stringify({ default_stage: { default_modifiers: modifiers } }, { lineWidth: 0, version: '1.1' })
+}
+
+function modifierToYaml(step: RecipeStep): readonly [string, unknown] {
+  if (!isStoringStep(step)) throw invalid(`A ${step.kind} step`, 'has no YAML form in this version of Lathe')
+  const config_groups = Object.fromEntries(step.groups.map((group) => [group.name, groupToYaml(group)]))
+  const common = { config_groups, ignore: [...step.ignore] }
+  if (step.kind === 'quantization') return ['QuantizationModifier', common]
+  return ['GPTQModifier', { ...common, block_size: step.blockSize, dampening_frac: step.dampening, actorder: step.actorder }]
 }
 
 function groupToYaml(group: QuantizationGroupRecipe): Record<string, unknown> {
@@ -308,8 +311,8 @@ const OBSERVER_TITLES: Readonly<Record<Observer['kind'], string>> = {
 
 /** For people: "W4A16 g128 with MSE scale search". */
 export function describeRecipe(recipe: Recipe): string {
-  const parts = recipe.steps.flatMap((step) =>
-    step.groups.map((group) => `${schemeName(group.scheme)}, ${OBSERVER_TITLES[group.observer.kind]}`),
-  )
+  const parts = recipe.steps
+    .filter(isStoringStep)
+    .flatMap((step) => step.groups.map((group) => `${schemeName(group.scheme)}, ${OBSERVER_TITLES[group.observer.kind]}`))
   return [...new Set(parts)].join(' + ')
 }

@@ -36,8 +36,103 @@ export interface QuantizationStep {
   readonly ignore: readonly string[]
 }
 
-/** Calibrated algorithms join as further members of this union. */
-export type RecipeStep = QuantizationStep
+/** Order in which GPTQ goes through columns (LLM Compressor's `actorder`). */
+export type ActivationOrder =
+  /** By descending input energy; scales stay those of consecutive original columns, so the file needs no group index. */
+  | 'static'
+  /** LLM Compressor's older name of `static`. */
+  | 'weight'
+  /** By descending input energy with groups of neighbours in that order: needs `weight_g_idx`, which Lathe refuses to write. */
+  | 'group'
+  | null
+
+/** GPTQ (specs/compression-algorithms.md §2): rounding that makes up for its own errors, on calibration data. */
+export interface GptqStep {
+  readonly kind: 'gptq'
+  readonly groups: readonly QuantizationGroupRecipe[]
+  readonly ignore: readonly string[]
+  /** Columns between two updates of everything behind them; a matter of speed. */
+  readonly blockSize: number
+  /** Share of the Hessian's mean diagonal added to the diagonal; raised automatically where the factorization fails. */
+  readonly dampening: number
+  readonly actorder: ActivationOrder
+}
+
+/** `prune` of every `of` consecutive columns of a row go ("2:4" prunes 2 of 4). */
+export interface MaskStructure {
+  readonly prune: number
+  readonly of: number
+}
+
+/** One-shot pruning (specs/compression-algorithms.md §5, §6). Weights stay dense; a quantization step after it keeps the zeros. */
+export interface PruningStep {
+  readonly kind: 'pruning'
+  readonly method: 'sparsegpt' | 'wanda' | 'magnitude'
+  /** Share of weights that go, 0 ≤ sparsity < 1. With a mask structure it equals prune / of. */
+  readonly sparsity: number
+  /** null = unstructured. */
+  readonly maskStructure: MaskStructure | null
+  /** Sparsity per layer from its share of outlier scores (> `m` times the mean), within ±`lambda`; null = the same everywhere. */
+  readonly owl: { readonly m: number; readonly lambda: number } | null
+  /** "Linear", exact module names, or `re:` patterns, as in a quantization group. */
+  readonly targets: readonly string[]
+  readonly ignore: readonly string[]
+  /** SparseGPT only. */
+  readonly blockSize: number
+  readonly dampening: number
+}
+
+/** A tensor whose output channels are divided by a scale, and the linears whose input columns are multiplied by it. Module names or `re:` patterns. */
+export interface SmoothingMapping {
+  readonly smooth: string
+  readonly balance: readonly string[]
+}
+
+/** Activation-aware scaling ahead of a quantization step (specs §3). */
+export interface AwqStep {
+  readonly kind: 'awq'
+  /** null = by architecture. */
+  readonly mappings: readonly SmoothingMapping[] | null
+  readonly duoScaling: boolean | 'both'
+  readonly nGrid: number
+  /** AutoAWQ's clipping search after scaling; null = none, as LLM Compressor does. */
+  readonly clip: { readonly nGrid: number; readonly maxShrink: number } | null
+}
+
+/** Moves the range of activations into weights ahead of a quantization step (specs §4). */
+export interface SmoothQuantStep {
+  readonly kind: 'smoothquant'
+  readonly smoothingStrength: number
+  readonly mappings: readonly SmoothingMapping[] | null
+}
+
+/** Offline Hadamard rotations that vanish at run time (specs §7b): r1 of the residual stream, r2 of each value head. */
+export interface RotationStep {
+  readonly kind: 'rotation'
+  readonly r1: boolean
+  readonly r2: boolean
+}
+
+/** After pruning: least squares on what is left of each row, mask fixed. */
+export interface RecoveryStep {
+  readonly kind: 'recovery'
+  readonly dampening: number
+}
+
+/** Steps run in order for each decoder layer; a quantization or GPTQ step, if there is one, comes last. */
+export type RecipeStep = QuantizationStep | GptqStep | PruningStep | AwqStep | SmoothQuantStep | RotationStep | RecoveryStep
+
+/** Steps that decide what is stored. */
+export type StoringStep = QuantizationStep | GptqStep
+
+export function isStoringStep(step: RecipeStep): step is StoringStep {
+  return step.kind === 'quantization' || step.kind === 'gptq'
+}
+
+/** Whether the recipe goes layer by layer rather than tensor by tensor. */
+export function isLayered(recipe: Recipe): boolean {
+  return recipe.steps.some((step) => step.kind !== 'quantization')
+}
 
 export interface Recipe {
   readonly steps: readonly RecipeStep[]
