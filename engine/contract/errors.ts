@@ -38,6 +38,7 @@ export const ERROR_CODES = [
   'runtime.invalid-request',
   'runtime.aborted',
   'runtime.non-finite',
+  'runtime.no-token',
   'runtime.queue-full',
   // compression
   'compress.invalid-recipe',

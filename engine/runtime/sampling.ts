@@ -63,6 +63,7 @@ export function validateGeneration(request: GenerationRequest, limits: RequestLi
   validateTokens(request.promptTokens, limits.vocabulary)
   const prompt = request.promptTokens.length
   if (prompt >= limits.contextLimit) throw contextExceeded(prompt, limits.contextLimit)
+  refuseUnbuilt(request)
   const { maxTokens, stopStrings = [], stopTokenIds = [] } = request
   if (maxTokens !== undefined)
     requireRange('max tokens', maxTokens, Number.isInteger(maxTokens) && maxTokens >= 1, 'a whole number above 0')
@@ -126,11 +127,22 @@ function contextExceeded(prompt: number, limit: number): LatheError {
   )
 }
 
-function drawSeed(): number {
+/** A seed that is exact as a JSON number. */
+export function drawSeed(): number {
   return randomBytes(DRAWN_SEED_BYTES).readUIntLE(0, DRAWN_SEED_BYTES)
 }
 
 function requireRange(what: string, value: number, valid: boolean, range: string): void {
   if (valid) return
   throw new LatheError('runtime.invalid-request', `The ${what} is ${value}.`, `It must be ${range}.`, { data: { field: what, value } })
+}
+
+/** Options of types.ts whose implementation follows. */
+function refuseUnbuilt(request: GenerationRequest): void {
+  const { presencePenalty, frequencyPenalty, repetitionPenalty, logitBias, badWords, allowedTokenIds } = request.sampling
+  const { minTokens, topLogprobs, promptLogprobs, priority, mask } = request
+  const options = { presencePenalty, frequencyPenalty, repetitionPenalty, logitBias, badWords, allowedTokenIds }
+  for (const [name, value] of Object.entries({ ...options, minTokens, topLogprobs, promptLogprobs, priority, mask })) {
+    if (value !== undefined) throw new LatheError('runtime.invalid-request', `${name} is not built yet.`, 'Leave it out.')
+  }
 }

@@ -3,7 +3,7 @@
  * Text in and out is the front's business (tokenizer, stop strings); the core below it deals in token ids only.
  *
  * Failures throw a LatheError, from the iterator as from a promise: `runtime.invalid-request`, `runtime.context-exceeded`,
- * `runtime.non-finite`, `runtime.queue-full`, `gpu.device-lost`, `gpu.out-of-memory`. Stopping for a reason the caller asked for is an
+ * `runtime.non-finite`, `runtime.no-token`, `runtime.queue-full` (data {queued, retryAfterSeconds}), `gpu.device-lost`, `gpu.out-of-memory`. Stopping for a reason the caller asked for is an
  * event, not a failure.
  */
 import type { Checkpoint } from '../checkpoint/types.ts'
@@ -22,6 +22,46 @@ export interface SamplingParameters {
   readonly minP: number
   /** Any integer, beyond 2^53 too (its exact value modulo 2^64 is used). undefined or −1 = drawn at admission and reported in `finished`. */
   readonly seed?: number | undefined
+  /** [−2, 2], default 0: subtracted from the logit of every token that was generated before. */
+  readonly presencePenalty?: number | undefined
+  /** [−2, 2], default 0: subtracted once for each time that the token was generated before. */
+  readonly frequencyPenalty?: number | undefined
+  /** (0, 2], default 1: divides positive and multiplies negative logits of tokens in the prompt or generated before. */
+  readonly repetitionPenalty?: number | undefined
+  /** Token id → added to its logit; clamped to ±100, −Infinity = never. */
+  readonly logitBias?: ReadonlyMap<number, number> | undefined
+  /** Token sequences that are never generated whole: the last token of one is forbidden after the others. */
+  readonly badWords?: readonly (readonly number[])[] | undefined
+  /** Only these tokens may be generated. */
+  readonly allowedTokenIds?: readonly number[] | undefined
+}
+
+/**
+ * What structured output allows next, token by token: a grammar's state for one request. The runtime asks for a mask before each token and
+ * tells what was chosen; it never looks inside. With speculation it walks ahead and back again, so `rollback` must be exact.
+ * Tokens that end a request are not accepted: its last state is of no use to anybody.
+ */
+export interface TokenMaskProvider {
+  /** Until it resolves the request waits in the queue without holding anyone up; a rejection fails the request with that error. */
+  readonly ready?: Promise<void> | undefined
+  /**
+   * What may follow all that was accepted: bit `t & 31` of word `t >> 5` set = token t is allowed, ceil(vocabulary / 32) words, bits beyond the
+   * vocabulary ignored; null = anything. The words are copied before the provider is called again. A promise is for work off the event loop; it
+   * delays the whole step. A rejection fails the request. End-of-sequence ids are ordinary tokens: allow them where the text may end.
+   */
+  mask(): Uint32Array | null | Promise<Uint32Array | null>
+  /** Advances by one token and returns true; if it is not allowed here, changes nothing and returns false. */
+  accept(token: number): boolean
+  /** Takes back the last `count` accepted tokens; never more than were accepted since the request began. */
+  rollback(count: number): void
+  /** Called once when the request has ended, in whatever way. */
+  dispose?(): void
+}
+
+/** A token with its natural log-probability by the model's plain softmax: no temperature, bias, penalty or mask. */
+export interface TokenLogprob {
+  readonly id: number
+  readonly logprob: number
 }
 
 export interface GenerationRequest {
@@ -35,6 +75,16 @@ export interface GenerationRequest {
   readonly stopTokenIds?: readonly number[] | undefined
   /** Disables the model's end-of-sequence ids, not `stopTokenIds`. */
   readonly ignoreEos?: boolean | undefined
+  /** End-of-sequence and stop ids are forbidden, and stop strings ignored, until this many tokens are generated. Default 0. */
+  readonly minTokens?: number | undefined
+  /** Most probable tokens to report with each generated one, 0…32; default 0. They are of the plain softmax, as `logprobs` always is. */
+  readonly topLogprobs?: number | undefined
+  /** Report the prompt's own log-probabilities, with this many most probable tokens at each position (0…32); undefined = don't. Skips the cache. */
+  readonly promptLogprobs?: number | undefined
+  /** Lower goes first, and is preempted last; equal ones by arrival. Default 0. */
+  readonly priority?: number | undefined
+  /** Structured output. One provider serves one request (and one choice of it). */
+  readonly mask?: TokenMaskProvider | undefined
   /** Prefixes are shared in the KV cache only between requests of equal salt. */
   readonly cacheSalt?: string | undefined
   /** Aborting ends the request within one step, with reason `aborted`. */
@@ -59,6 +109,23 @@ export interface GenerationStats {
   /** Times its cache was taken away and recomputed. */
   readonly preemptions: number
   readonly seed: number
+  /** Tokens that speculation proposed and how many of them the model chose too; absent without speculation. */
+  readonly draftedTokens?: number | undefined
+  readonly acceptedTokens?: number | undefined
+  /** Why prompt tokens were not found in the prefix cache; absent where none was missed. */
+  readonly cacheMiss?: CacheMiss | undefined
+}
+
+/**
+ * Why a prompt's prefix was not cached further than `cachedTokens`, as far as it is known. `disabled`: no prefix cache; `short`: no whole block
+ * is left to share; `new`: nobody computed this beginning with this salt; `diverged`: the next block differs from what was computed before
+ * (edited history, a date in the system prompt); `evicted`: it was computed, and its memory was needed since; `fresh`: the caller asked for
+ * logits of the prompt, which a cache does not hold.
+ */
+export interface CacheMiss {
+  readonly reason: 'disabled' | 'short' | 'new' | 'diverged' | 'evicted' | 'fresh'
+  /** First prompt token that was not found. */
+  readonly position: number
 }
 
 export type GenerationEvent =
@@ -66,9 +133,18 @@ export type GenerationEvent =
   | { readonly kind: 'prefill'; readonly done: number; readonly total: number }
   /**
    * Text is complete UTF-8 and free of stop strings; ids may arrive before the text that completes a character. A consumer slower than the
-   * model receives several tokens in one event. Log-probabilities are of the plain softmax.
+   * model, and one whose request speculates, receives several tokens in one event. Log-probabilities are of the plain softmax.
    */
-  | { readonly kind: 'tokens'; readonly ids: readonly number[]; readonly logprobs: readonly number[]; readonly text: string }
+  | {
+      readonly kind: 'tokens'
+      readonly ids: readonly number[]
+      readonly logprobs: readonly number[]
+      readonly text: string
+      /** Per token its most probable alternatives, descending; present iff `topLogprobs` was asked for. */
+      readonly top?: readonly (readonly TokenLogprob[])[]
+    }
+  /** Once, before the first token, where `promptLogprobs` was asked for: index j of the result is prompt token j + 1. */
+  | { readonly kind: 'prompt'; readonly scores: ScoreResult }
   /** Always last. */
   | {
       readonly kind: 'finished'
@@ -135,7 +211,29 @@ export interface RuntimeTelemetry {
   readonly generatedTokens: number
   /** Time of the loop outside `Executable.step`, per step, smoothed. */
   readonly hostMsPerStep: number | null
+  /** Absent without speculation. */
+  readonly speculation?: SpeculationTelemetry | undefined
 }
+
+/** Counters from load. Acceptance rate = accepted / draft tokens; mean length of a verified step = 1 + accepted / drafts. */
+export interface SpeculationTelemetry {
+  readonly proposer: 'ngram' | 'draft'
+  /** Proposals verified. */
+  readonly drafts: number
+  readonly draftTokens: number
+  readonly acceptedTokens: number
+  /** Index i: how often the i-th token of a proposal was accepted. */
+  readonly acceptedPerPosition: readonly number[]
+  /** False while measured step times say that it costs more than it brings. */
+  readonly active: boolean
+}
+
+/** How to speculate. Results are the same with and without, bit for bit; only the time they take differs. */
+export type Speculation =
+  /** Proposes what followed the last few tokens when they occurred before. `tokens`: most per step, 1…16, default 4. */
+  | { readonly kind: 'ngram'; readonly tokens?: number | undefined }
+  /** A smaller model of the same vocabulary proposes. `source` as in OpenRuntimeOptions. */
+  | { readonly kind: 'draft'; readonly source: string | Checkpoint; readonly tokens?: number | undefined }
 
 export interface Runtime extends AsyncDisposable {
   readonly info: RuntimeInfo
@@ -175,6 +273,10 @@ export interface OpenRuntimeOptions {
   readonly fixedTokenBudget?: number | undefined
   /** Default true. */
   readonly prefixCache?: boolean | undefined
+  /** Default: none. */
+  readonly speculation?: Speculation | undefined
+  /** Requests that may wait for admission before more are refused with `runtime.queue-full`; default 16 384. */
+  readonly maxQueued?: number | undefined
   /** Default: the folder's own. null = none, as for a folder without one: tokens then have no text and stop strings are refused. */
   readonly tokenizer?: Tokenizer | null | undefined
   readonly signal?: AbortSignal | undefined

@@ -63,7 +63,7 @@ export async function answer(parts: AnswerParts, request: AnswerRequest, emit: (
     else if (event.kind === 'tokens') {
       tokens += event.ids.length
       emit({ kind: 'text', text: event.text, tokens })
-    } else {
+    } else if (event.kind === 'finished') {
       emit({ kind: 'finished', stats: statsOf(event, loadMs, adapter, runtime.info.contextLimit) })
       return
     }
