@@ -103,12 +103,18 @@ export interface AwqStep {
 export interface SmoothQuantStep {
   readonly kind: 'smoothquant'
   readonly smoothingStrength: number
+  readonly algorithm: 'smoothquant' | 'log_equalization'
   readonly mappings: readonly SmoothingMapping[] | null
 }
 
-/** Offline Hadamard rotations that vanish at run time (specs §7b): r1 of the residual stream, r2 of each value head. */
+/**
+ * Offline rotations that vanish at run time (specs §7b): r1 of the residual stream, r2 of each value head. They concern the whole model, so
+ * they come first and no layer sees them: the source is read rotated.
+ */
 export interface RotationStep {
   readonly kind: 'rotation'
+  /** `random-hadamard` draws signs from the run's seed first, which spreads what a plain Hadamard matrix would gather in one channel. */
+  readonly transform: 'hadamard' | 'random-hadamard'
   readonly r1: boolean
   readonly r2: boolean
 }

@@ -9,7 +9,8 @@
  */
 import type { DenseDtype } from '../../checkpoint/dtypes.ts'
 import type { ModelSpec } from '../../model/spec.ts'
-import type { RecipeStep } from '../recipe.ts'
+import type { Observer, RecipeStep } from '../recipe.ts'
+import type { Scheme } from '../scheme.ts'
 
 /** `qkv` and `gateUp` where a family stores them as one tensor (Phi-3): rows q|k|v and gate|up. */
 export type LinearRole = 'q' | 'k' | 'v' | 'qkv' | 'o' | 'gate' | 'up' | 'gateUp' | 'down'
@@ -87,6 +88,12 @@ export interface LayerProbe extends AsyncDisposable {
   readonly meanSquare: number
 }
 
+/** What a linear will be stored as. */
+export interface LinearStorage {
+  readonly scheme: Scheme
+  readonly observer: Observer
+}
+
 export interface LayerContext {
   readonly layer: number
   readonly spec: ModelSpec
@@ -97,6 +104,8 @@ export interface LayerContext {
   linear(role: LinearRole): LayerLinear
   /** Weights as the source has them, before any step. */
   original(module: string): Float32Array
+  /** What the recipe's storing step will make of a linear, for steps that search for it; null where it stays as it is. */
+  storage(module: string): LinearStorage | null
   /** Recorded seed; a step that draws random numbers derives its own from it and `layer`. */
   readonly seed: number
   statistics(input: LayerInput): Promise<InputStatistics>
