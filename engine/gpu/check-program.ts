@@ -3,7 +3,18 @@
  * builder is an error with two numbers in it and not a wrong logit. Knows the seam only (program.ts): no device, no model family.
  */
 import { LatheError } from '../contract/errors.ts'
-import type { Capacity, KvLayout, Operation, Program, RopeTable, Value, WeightFormat, WeightPart, WeightSpec } from './program.ts'
+import type {
+  Accumulator,
+  Capacity,
+  KvLayout,
+  Operation,
+  Program,
+  RopeTable,
+  Value,
+  WeightFormat,
+  WeightPart,
+  WeightSpec,
+} from './program.ts'
 
 const DENSE_BYTES = { f32: 4, f16: 2, bf16: 2 } as const
 
@@ -50,7 +61,12 @@ export function checkProgram(program: Program, capacity: Capacity, kv: KvLayout)
   const ropes = new Set(program.ropes)
   for (const rope of program.ropes) checkRope(rope)
   const written = new Map<number, Value>()
-  for (const operation of program.operations) checkOperation(operation, { weights, ropes, written, kv })
+  const accumulators = new Map<number, Accumulator>()
+  let onlyInputs = true
+  for (const operation of program.operations) {
+    checkOperation(operation, { weights, ropes, written, kv, accumulators, onlyInputs })
+    onlyInputs &&= operation.op === 'input'
+  }
   const { logits, vocabulary } = program
   require(written.get(logits.id) === logits, `logits ${describe(logits)} are never written`)
   require(logits.extent === 'rows' && logits.width === vocabulary, `logits ${describe(logits)} are not [rows, ${vocabulary}]`)
@@ -103,6 +119,9 @@ interface Scope {
   readonly ropes: ReadonlySet<RopeTable>
   readonly written: Map<number, Value>
   readonly kv: KvLayout
+  readonly accumulators: Map<number, Accumulator>
+  /** Whether all operations so far were inputs. */
+  readonly onlyInputs: boolean
 }
 
 function checkOperation(operation: Operation, scope: Scope): void {
@@ -169,6 +188,18 @@ function checkOperation(operation: Operation, scope: Scope): void {
     case 'gatherRows':
       reads(operation.x, operation.out.width, 'tokens')
       return writes(operation.out, operation.x.width, 'rows')
+    case 'input':
+      require(scope.onlyInputs, `input ${describe(operation.out)} comes after other operations`)
+      return writes(operation.out, operation.out.width, 'tokens')
+    case 'gram':
+    case 'columnSums': {
+      const { x, out } = operation
+      reads(x, out.width, 'tokens')
+      require(out.kind === (op === 'gram' ? 'gram' : 'columns'), `${op} adds to ${out.name}, which holds ${out.kind}`)
+      const known = scope.accumulators.get(out.id)
+      require(known === undefined || known === out, `accumulator id ${out.id} is used twice`)
+      scope.accumulators.set(out.id, out)
+    }
   }
 }
 

@@ -135,6 +135,23 @@ export type Operation =
     }
   /** out[r] = x[logitRows[r]] */
   | { readonly op: 'gatherRows'; readonly x: Value; readonly out: Value }
+  /** `out` [tokens, width] holds what `StatefulExecutable.write` put there before the step. Inputs come before all other operations. */
+  | { readonly op: 'input'; readonly out: Value }
+  /** out += xᵀ·x over the rows of the step; the sum lasts until `clear`. */
+  | { readonly op: 'gram'; readonly x: Value; readonly out: Accumulator }
+  /** Per column of x, over the rows of the step and all before it since `clear`: Σ|x|, Σx², max(0, x), max(0, −x). */
+  | { readonly op: 'columnSums'; readonly x: Value; readonly out: Accumulator }
+
+/**
+ * Memory that steps add to (calibration statistics). f32 on WebGPU, f64 in the reference. `gram`: [width, width], symmetric. `columns`:
+ * [4, width], see `columnSums`.
+ */
+export interface Accumulator {
+  readonly id: number
+  readonly name: string
+  readonly kind: 'gram' | 'columns'
+  readonly width: number
+}
 
 export interface Program {
   readonly operations: readonly Operation[]
@@ -249,6 +266,20 @@ export interface Executable extends Disposable {
   read(value: Value): Promise<Float32Array>
   /** Runs the step with a timestamped pass per kernel. */
   profile(input: StepInput): Promise<readonly KernelTiming[]>
+}
+
+/** An executable whose values the host fills and whose accumulators it reads. Both backends make their executables so. */
+export interface StatefulExecutable extends Executable {
+  /** Content of an `input` value for the next step, [rows, width]. */
+  write(value: Value, rows: Float32Array): void
+  /** Sets all accumulators to zero. */
+  clear(): void
+  /** gram: [width, width], both triangles; columns: [4, width]. */
+  accumulated(accumulator: Accumulator): Promise<Float32Array>
+}
+
+export function isStateful(executable: Executable): executable is StatefulExecutable {
+  return 'write' in executable && 'clear' in executable && 'accumulated' in executable
 }
 
 export interface CompileOptions {

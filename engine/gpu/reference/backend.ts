@@ -47,7 +47,16 @@ class ReferenceBackend implements Backend {
         values.set(value.id, buffer)
         leases.push(this.#ledger.hold(owner, buffer.byteLength))
       }
-      const executable: ReferenceExecutable = new ReferenceExecutable({ program, capacity, kv, weights, values }, () => {
+      const sums = new Map<number, Float64Array>()
+      for (const operation of program.operations) {
+        if (operation.op !== 'gram' && operation.op !== 'columnSums') continue
+        const { id, width } = operation.out
+        if (sums.has(id)) continue
+        const buffer = new Float64Array(width * (operation.op === 'gram' ? width : 4))
+        sums.set(id, buffer)
+        leases.push(this.#ledger.hold(owner, buffer.byteLength))
+      }
+      const executable: ReferenceExecutable = new ReferenceExecutable({ program, capacity, kv, weights, values, sums }, () => {
         for (const lease of leases) lease[Symbol.dispose]()
         this.#live.delete(executable)
       })
@@ -97,7 +106,12 @@ class ReferenceBackend implements Backend {
 }
 
 function writtenValues(program: Program): ReadonlySet<Value> {
-  return new Set(program.operations.map((operation) => (operation.op === 'ropeAppend' ? operation.q : operation.out)))
+  return new Set(
+    program.operations.flatMap((operation) => {
+      if (operation.op === 'gram' || operation.op === 'columnSums') return []
+      return [operation.op === 'ropeAppend' ? operation.q : operation.out]
+    }),
+  )
 }
 
 function foreign(what: string): LatheError {

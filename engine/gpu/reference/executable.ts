@@ -4,19 +4,20 @@ import { LatheError } from '../../contract/errors.ts'
 import { weightBytes } from '../check-program.ts'
 import { checkStep } from '../check-step.ts'
 import type {
+  Accumulator,
   Capacity,
-  Executable,
   Extent,
   KernelTiming,
   Operation,
   Program,
+  StatefulExecutable,
   StepInput,
   StepOutput,
   Value,
   WeightSpec,
 } from '../program.ts'
 import type { ReferenceKvCache } from './kv-cache.ts'
-import { attention, embed, gatherRows, linear, rmsNorm, ropeAppend, swiglu } from './operations.ts'
+import { attention, columnSums, embed, gatherRows, gram, linear, rmsNorm, ropeAppend, swiglu } from './operations.ts'
 import { reduceStep } from './reductions.ts'
 
 /** Everything an executable holds; made by the backend, which has checked the program. */
@@ -26,14 +27,18 @@ export interface ExecutableParts {
   readonly kv: ReferenceKvCache
   readonly weights: ReadonlyMap<number, Float64Array>
   readonly values: ReadonlyMap<number, Float64Array>
+  /** Of each accumulator. */
+  readonly sums: ReadonlyMap<number, Float64Array>
 }
 
-export class ReferenceExecutable implements Executable {
+type Memory = Pick<ExecutableParts, 'weights' | 'values' | 'sums'>
+
+export class ReferenceExecutable implements StatefulExecutable {
   readonly program: Program
   readonly capacity: Capacity
   readonly #kv: ReferenceKvCache
   readonly #onDispose: () => void
-  #memory: { readonly weights: ReadonlyMap<number, Float64Array>; readonly values: ReadonlyMap<number, Float64Array> } | null
+  #memory: Memory | null
   #running = false
   #lastStep: { readonly tokens: number; readonly rows: number } | null = null
 
@@ -42,7 +47,7 @@ export class ReferenceExecutable implements Executable {
     this.capacity = parts.capacity
     this.#kv = parts.kv
     this.#onDispose = onDispose
-    this.#memory = { weights: parts.weights, values: parts.values }
+    this.#memory = { weights: parts.weights, values: parts.values, sums: parts.sums }
   }
 
   async step(input: StepInput): Promise<StepOutput> {
@@ -72,6 +77,22 @@ export class ReferenceExecutable implements Executable {
 
   read(value: Value): Promise<Float32Array> {
     return Promise.resolve(Float32Array.from(this.#content(value)))
+  }
+
+  write(value: Value, rows: Float32Array): void {
+    const buffer = this.#open().values.get(value.id)
+    if (buffer === undefined || rows.length > buffer.length || rows.length % value.width !== 0) {
+      throw new LatheError('gpu.invalid-operation', `${rows.length} numbers do not fill rows of ${value.name}.`, 'Report this defect.')
+    }
+    buffer.set(rows)
+  }
+
+  clear(): void {
+    for (const sums of this.#open().sums.values()) sums.fill(0)
+  }
+
+  accumulated(accumulator: Accumulator): Promise<Float32Array> {
+    return Promise.resolve(Float32Array.from(this.#sums(accumulator)))
   }
 
   /** f64 logits of the last step, [rows, vocabulary]. */
@@ -129,6 +150,12 @@ export class ReferenceExecutable implements Executable {
         return attention(operation, input, { q: at(operation.q), out: at(operation.out), cache: this.#kv })
       case 'gatherRows':
         return gatherRows(at(operation.x), input.logitRows, at(operation.out), operation.out.width)
+      case 'input':
+        return
+      case 'gram':
+        return gram(at(operation.x), operation.out.width, this.#sums(operation.out))
+      case 'columnSums':
+        return columnSums(at(operation.x), operation.out.width, this.#sums(operation.out))
     }
   }
 
@@ -157,6 +184,12 @@ export class ReferenceExecutable implements Executable {
       }
       case 'gatherRows':
         return { bytes: 2 * bytes(operation.out), operations: 0 }
+      case 'input':
+        return { bytes: 0, operations: 0 }
+      case 'gram':
+        return { bytes: bytes(operation.x), operations: size(operation.x) * (operation.out.width + 1) }
+      case 'columnSums':
+        return { bytes: bytes(operation.x), operations: 5 * size(operation.x) }
     }
   }
 
@@ -168,13 +201,21 @@ export class ReferenceExecutable implements Executable {
     return buffer.subarray(0, extentRows(value.extent, this.#lastStep) * value.width)
   }
 
+  #sums(accumulator: Accumulator): Float64Array {
+    const sums = this.#open().sums.get(accumulator.id)
+    if (sums === undefined) {
+      throw new LatheError('gpu.invalid-operation', `${accumulator.name} is not part of this program.`, 'Report this defect.')
+    }
+    return sums
+  }
+
   #weight(spec: WeightSpec): Float64Array {
     const matrix = this.#open().weights.get(spec.id)
     if (matrix === undefined) throw new LatheError('internal', `Weight ${spec.name} was not loaded.`, 'Report this defect.')
     return matrix
   }
 
-  #open(): { readonly weights: ReadonlyMap<number, Float64Array>; readonly values: ReadonlyMap<number, Float64Array> } {
+  #open(): Memory {
     if (this.#memory === null) throw new LatheError('gpu.invalid-operation', 'The model was disposed.', 'Load it again.')
     return this.#memory
   }

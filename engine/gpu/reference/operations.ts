@@ -159,3 +159,29 @@ function dot(a: Float64Array, b: Float64Array): number {
   for (let i = 0; i < a.length; i++) sum += (a[i] ?? NaN) * (b[i] ?? NaN)
   return sum
 }
+
+/** sums [width, width] += xᵀ·x, both triangles. */
+export function gram(x: Float64Array, width: number, sums: Float64Array): void {
+  for (let start = 0; start < x.length; start += width) {
+    for (let i = 0; i < width; i++) {
+      const own = x[start + i] as number
+      if (own === 0) continue
+      for (let j = 0; j <= i; j++) {
+        const term = own * (x[start + j] as number)
+        sums[i * width + j] = (sums[i * width + j] as number) + term
+        if (j < i) sums[j * width + i] = (sums[j * width + i] as number) + term
+      }
+    }
+  }
+}
+
+/** sums [4, width]: Σ|x|, Σx², max(0, x), max(0, −x) of each column. */
+export function columnSums(x: Float64Array, width: number, sums: Float64Array): void {
+  for (const [i, value] of x.entries()) {
+    const column = i % width
+    sums[column] = (sums[column] as number) + Math.abs(value)
+    sums[width + column] = (sums[width + column] as number) + value * value
+    sums[2 * width + column] = Math.max(sums[2 * width + column] as number, value)
+    sums[3 * width + column] = Math.max(sums[3 * width + column] as number, -value)
+  }
+}

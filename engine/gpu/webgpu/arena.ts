@@ -21,9 +21,12 @@ export function valueBytes(value: Value, capacity: Capacity): number {
 export function inputsOf(operation: Operation): readonly Value[] {
   switch (operation.op) {
     case 'embed':
+    case 'input':
       return []
     case 'rmsNorm':
     case 'gatherRows':
+    case 'gram':
+    case 'columnSums':
       return [operation.x]
     case 'linear':
       return operation.accumulate ? [operation.x, operation.out] : [operation.x]
@@ -36,15 +39,30 @@ export function inputsOf(operation: Operation): readonly Value[] {
   }
 }
 
-export function outputOf(operation: Operation): Value {
-  return operation.op === 'ropeAppend' ? operation.q : operation.out
+/** null for an operation that adds to an accumulator. */
+export function outputOf(operation: Operation): Value | null {
+  switch (operation.op) {
+    case 'ropeAppend':
+      return operation.q
+    case 'gram':
+    case 'columnSums':
+      return null
+    default:
+      return operation.out
+  }
+}
+
+/** What an operation reads and writes. */
+function valuesOf(operation: Operation): readonly Value[] {
+  const out = outputOf(operation)
+  return out === null ? inputsOf(operation) : [...inputsOf(operation), out]
 }
 
 /** Assigns slots greedily in program order; with `keepAll` every value gets its own. */
 export function layoutArena(program: Program, capacity: Capacity, keepAll: boolean): ArenaLayout {
   const lastUse = new Map<number, number>()
   for (const [index, operation] of program.operations.entries()) {
-    for (const value of [...inputsOf(operation), outputOf(operation)]) lastUse.set(value.id, index)
+    for (const value of valuesOf(operation)) lastUse.set(value.id, index)
   }
   lastUse.set(program.logits.id, Infinity)
   const slotOf = new Map<number, number>()
@@ -53,8 +71,8 @@ export function layoutArena(program: Program, capacity: Capacity, keepAll: boole
   const free = new Set<number>()
   for (const [index, operation] of program.operations.entries()) {
     const out = outputOf(operation)
-    const bytes = valueBytes(out, capacity)
-    if (!slotOf.has(out.id)) {
+    if (out !== null && !slotOf.has(out.id)) {
+      const bytes = valueBytes(out, capacity)
       // The tightest free slot that fits, else the largest free one, grown.
       const candidates = [...free].sort((a, b) => (slotBytes[a] ?? 0) - (slotBytes[b] ?? 0))
       const slot = candidates.find((candidate) => (slotBytes[candidate] ?? 0) >= bytes) ?? candidates.at(-1) ?? slotBytes.length
@@ -62,10 +80,10 @@ export function layoutArena(program: Program, capacity: Capacity, keepAll: boole
       slotBytes[slot] = Math.max(slotBytes[slot] ?? 0, bytes)
       slotOf.set(out.id, slot)
     }
-    const slot = slotOf.get(out.id)
-    if (slot !== undefined) lastValue[slot] = out.id
+    const slot = out === null ? undefined : slotOf.get(out.id)
+    if (slot !== undefined && out !== null) lastValue[slot] = out.id
     if (keepAll) continue
-    for (const value of new Set([...inputsOf(operation), out])) {
+    for (const value of new Set(valuesOf(operation))) {
       const used = slotOf.get(value.id)
       if (lastUse.get(value.id) === index && used !== undefined) free.add(used)
     }

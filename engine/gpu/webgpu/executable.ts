@@ -5,21 +5,24 @@
 import { LatheError } from '../../contract/errors.ts'
 import { checkProgram } from '../check-program.ts'
 import {
+  type Accumulator,
   type Capacity,
   type CompileOptions,
-  type Executable,
   type KernelTiming,
   type Operation,
   type Program,
   type RopeTable,
+  type StatefulExecutable,
   type StepInput,
   type StepOutput,
   type Value,
 } from '../program.ts'
 import { type ArenaLayout, layoutArena, outputOf, valueBytes } from './arena.ts'
+import { Accumulators } from './accumulators.ts'
 import type { GpuDevice } from './device.ts'
 import type { KernelCache } from './kernel.ts'
 import { attentionScratchBytes, planAttention, planRopeAppend } from './kernels/attention.ts'
+import { planColumnSums, planGram } from './kernels/gram.ts'
 import { planLinear } from './kernels/linear.ts'
 import { logitsBufferBytes, MAX_TOP, MAX_VOCABULARY, planLogits, RESULT_WORDS } from './kernels/logits.ts'
 import { planEmbed, planGatherRows, planRmsNorm, planSwiglu } from './kernels/rowwise.ts'
@@ -75,6 +78,7 @@ function checkLimits(gpu: GpuDevice, program: Program, capacity: Capacity): void
   const limit = Math.min(gpu.limits.maxStorageBufferBindingSize, gpu.limits.maxBufferSize)
   for (const operation of program.operations) {
     const out = outputOf(operation)
+    if (out === null) continue
     const bytes = valueBytes(out, capacity)
     if (bytes > limit) {
       const perRow = strideOf(out.width) * 4
@@ -97,11 +101,12 @@ interface ExecutableParts {
   readonly slots: readonly GPUBuffer[]
   readonly logits: LogitsBuffers
   readonly stepBuffer: GPUBuffer
+  readonly accumulators: Accumulators
   readonly upload: StepUpload
   readonly readback: StepReadback
 }
 
-export class WebGpuExecutable implements Executable {
+export class WebGpuExecutable implements StatefulExecutable {
   readonly program: Program
   readonly capacity: Capacity
   readonly #gpu: GpuDevice
@@ -112,6 +117,7 @@ export class WebGpuExecutable implements Executable {
   readonly #slots: readonly GPUBuffer[]
   readonly #logits: LogitsBuffers
   readonly #stepBuffer: GPUBuffer
+  readonly #accumulators: Accumulators
   readonly #upload: StepUpload
   readonly #readback: StepReadback
   readonly #grid = new Uint32Array(3)
@@ -130,6 +136,7 @@ export class WebGpuExecutable implements Executable {
     this.#slots = parts.slots
     this.#logits = parts.logits
     this.#stepBuffer = parts.stepBuffer
+    this.#accumulators = parts.accumulators
     this.#upload = parts.upload
     this.#readback = parts.readback
   }
@@ -193,6 +200,34 @@ export class WebGpuExecutable implements Executable {
     const out = new Float32Array(rows * value.width)
     for (let row = 0; row < rows; row++) out.set(padded.subarray(row * stride, row * stride + value.width), row * value.width)
     return out
+  }
+
+  write(value: Value, rows: Float32Array): void {
+    this.#gpu.check()
+    const slot = this.#arena.slotOf.get(value.id)
+    const buffer = slot === undefined ? undefined : this.#slots[slot]
+    const count = rows.length / value.width
+    if (buffer === undefined || !Number.isInteger(count) || count > this.capacity.tokens) {
+      throw new LatheError(
+        'gpu.invalid-operation',
+        `${rows.length} numbers do not fill rows of ${value.name}.`,
+        'This is a defect in Lathe.',
+      )
+    }
+    const stride = strideOf(value.width)
+    const padded = stride === value.width ? rows : new Float32Array(count * stride)
+    if (padded !== rows) {
+      for (let row = 0; row < count; row++) padded.set(rows.subarray(row * value.width, (row + 1) * value.width), row * stride)
+    }
+    this.#gpu.device.queue.writeBuffer(buffer, 0, padded as Float32Array<ArrayBuffer>)
+  }
+
+  clear(): void {
+    this.#accumulators.clear()
+  }
+
+  accumulated(accumulator: Accumulator): Promise<Float32Array> {
+    return this.#accumulators.read(accumulator)
   }
 
   async profile(input: StepInput): Promise<readonly KernelTiming[]> {
@@ -291,6 +326,7 @@ async function compileParts(
   const ropes = new Map<number, GPUBuffer>()
   for (const table of program.ropes) ropes.set(table.id, await uploadRope(gpu, account, table))
 
+  const accumulators = await Accumulators.create(gpu, account, program.operations, tuning.weightShardBytes)
   const context: PlanContext = {
     gpu,
     tuning,
@@ -318,6 +354,7 @@ async function compileParts(
       if (weight?.kind !== 'vector') throw new Error(`${spec.name} is not an uploaded vector`)
       return weight
     },
+    accumulator: (accumulator) => accumulators.shards(accumulator),
     rope(table) {
       const buffer = ropes.get(table.id)
       if (buffer === undefined) throw new Error(`rotation table ${table.id} is not uploaded`)
@@ -332,7 +369,21 @@ async function compileParts(
   ])
   gpu.check()
   const dispatches = planned.flat()
-  return { program, capacity, gpu, account, kv, dispatches, arena, slots, logits, stepBuffer, upload: new StepUpload(layout), readback }
+  return {
+    program,
+    capacity,
+    gpu,
+    account,
+    kv,
+    dispatches,
+    arena,
+    slots,
+    logits,
+    stepBuffer,
+    accumulators,
+    upload: new StepUpload(layout),
+    readback,
+  }
 }
 
 function planOperation(context: PlanContext, operation: Operation): Promise<readonly Dispatch[]> {
@@ -351,6 +402,12 @@ function planOperation(context: PlanContext, operation: Operation): Promise<read
       return planAttention(context, operation)
     case 'gatherRows':
       return planGatherRows(context, operation)
+    case 'input':
+      return Promise.resolve([])
+    case 'gram':
+      return planGram(context, operation)
+    case 'columnSums':
+      return planColumnSums(context, operation)
   }
 }
 

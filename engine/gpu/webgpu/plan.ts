@@ -2,7 +2,8 @@
  * A program as a flat list of dispatches, made once: pipelines compiled, bind groups cached, immediates laid out. A step only fills in what
  * depends on its size and walks the list (specs/webgpu-kernels.md §h). Each kernel's own file knows how to plan it.
  */
-import type { Capacity, KvLayout, RopeTable, Value, WeightSpec } from '../program.ts'
+import type { Accumulator, Capacity, KvLayout, RopeTable, Value, WeightSpec } from '../program.ts'
+import type { AccumulatorShard } from './accumulators.ts'
 import type { GpuDevice } from './device.ts'
 import type { BufferSlice, Kernel, KernelSpec } from './kernel.ts'
 import type { KvBuffers } from './kv-cache.ts'
@@ -80,6 +81,7 @@ export interface PlanContext {
   matrix(spec: WeightSpec): DeviceMatrix
   vector(spec: WeightSpec): DeviceVector
   rope(table: RopeTable): BufferSlice
+  accumulator(accumulator: Accumulator): readonly AccumulatorShard[]
 }
 
 /** Words from one row of a value to the next: rows start at 16 bytes, so that kernels may load vec4. */
