@@ -66,11 +66,27 @@ export const KernelShareSchema = z.object({
   gigaflops: z.number().nullable(),
   dispatches: z.number().int(),
 })
+/** Matrix products with weights of one stored format, by Lathe's kernels. */
+export const LinearRateSchema = z.object({
+  format: z.enum(['bf16', 'int8', 'int4']),
+  /** One token: weights read per second. */
+  readGigaweightsPerSecond: z.number(),
+  /** Many tokens: a multiplication and an addition count two. */
+  multiplyGigaflops: z.number(),
+})
 export const HardwareBenchmarkSchema = z.object({
+  /** Plain copies and streaming reads: the adapter's limits. */
   copyGigabytesPerSecond: z.number(),
   readGigabytesPerSecond: z.number(),
+  /** Lathe's own BF16 matrix product. */
   matmulGigaflops: z.number(),
+  /** Multiply-add in registers: the limit of plain shaders; null where there are none. */
+  multiplyAddGigaflops: z.number().nullable().default(null),
+  /** A step that computes next to nothing, until its result is back. */
   submitRoundTripMs: z.number(),
+  /** What one more decoder layer costs besides reading its weights: launches, norms, attention; null in records of earlier versions. */
+  layerMicroseconds: z.number().nullable().default(null),
+  linear: z.array(LinearRateSchema).default([]),
   adapter: z.string(),
   software: z.boolean(),
   measuredAt: z.string(),
@@ -81,4 +97,5 @@ export type Hardware = z.infer<typeof HardwareSchema>
 export type LedgerEntry = z.infer<typeof LedgerEntrySchema>
 export type LoadedModel = z.infer<typeof LoadedModelSchema>
 export type KernelShare = z.infer<typeof KernelShareSchema>
+export type LinearRate = z.infer<typeof LinearRateSchema>
 export type HardwareBenchmark = z.infer<typeof HardwareBenchmarkSchema>

@@ -2,11 +2,7 @@
  * What this adapter can do at best, measured with plain WGSL on the device itself instead of taken from a data sheet: copying, streaming reads,
  * f32 multiply-add, and the round trip of an empty submit. Shares of these are what kernels are judged by (specs/webgpu-kernels.md §a).
  */
-import { LatheError } from '../contract/errors.ts'
-import type { HardwareBenchmark } from '../contract/hardware.ts'
-import { findAdapters } from './adapters.ts'
-import type { Backend } from './program.ts'
-import { WebGpuBackend } from './webgpu/backend.ts'
+import type { WebGpuBackend } from './webgpu/backend.ts'
 import type { Kernel } from './webgpu/kernel.ts'
 
 interface Sizes {
@@ -26,15 +22,15 @@ const DISPATCHES = 3
 /** MULTIPLY in bandwidth.wgsl: 8 repeats of 4 vectors of 4, a multiplication and an addition each. */
 const OPERATIONS_PER_ROUND = 8 * 4 * 4 * 2
 
-/** Takes about a second; needs a WebGPU backend. Rejects with the signal's reason when aborted. */
-export async function benchmarkHardware(backend: Backend, signal?: AbortSignal): Promise<HardwareBenchmark> {
-  if (!(backend instanceof WebGpuBackend)) {
-    throw new LatheError(
-      'gpu.unsupported',
-      'The reference backend runs on the CPU and has no bandwidth to measure.',
-      'Choose another adapter.',
-    )
-  }
+export interface AdapterLimits {
+  readonly copyGigabytesPerSecond: number
+  readonly readGigabytesPerSecond: number
+  readonly multiplyAddGigaflops: number
+  readonly submitRoundTripMs: number
+}
+
+/** Takes about a second. Rejects with the signal's reason when aborted. */
+export async function measureLimits(backend: WebGpuBackend, signal?: AbortSignal): Promise<AdapterLimits> {
   const { gpu, kernels } = backend
   const wanted = gpu.software ? SOFTWARE : HARDWARE
   const bytes = Math.min(wanted.bytes, gpu.limits.maxStorageBufferBindingSize, gpu.limits.maxBufferSize) & ~0xffff
@@ -82,15 +78,11 @@ export async function benchmarkHardware(backend: Backend, signal?: AbortSignal):
     const read = await perDispatch('READ')
     const multiply = await perDispatch('MULTIPLY')
     gpu.check()
-    const adapter = (await findAdapters()).find((found) => found.adapter.id === backend.id)?.adapter
     return {
       copyGigabytesPerSecond: (2 * bytes) / copy / 1e9,
       readGigabytesPerSecond: bytes / read / 1e9,
-      matmulGigaflops: (wanted.invocations * wanted.rounds * OPERATIONS_PER_ROUND) / multiply / 1e9,
+      multiplyAddGigaflops: (wanted.invocations * wanted.rounds * OPERATIONS_PER_ROUND) / multiply / 1e9,
       submitRoundTripMs: roundTrip * 1000,
-      adapter: adapter?.name ?? backend.id,
-      software: backend.software,
-      measuredAt: new Date().toISOString(),
     }
   } finally {
     account.release()

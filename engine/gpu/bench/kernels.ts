@@ -4,7 +4,7 @@
  * With --sweep, also tries other tile shapes of the linear kernels, to choose tuning.ts by.
  */
 import { parseArgs } from 'node:util'
-import { benchmarkHardware } from '../bandwidth.ts'
+import { measureLimits } from '../bandwidth.ts'
 import type { KernelTiming, KvLayout, Program, WeightFormat } from '../program.ts'
 import { openBackend, WebGpuBackend } from '../webgpu/backend.ts'
 import type { Tuning } from '../webgpu/tuning.ts'
@@ -238,11 +238,11 @@ async function sweep(): Promise<void> {
   table(`Sweep: [${rows}, ${cols}] · one token`, ['workgroup / rows / lanes / stage', ...names], lines)
 }
 
-const limits = await benchmarkHardware(backend)
-console.log(`${limits.adapter}${software ? ' (software: says nothing about a GPU)' : ''}, profile ${backend.gpu.profile}`)
+const limits = await measureLimits(backend)
+console.log(`${backend.id}${software ? ' (software: says nothing about a GPU)' : ''}, profile ${backend.gpu.profile}`)
 console.log(
   `copy ${limits.copyGigabytesPerSecond.toFixed(1)} GB/s, read ${limits.readGigabytesPerSecond.toFixed(1)} GB/s, ` +
-    `multiply-add ${limits.matmulGigaflops.toFixed(0)} GFLOP/s, empty submit ${limits.submitRoundTripMs.toFixed(3)} ms`,
+    `multiply-add ${limits.multiplyAddGigaflops.toFixed(0)} GFLOP/s, empty submit ${limits.submitRoundTripMs.toFixed(3)} ms`,
 )
 await gemv(backend, limits.readGigabytesPerSecond)
 await gemm(backend)

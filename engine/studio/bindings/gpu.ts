@@ -5,13 +5,13 @@
 import { memoryOf } from '../../gpu/adapter-memory.ts'
 import type { AdapterMemory } from '../../gpu/adapter-memory.ts'
 import { chooseAdapter, listAdapters } from '../../gpu/adapters.ts'
+import { benchmarkHardware } from '../../gpu/calibration.ts'
 import { advise, systemFacts } from '../../gpu/diagnosis.ts'
 import type { SystemFacts } from '../../gpu/diagnosis.ts'
 import type { Backend } from '../../gpu/program.ts'
 import { openBackend } from '../../gpu/webgpu/backend.ts'
 import type { Adapter, Hardware, HardwareBenchmark } from '../../contract/index.ts'
 import type { CurrentAdapter, GpuPort, Log } from '../ports.ts'
-import { benchmarkHardware } from './hardware-benchmark.ts'
 
 /** Asking the driver's own tool takes tens of milliseconds; a panel that refreshes every second needs no more. */
 const MEMORY_STALE_MS = 2000
@@ -75,7 +75,7 @@ export class GpuBinding implements GpuPort {
   }
 
   async benchmark(signal: AbortSignal): Promise<HardwareBenchmark> {
-    return benchmarkHardware(await this.backend(), await this.current(), signal)
+    return benchmarkHardware(await this.backend(), { name: (await this.current()).name, signal })
   }
 
   async select(adapterId: string | null): Promise<void> {
