@@ -30,8 +30,12 @@ describe('throughput', () => {
       kvGpuBytes: 10,
       interleavedWith: 'b',
       bandwidthShare: null,
+      versus: null,
+      points: [],
     })
     expect(b?.interleavedWith).toBe('a')
+    const one = { median: 1, min: 1, max: 1, n: 3 }
+    expect(b?.versus).toEqual({ baselineId: 'a', prefillRatio: one, decodeRatio: one, timeToFirstTokenRatio: one })
     expect(progress).toEqual([1, 2, 3, 4, 5, 6, 7, 8])
   })
 

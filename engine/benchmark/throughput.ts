@@ -78,7 +78,24 @@ export function summarize(values: readonly number[]): SampleStats {
   return { median, min: sorted[0] ?? Number.NaN, max: sorted.at(-1) ?? Number.NaN, n: sorted.length }
 }
 
-/** Measures all subjects interleaved. Results are in the order of the subjects. */
+/** Ratios round by round: both ran within seconds of each other, so what slowed the one slowed the other. */
+function versus(baselineId: string, baseline: readonly Run[], own: readonly Run[]): ThroughputResult['versus'] {
+  const ratio = (of: (run: Run) => number) =>
+    summarize(
+      own.flatMap((run, round) => {
+        const other = baseline[round]
+        return other === undefined ? [] : [of(run) / of(other)]
+      }),
+    )
+  return {
+    baselineId,
+    prefillRatio: ratio((run) => run.prefillTokensPerSecond),
+    decodeRatio: ratio((run) => run.decodeTokensPerSecond),
+    timeToFirstTokenRatio: ratio((run) => run.timeToFirstTokenMs),
+  }
+}
+
+/** Measures all subjects interleaved; the first is what the others are compared with. Results are in the order of the subjects. */
 export async function measureThroughput(subjects: readonly ThroughputSubject[], options: ThroughputOptions): Promise<ThroughputResult[]> {
   for (const { runtime, modelId } of subjects) {
     const need = options.promptTokens + options.generatedTokens
@@ -101,6 +118,7 @@ export async function measureThroughput(subjects: readonly ThroughputSubject[], 
       options.onProgress?.(done, rounds * subjects.length)
     }
   }
+  const [baseline] = subjects
   return subjects.map((subject, index) => {
     const own = runs[index] ?? []
     const { info } = subject.runtime
@@ -119,6 +137,8 @@ export async function measureThroughput(subjects: readonly ThroughputSubject[], 
       kvGpuBytes: info.kvBytes,
       interleavedWith: subjects.find((other) => other !== subject)?.modelId ?? null,
       bandwidthShare: null,
+      versus: index === 0 || baseline === undefined ? null : versus(baseline.modelId, runs[0] ?? [], own),
+      points: [],
     }
   })
 }

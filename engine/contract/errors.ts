@@ -52,6 +52,12 @@ export const ERROR_CODES = [
   // monitoring: a server's /metrics
   'monitor.unreachable',
   'monitor.invalid-metrics',
+  'evaluate.unsupported-task',
+  // other servers
+  'remote.unreachable',
+  'remote.refused',
+  'remote.unsupported',
+  'remote.invalid-response',
   // host and files
   'disk.full',
   'disk.permission',

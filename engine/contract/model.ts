@@ -49,6 +49,8 @@ export const ModelSummarySchema = z.object({
   hasTokenizer: z.boolean(),
   hasChatTemplate: z.boolean(),
   license: z.string().nullable(),
+  /** `remote`: a server's model, `published`: a results file; neither has a folder, and both stand on a board only. */
+  origin: z.enum(['folder', 'remote', 'published']).default('folder'),
 })
 
 export const TensorInfoSchema = z.object({

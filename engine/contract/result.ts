@@ -3,6 +3,8 @@
  * Two results may be put on one axis only if `protocolKey` is equal; speeds additionally need the same adapter.
  */
 import { z } from 'zod'
+import { ServedBenchmarkSchema } from './benchmark.ts'
+import { PairedComparisonSchema } from './comparison.ts'
 
 export const ProvenanceSchema = z.object({
   adapter: z.string(),
@@ -40,29 +42,52 @@ export const DriftResultSchema = z.object({
   deltaPRms: z.number().nullable(),
   tokens: z.number().int(),
   dataset: z.string(),
+  /** Fields below are younger than the first stored results. */
+  kldP95: z.number().nullable().default(null),
+  kldP999: z.number().nullable().default(null),
+  /** Change of the probability of the token that stands in the text: mean, and where 1 % and 99 % of the positions lie. */
+  deltaPMean: z.number().nullable().default(null),
+  deltaPP1: z.number().nullable().default(null),
+  deltaPP99: z.number().nullable().default(null),
+  /** ln(perplexity / baseline perplexity) with the error of the paired difference, much tighter than either perplexity's own. */
+  logPerplexityRatio: z.number().nullable().default(null),
+  logPerplexityRatioStandardError: z.number().nullable().default(null),
+  /** Positions whose most probable token changed. */
+  flips: z.number().int().nullable().default(null),
+  /** True where `results.tokens` has the positions one by one. */
+  hasTokens: z.boolean().default(false),
 })
 
 export const TaskResultSchema = z.object({
+  /** Unique on the board: the task, and the metric and filter too where a task has several. */
   name: z.string(),
   title: z.string(),
-  metric: z.enum(['acc', 'acc_norm', 'exact_match']),
+  /** lm-eval's names: "acc", "acc_norm", "exact_match", "perplexity", … */
+  metric: z.string(),
   value: z.number(),
   standardError: z.number().nullable(),
-  /** Wilson 95 % interval. */
+  /** 95 %: Wilson for shares, else from the standard error. */
   interval: z.tuple([z.number(), z.number()]),
   n: z.number().int(),
   chance: z.number().nullable(),
   /** Against the baseline on the same items; null for the baseline itself. */
-  paired: z
-    .object({
-      baselineId: z.string(),
-      difference: z.number(),
-      interval: z.tuple([z.number(), z.number()]),
-      recovery: z.number().nullable(),
-      mcnemarP: z.number().nullable(),
-    })
-    .nullable(),
+  paired: PairedComparisonSchema.nullable(),
   dataset: z.string(),
+  /** Fields below are younger than the first stored results. The task's own name, as in its file. */
+  task: z.string().nullable().default(null),
+  filter: z.string().default('none'),
+  higherIsBetter: z.boolean().default(true),
+  fewshot: z.number().int().nullable().default(null),
+  outputType: z
+    .enum(['loglikelihood', 'loglikelihood_rolling', 'multiple_choice', 'generate_until', 'group', 'probe'])
+    .default('multiple_choice'),
+  /** True for the metric that stands for the task where there is room for one. */
+  primary: z.boolean().default(true),
+  /** `published`: read from a results file, its items unknown or another engine's. */
+  origin: z.enum(['measured', 'published']).default('measured'),
+  /** True where `results.samples` has the items one by one. */
+  hasSamples: z.boolean().default(false),
+  note: z.string().nullable().default(null),
 })
 
 export const SampleStatsSchema = z.object({ median: z.number(), min: z.number(), max: z.number(), n: z.number().int() })
@@ -84,6 +109,31 @@ export const ThroughputResultSchema = z.object({
   interleavedWith: z.string().nullable(),
   /** Share of the measured memory-bandwidth limit during decode, 0…1; null when not profiled. */
   bandwidthShare: z.number().nullable(),
+  /**
+   * Against the model measured in turn with this one in the same job; null for that model itself and for one measured alone. A ratio of two
+   * jobs' speeds says as much about the day as about the model.
+   */
+  versus: z
+    .object({
+      baselineId: z.string(),
+      prefillRatio: SampleStatsSchema,
+      decodeRatio: SampleStatsSchema,
+      timeToFirstTokenRatio: SampleStatsSchema,
+    })
+    .nullable()
+    .default(null),
+  /** Prefill by prompt length, decode by batch and context; the fields above are one of them. */
+  points: z
+    .array(
+      z.object({
+        kind: z.enum(['prefill', 'decode']),
+        batch: z.number().int(),
+        /** Tokens in the cache when decoding starts, or prompt tokens. */
+        context: z.number().int(),
+        tokensPerSecond: SampleStatsSchema,
+      }),
+    )
+    .default([]),
 })
 
 /** Error of one stored tensor against its source. dB; relative = ‖w−ŵ‖/‖w‖. */
@@ -105,8 +155,9 @@ export const ResultSetSchema = z.object({
   drift: DriftResultSchema.nullable(),
   tasks: z.array(TaskResultSchema),
   throughput: ThroughputResultSchema.nullable(),
+  served: ServedBenchmarkSchema.nullable().default(null),
   tensorErrors: z.array(TensorErrorSchema),
-  /** Keys: "perplexity", "drift", "tasks" (the newest task's), "task:<name>", "throughput", "compression"; only those measured. */
+  /** Keys: "perplexity", "drift", "tasks" (the newest task's), "task:<name>", "throughput", "served", "compression"; only those measured. */
   provenance: z.record(z.string(), ProvenanceSchema),
   /** The same keys. "tasks" joins the keys of all tasks, so it is equal only if the same items of the same tasks were answered. */
   protocolKeys: z.record(z.string(), z.string()),

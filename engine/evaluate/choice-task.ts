@@ -7,7 +7,8 @@ import { createHash } from 'node:crypto'
 import { LatheError } from '../contract/errors.ts'
 import type { TaskResult } from '../contract/result.ts'
 import type { Runtime } from '../runtime/types.ts'
-import { comparePairedAnswers, meanWithError, wilsonInterval } from './statistics.ts'
+import { comparePaired } from './paired.ts'
+import { meanWithError, wilsonInterval } from './statistics.ts'
 import type { TextCodec } from './text-codec.ts'
 
 /** An answer sheet longer than this is a mistake or an attack, not a question; the widest public set (MMLU-Pro) has 10. */
@@ -202,10 +203,14 @@ function judge(item: ChoiceItem, scores: readonly number[]): { readonly chosen: 
   return { chosen, right: chosen === item.gold, margin: (scores[item.gold] ?? Number.NaN) - bestWrong }
 }
 
-/** Accuracy with its interval; paired against the baseline's answers where given. Throws `evaluate.incomparable` for other items. */
+/**
+ * Accuracy with its interval; paired against the baseline's answers where given, with a verdict against `margin`. Throws
+ * `evaluate.incomparable` for other items.
+ */
 export function scoreChoiceTask(
   answers: ChoiceAnswers,
   baseline: { readonly id: string; readonly answers: ChoiceAnswers } | null,
+  margin: number | null = null,
 ): TaskResult {
   const { task, right } = answers
   if (baseline !== null && baseline.answers.task.dataset !== task.dataset) {
@@ -218,18 +223,18 @@ export function scoreChoiceTask(
   const correct = right.filter(Boolean).length
   const accuracy = meanWithError(right.map(Number))
   const chance = task.items.reduce((sum, item) => sum + 1 / item.choices.length, 0) / task.items.length
-  let paired: TaskResult['paired'] = null
-  if (baseline !== null) {
-    const comparison = comparePairedAnswers(baseline.answers.right, right)
-    const baselineCorrect = baseline.answers.right.filter(Boolean).length
-    paired = {
-      baselineId: baseline.id,
-      difference: comparison.difference,
-      interval: comparison.interval,
-      recovery: baselineCorrect > 0 ? correct / baselineCorrect : null,
-      mcnemarP: comparison.mcnemarP,
-    }
-  }
+  const paired =
+    baseline === null
+      ? null
+      : comparePaired({
+          baselineId: baseline.id,
+          baseline: baseline.answers.right.map(Number),
+          candidate: right.map(Number),
+          higherIsBetter: true,
+          margin,
+          chance,
+          changed: answers.chosen.filter((choice, i) => choice !== baseline.answers.chosen[i]).length,
+        })
   return {
     name: task.name,
     title: task.title,
@@ -241,5 +246,14 @@ export function scoreChoiceTask(
     chance,
     paired,
     dataset: task.dataset,
+    task: task.name,
+    filter: 'none',
+    higherIsBetter: true,
+    fewshot: 0,
+    outputType: 'multiple_choice',
+    primary: true,
+    origin: 'measured',
+    hasSamples: false,
+    note: null,
   }
 }

@@ -120,6 +120,17 @@ export interface PairedTextResult {
   readonly baseline: PerplexityResult
   readonly candidate: PerplexityResult
   readonly drift: DriftResult
+  readonly tokens: DriftTokens
+}
+
+/** What was read at every scored position, in the order of the text: the token view is made from it. All arrays are of one length. */
+export interface DriftTokens {
+  readonly ids: Uint32Array
+  readonly kld: Float32Array
+  readonly baselineLogprobs: Float32Array
+  readonly candidateLogprobs: Float32Array
+  readonly baselineTop: Uint32Array
+  readonly candidateTop: Uint32Array
 }
 
 /** JSON has no infinity and no NaN; an unmeasurable figure is null. */
@@ -135,15 +146,21 @@ export async function measureDrift(
   options: PerplexityOptions,
 ): Promise<PairedTextResult> {
   const prepared = prepare(codec, sample, options)
-  const kld: number[] = []
+  const tokens: DriftTokens = {
+    ids: new Uint32Array(prepared.tokens),
+    kld: new Float32Array(prepared.tokens),
+    baselineLogprobs: new Float32Array(prepared.tokens),
+    candidateLogprobs: new Float32Array(prepared.tokens),
+    baselineTop: new Uint32Array(prepared.tokens),
+    candidateTop: new Uint32Array(prepared.tokens),
+  }
   const kldByWindow: number[] = []
   const tokensByWindow: number[] = []
   const baselineNll: number[] = []
   const candidateNll: number[] = []
-  let agreed = 0
-  let deltaSquares = 0
+  let done = 0
   for (const window of prepared.windows) {
-    const before = kld.length
+    const before = done
     const rows = await pair.scorePair(pair.baseline, pair.candidate, {
       tokens: window.input,
       from: window.from,
@@ -154,36 +171,73 @@ export async function measureDrift(
     for (let i = 0; i < rows.kld.length; i++) {
       // Rounding can leave a tiny negative value where the distributions are equal; a divergence is never negative.
       const divergence = Math.max(0, rows.kld[i] ?? 0)
-      kld.push(divergence)
+      tokens.kld[before + i] = divergence
       windowKld += divergence
-      if (rows.baselineArgmax[i] === rows.candidateArgmax[i]) agreed++
-      const deltaP = Math.exp(rows.candidateTargetLogprob[i] ?? 0) - Math.exp(rows.baselineTargetLogprob[i] ?? 0)
-      deltaSquares += deltaP * deltaP
     }
+    tokens.ids.set(window.input.subarray(window.from), before)
+    tokens.baselineLogprobs.set(rows.baselineTargetLogprob, before)
+    tokens.candidateLogprobs.set(rows.candidateTargetLogprob, before)
+    tokens.baselineTop.set(rows.baselineArgmax, before)
+    tokens.candidateTop.set(rows.candidateArgmax, before)
+    done += rows.kld.length
     kldByWindow.push(windowKld)
     tokensByWindow.push(rows.kld.length)
     baselineNll.push(negatedSum(rows.baselineTargetLogprob))
     candidateNll.push(negatedSum(rows.candidateTargetLogprob))
-    options.onProgress?.(kld.length, prepared.tokens)
+    options.onProgress?.(done, prepared.tokens)
   }
-  const sorted = Float64Array.from(kld).toSorted()
-  const agreement = agreed / kld.length
+  const byWindow = { kld: kldByWindow, tokens: tokensByWindow, baselineNll, candidateNll }
   return {
     baseline: resultOf(baselineNll, prepared, sample, options),
     candidate: resultOf(candidateNll, prepared, sample, options),
-    drift: {
-      baselineId: pair.baselineId,
-      kldMean: orNull(meanWithError(kld).mean),
-      kldMeanStandardError: bootstrapRatioError(kldByWindow, tokensByWindow, { resamples: BOOTSTRAP_RESAMPLES, seed: BOOTSTRAP_SEED }),
-      kldMedian: orNull(quantileOfSorted(sorted, 0.5)),
-      kldP90: orNull(quantileOfSorted(sorted, 0.9)),
-      kldP99: orNull(quantileOfSorted(sorted, 0.99)),
-      kldMax: orNull(quantileOfSorted(sorted, 1)),
-      top1Agreement: orNull(agreement),
-      top1AgreementStandardError: kld.length > 1 ? Math.sqrt((agreement * (1 - agreement)) / (kld.length - 1)) : null,
-      deltaPRms: orNull(Math.sqrt(deltaSquares / kld.length)),
-      tokens: kld.length,
-      dataset: datasetKey(sample),
-    },
+    drift: { baselineId: pair.baselineId, ...summarizeDrift(tokens, byWindow), dataset: datasetKey(sample), hasTokens: true },
+    tokens,
+  }
+}
+
+/** Sums of each window: tokens within one are correlated, so windows are what is resampled. */
+interface DriftWindows {
+  readonly kld: readonly number[]
+  readonly tokens: readonly number[]
+  readonly baselineNll: readonly number[]
+  readonly candidateNll: readonly number[]
+}
+
+function summarizeDrift(tokens: DriftTokens, windows: DriftWindows): Omit<DriftResult, 'baselineId' | 'dataset' | 'hasTokens'> {
+  const n = tokens.kld.length
+  const deltaP = new Float64Array(n)
+  let agreed = 0
+  let deltaSquares = 0
+  for (let i = 0; i < n; i++) {
+    if (tokens.baselineTop[i] === tokens.candidateTop[i]) agreed++
+    const delta = Math.exp(tokens.candidateLogprobs[i] ?? 0) - Math.exp(tokens.baselineLogprobs[i] ?? 0)
+    deltaP[i] = delta
+    deltaSquares += delta * delta
+  }
+  const kld = Float64Array.from(tokens.kld).toSorted()
+  const deltas = deltaP.toSorted()
+  const agreement = agreed / n
+  const nllDifference = windows.candidateNll.map((value, i) => value - (windows.baselineNll[i] ?? 0))
+  const bootstrap = { resamples: BOOTSTRAP_RESAMPLES, seed: BOOTSTRAP_SEED }
+  const ratioError = bootstrapRatioError(nllDifference, windows.tokens, bootstrap)
+  return {
+    kldMean: orNull(meanWithError(tokens.kld).mean),
+    kldMeanStandardError: bootstrapRatioError(windows.kld, windows.tokens, bootstrap),
+    kldMedian: orNull(quantileOfSorted(kld, 0.5)),
+    kldP90: orNull(quantileOfSorted(kld, 0.9)),
+    kldP95: orNull(quantileOfSorted(kld, 0.95)),
+    kldP99: orNull(quantileOfSorted(kld, 0.99)),
+    kldP999: orNull(quantileOfSorted(kld, 0.999)),
+    kldMax: orNull(quantileOfSorted(kld, 1)),
+    top1Agreement: orNull(agreement),
+    top1AgreementStandardError: n > 1 ? Math.sqrt((agreement * (1 - agreement)) / (n - 1)) : null,
+    deltaPRms: orNull(Math.sqrt(deltaSquares / n)),
+    deltaPMean: orNull(meanWithError(deltaP).mean),
+    deltaPP1: orNull(quantileOfSorted(deltas, 0.01)),
+    deltaPP99: orNull(quantileOfSorted(deltas, 0.99)),
+    logPerplexityRatio: orNull(nllDifference.reduce((sum, value) => sum + value, 0) / n),
+    logPerplexityRatioStandardError: ratioError === null ? null : orNull(ratioError),
+    flips: n - agreed,
+    tokens: n,
   }
 }

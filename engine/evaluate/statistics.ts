@@ -5,7 +5,7 @@
 import { createIndexSampler } from './random.ts'
 
 /** Two-sided 95 % quantile of the normal distribution. */
-const Z95 = 1.959963984540054
+export const Z95 = 1.959963984540054
 
 export interface MeanEstimate {
   readonly mean: number
@@ -132,4 +132,31 @@ export function bootstrapRatioError(
 /** Smallest difference that n paired items can show with 80 % power at α = 0.05, given the share of items whose answer flips. */
 export function minimumDetectableDifference(flipRate: number, n: number): number {
   return (2.8 * Math.sqrt(flipRate)) / Math.sqrt(n)
+}
+
+/**
+ * Standard error of a size-weighted group score from its tasks' errors, lm-eval's pooled formula (specs/evaluation.md §3). It ignores variance
+ * between tasks. null when a task has no error.
+ */
+export function pooledStandardError(parts: readonly { readonly standardError: number | null; readonly n: number }[]): number | null {
+  let squares = 0
+  let total = 0
+  for (const { standardError, n } of parts) {
+    if (standardError === null) return null
+    squares += (n - 1) * n * standardError ** 2
+    total += n
+  }
+  return total > parts.length ? Math.sqrt(squares / (total - parts.length) / total) : null
+}
+
+/** Standard error of a mean over clusters of items: residuals are summed within a cluster before squaring (Miller, arXiv 2411.00640). */
+export function clusteredStandardError(values: readonly number[], clusters: readonly (string | number)[]): number | null {
+  const n = values.length
+  if (n < 2 || new Set(clusters).size < 2) return null
+  const { mean } = meanWithError(values)
+  const sums = new Map<string | number, number>()
+  for (const [i, value] of values.entries()) sums.set(clusters[i] ?? i, (sums.get(clusters[i] ?? i) ?? 0) + value - mean)
+  let squares = 0
+  for (const sum of sums.values()) squares += sum * sum
+  return Math.sqrt(squares) / n
 }

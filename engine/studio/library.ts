@@ -405,6 +405,7 @@ export class Library {
       lastUsedAt: record.lastUsedAt,
       presetId: record.presetId,
       isSample: record.isSample,
+      origin: 'folder',
       ...facts,
       ...this.#status(record),
     }

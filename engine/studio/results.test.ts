@@ -58,6 +58,15 @@ function drift(baselineId: string, kldMean: number): DriftResult {
     deltaPRms: 0.02,
     tokens: 100,
     dataset: 'text@abc',
+    kldP95: 0.02,
+    kldP999: 0.1,
+    deltaPMean: -0.001,
+    deltaPP1: -0.1,
+    deltaPP99: 0.1,
+    logPerplexityRatio: 0.001,
+    logPerplexityRatioStandardError: 0.0005,
+    flips: 2,
+    hasTokens: false,
   }
 }
 
@@ -73,6 +82,15 @@ function task(name: string, value: number): TaskResult {
     chance: 0.25,
     paired: null,
     dataset: `${name}@def`,
+    task: name,
+    filter: 'none',
+    higherIsBetter: true,
+    fewshot: 0,
+    outputType: 'multiple_choice',
+    primary: true,
+    origin: 'measured',
+    hasSamples: false,
+    note: null,
   }
 }
 
@@ -159,6 +177,7 @@ describe('the model card', () => {
     drift: null,
     tasks: [],
     throughput: null,
+    served: null,
     tensorErrors: [],
     provenance: {},
     protocolKeys: {},

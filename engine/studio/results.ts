@@ -71,6 +71,7 @@ export class Results {
       drift: drift?.kind === 'drift' ? drift.payload : null,
       tasks: tasks.map((task) => task.payload),
       throughput: throughput?.payload ?? null,
+      served: null,
       tensorErrors: compression === undefined ? [] : [...compression.payload],
       provenance,
       protocolKeys,

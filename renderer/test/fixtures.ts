@@ -49,6 +49,7 @@ export const SAMPLE: ModelSummary = {
   hasTokenizer: true,
   hasChatTemplate: true,
   license: 'MIT',
+  origin: 'folder',
 }
 
 export const SAMPLE_W8: ModelSummary = {
@@ -114,6 +115,7 @@ const QWEN: ModelSummary = {
   hasTokenizer: true,
   hasChatTemplate: true,
   license: 'Apache-2.0',
+  origin: 'folder',
 }
 
 const MOVED: ModelSummary = {
@@ -141,6 +143,7 @@ const MOVED: ModelSummary = {
   weightBytes: 2_471_645_608,
   diskBytes: 2_490_000_000,
   license: 'Llama 3.2',
+  origin: 'folder',
 }
 
 const UNSUPPORTED: ModelSummary = {
@@ -474,6 +477,15 @@ function resultSet(
             deltaPRms: quality.kld * 3,
             tokens: 35_027,
             dataset: 'demo perplexity text · 4f1c2a90',
+            kldP95: quality.kld * 5,
+            kldP999: quality.kld * 60,
+            deltaPMean: -quality.kld / 4,
+            deltaPP1: -quality.kld * 8,
+            deltaPP99: quality.kld * 7,
+            logPerplexityRatio: quality.kld / 3,
+            logPerplexityRatioStandardError: quality.kld / 60,
+            flips: Math.round(35_027 * (1 - quality.top1)),
+            hasTokens: true,
           },
     tasks: tasks.map((name, index) => {
       const value = quality.accuracy[index] ?? 0
@@ -494,8 +506,32 @@ function resultSet(
               interval: [-0.028, 0.02],
               recovery: value / ([0.992, 0.628, 0.66, 0.972][index] ?? 1),
               mcnemarP: 0.62,
+              pairing: 'paired',
+              standardError: 0.012,
+              margin: 0.01,
+              verdict: 'inconclusive',
+              itemsNeeded: 1200,
+              minimumDetectableDifference: 0.035,
+              recoveryInterval: [0.95, 1.02],
+              adjustedRecovery: null,
+              adjustedRecoveryInterval: null,
+              lost: 5,
+              gained: 4,
+              changed: 11,
+              holmP: 1,
+              logLikelihoodDifference: null,
+              warnings: [],
             },
         dataset: `demo ${name} · 250 items`,
+        task: name,
+        filter: 'none',
+        higherIsBetter: true,
+        fewshot: 0,
+        outputType: 'multiple_choice',
+        primary: true,
+        origin: 'measured',
+        hasSamples: true,
+        note: null,
       }
     }),
     throughput: {
@@ -513,7 +549,10 @@ function resultSet(
       kvGpuBytes: 6_291_456,
       interleavedWith: baseline ? null : SAMPLE.id,
       bandwidthShare: 0.41,
+      versus: null,
+      points: [],
     },
+    served: null,
     tensorErrors: model.presetId === null ? [] : tensorErrors(model.presetId === 'near-lossless-8bit' ? 8 : 4),
     provenance: Object.fromEntries(['perplexity', 'drift', 'tasks', 'throughput', 'compression'].map((key) => [key, PROVENANCE])),
     protocolKeys: {

@@ -1,0 +1,202 @@
+import { describe, expect, test } from 'vitest'
+import { bootstrapPaired, comparePaired, compareUnpaired, holm, tangoInterval, verdictOfFlips, withMargin } from './paired.ts'
+import { createIndexSampler } from './random.ts'
+import { clusteredStandardError, pooledStandardError } from './statistics.ts'
+
+const SEED = 11
+
+/** Right or wrong on n items: `lost` only the baseline, `gained` only the candidate, the rest right on both up to `right`. */
+function binary(n: number, lost: number, gained: number, bothRight: number) {
+  const baseline = Array.from({ length: n }, (_, i) => Number(i < lost || (i >= lost + gained && i < lost + gained + bothRight)))
+  const candidate = Array.from({ length: n }, (_, i) => Number(i >= lost && i < lost + gained + bothRight))
+  return { baselineId: 'base', baseline, candidate, higherIsBetter: true, chance: 0.25 }
+}
+
+function uniformOf(seed: number): () => number {
+  const pick = createIndexSampler(seed)
+  return () => pick(1 << 20) / (1 << 20)
+}
+
+describe('paired comparison', () => {
+  test('the worked example of specs/evaluation.md §9: 14 against 5 of 500', () => {
+    const result = comparePaired({ ...binary(500, 14, 5, 336), margin: 0.01 })
+    expect(result).toMatchObject({ lost: 14, gained: 5, pairing: 'paired', verdict: 'inconclusive' })
+    expect(result.difference).toBeCloseTo(-0.018, 12)
+    expect(result.standardError).toBeCloseTo(0.0087, 4)
+    expect(result.mcnemarP).toBeCloseTo(0.04139, 5)
+    expect(result.minimumDetectableDifference).toBeCloseTo((2.8 * Math.sqrt(19 / 500)) / Math.sqrt(500), 12)
+    expect(result.itemsNeeded).toBeGreaterThan(500)
+  })
+
+  test('recovery, raw and chance-adjusted (§8): 28 → 27 of 100 with four choices, and 70 → 69', () => {
+    const low = comparePaired({ ...binary(100, 1, 0, 27), margin: null })
+    expect(low.recovery).toBeCloseTo(0.964, 3)
+    // 3 points above chance is within three standard errors: dividing by it would say nothing
+    expect(low.adjustedRecovery).toBeNull()
+    const high = comparePaired({ ...binary(100, 1, 0, 69), margin: null })
+    expect(high.recovery).toBeCloseTo(0.986, 3)
+    expect(high.adjustedRecovery).toBeCloseTo(0.978, 3)
+    const [from, to] = high.recoveryInterval ?? [0, 0]
+    expect(from).toBeLessThan(0.986)
+    expect(to).toBeGreaterThan(0.986)
+  })
+
+  test('a model against itself: no difference, recovery 100 %, and only as sure as the number of items allows', () => {
+    const few = comparePaired({ ...binary(40, 0, 0, 30), margin: 0.01 })
+    expect(few).toMatchObject({
+      difference: 0,
+      recovery: 1,
+      recoveryInterval: [1, 1],
+      mcnemarP: 1,
+      verdict: 'inconclusive',
+      itemsNeeded: 364,
+    })
+    expect(few.interval[0]).toBeLessThan(-0.05)
+    expect(comparePaired({ ...binary(400, 0, 0, 300), margin: 0.01 }).verdict).toBe('non-inferior')
+  })
+
+  test('Tango’s interval equals one found by maximising the constrained likelihood numerically (a few lines of Python, no closed form)', () => {
+    const golden = [
+      [{ gained: 7, lost: 1, n: 42 }, 0.013712826, 0.288378078],
+      [{ gained: 0, lost: 0, n: 40 }, -0.087621601, 0.087621601],
+      [{ gained: 2, lost: 8, n: 30 }, -0.399253751, 0.007534632],
+      [{ gained: 5, lost: 14, n: 500 }, -0.037700819, -0.001013098],
+    ] as const
+    for (const [flips, low, high] of golden) {
+      expect(tangoInterval(flips)[0]).toBeCloseTo(low, 7)
+      expect(tangoInterval(flips)[1]).toBeCloseTo(high, 7)
+    }
+  })
+
+  test('lower is better turns the sides: fewer errors are a gain', () => {
+    const { baseline, candidate } = binary(1000, 5, 60, 500)
+    const result = comparePaired({ baselineId: 'b', baseline, candidate, higherIsBetter: false, margin: 0.01, chance: null })
+    expect(result).toMatchObject({ gained: 5, lost: 60, verdict: 'worse' })
+    expect(result.difference).toBeCloseTo(0.055, 9)
+    const perplexity = { baselineId: 'b', baseline: [2, 4, 6], candidate: [1, 2, 3], higherIsBetter: false, margin: 0.1, chance: null }
+    expect(comparePaired(perplexity)).toMatchObject({ recovery: 2, mcnemarP: null, verdict: 'non-inferior', lost: null })
+  })
+
+  test('another margin gives the verdict that a comparison with it would have given', () => {
+    const scores = binary(500, 14, 5, 336)
+    const moved = withMargin(comparePaired({ ...scores, margin: 0.01 }), 0.05, 500, true)
+    expect(moved).toEqual(comparePaired({ ...scores, margin: 0.05 }))
+    expect(moved.verdict).toBe('non-inferior')
+  })
+
+  test('unpaired keeps both errors and no test', () => {
+    const result = compareUnpaired(
+      { id: 'published', value: 0.7, standardError: 0.02 },
+      { value: 0.69, standardError: 0.02 },
+      { higherIsBetter: true, margin: 0.01, warnings: ['published'], isShare: true },
+    )
+    expect(result).toMatchObject({ pairing: 'unpaired', mcnemarP: null, verdict: 'inconclusive', warnings: ['published'] })
+    expect(result.standardError).toBeCloseTo(Math.hypot(0.02, 0.02), 12)
+  })
+
+  test('different numbers of items are refused', () => {
+    expect(() => comparePaired({ ...binary(10, 0, 0, 5), candidate: [], margin: null })).toThrow(RangeError)
+  })
+})
+
+describe('calibration by exact enumeration and simulation', () => {
+  /** Probability that the verdict is non-inferior although the truth is a loss of exactly the margin. */
+  function falsePositives(n: number, margin: number, gainRate: number): number {
+    const lossRate = gainRate + margin
+    const logs = [0]
+    for (let i = 1; i <= n; i++) logs.push((logs[i - 1] ?? 0) + Math.log(i))
+    const log = (i: number): number => logs[i] ?? 0
+    let total = 0
+    for (let lost = 0; lost <= n; lost++) {
+      for (let gained = 0; gained <= (gainRate === 0 ? 0 : n - lost); gained++) {
+        const same = n - lost - gained
+        const logP =
+          log(n) -
+          log(lost) -
+          log(gained) -
+          log(same) +
+          lost * Math.log(lossRate) +
+          (gained === 0 ? 0 : gained * Math.log(gainRate)) +
+          same * Math.log1p(-lossRate - gainRate)
+        if (logP > -25 && verdictOfFlips({ lost, gained, n }, margin) === 'non-inferior') total += Math.exp(logP)
+      }
+    }
+    return total
+  }
+
+  test.each([
+    [50, 0.05, 0],
+    [50, 0.05, 0.05],
+    [100, 0.02, 0.01],
+    [100, 0.05, 0.1],
+    [250, 0.01, 0.02],
+    [250, 0.02, 0],
+    [400, 0.01, 0],
+    [400, 0.01, 0.01],
+    [400, 0.03, 0.05],
+  ])('n = %i, margin %f, gains %f: at most 5 % of non-inferior verdicts are wrong', (n, margin, gains) => {
+    expect(falsePositives(n, margin, gains)).toBeLessThanOrEqual(0.05)
+  })
+
+  test('and the test has power: equal models with 5 % flips are found non-inferior at 2 points on 2000 items', () => {
+    const uniform = uniformOf(SEED)
+    let passed = 0
+    for (let trial = 0; trial < 300; trial++) {
+      let lost = 0
+      let gained = 0
+      for (let i = 0; i < 2000; i++) {
+        const u = uniform()
+        if (u < 0.025) lost++
+        else if (u < 0.05) gained++
+      }
+      if (verdictOfFlips({ lost, gained, n: 2000 }, 0.02) === 'non-inferior') passed++
+    }
+    expect(passed / 300).toBeGreaterThan(0.95)
+  })
+
+  test(`bootstrap interval of the recovery covers the truth 93–97 % of the time (seed ${SEED})`, () => {
+    const uniform = uniformOf(SEED)
+    const trials = 1200
+    let covered = 0
+    for (let trial = 0; trial < trials; trial++) {
+      const baseline: number[] = []
+      const candidate: number[] = []
+      for (let i = 0; i < 300; i++) {
+        const u = uniform()
+        // 70 % right, 6 % of all lost, 2 % gained: the true recovery is 66/70
+        baseline.push(Number(u < 0.7))
+        candidate.push(Number((u >= 0.06 && u < 0.7) || (u >= 0.7 && u < 0.72)))
+      }
+      const [low, high] = bootstrapPaired(baseline, candidate, (b, c) => c / b, {
+        seed: Math.imul(trial, 0x9e3779b1) >>> 0,
+        resamples: 400,
+      }) ?? [0, 0]
+      if (low <= 66 / 70 && 66 / 70 <= high) covered++
+    }
+    expect(covered / trials).toBeGreaterThan(0.93)
+    expect(covered / trials).toBeLessThan(0.97)
+  })
+})
+
+describe('several tasks', () => {
+  test('Holm steps down and keeps the order', () => {
+    expect(holm([0.01, null, 0.04, 0.03])).toEqual([0.03, null, 0.06, 0.06])
+    expect(holm([0.9, 0.8])).toEqual([1, 1])
+  })
+
+  test('pooled error of a group (specs/evaluation.md §3)', () => {
+    const parts = [
+      { standardError: 0.02, n: 400 },
+      { standardError: 0.03, n: 100 },
+    ]
+    expect(pooledStandardError(parts)).toBeCloseTo(0.0170929, 7)
+  })
+
+  test('clusters of equal items count once', () => {
+    const values = [1, 1, 0, 0, 1, 1, 0, 0]
+    const clusters = [0, 0, 1, 1, 2, 2, 3, 3]
+    // four independent units of ±½: √(4·1)/8
+    expect(clusteredStandardError(values, clusters)).toBeCloseTo(0.25, 12)
+    expect(clusteredStandardError([1], [0])).toBeNull()
+  })
+})
