@@ -99,31 +99,31 @@ describe('paired comparison', () => {
   })
 })
 
-describe('calibration by exact enumeration and simulation', () => {
-  /** Probability that the verdict is non-inferior although the truth is a loss of exactly the margin. */
-  function falsePositives(n: number, margin: number, gainRate: number): number {
-    const lossRate = gainRate + margin
-    const logs = [0]
-    for (let i = 1; i <= n; i++) logs.push((logs[i - 1] ?? 0) + Math.log(i))
-    const log = (i: number): number => logs[i] ?? 0
-    let total = 0
-    for (let lost = 0; lost <= n; lost++) {
-      for (let gained = 0; gained <= (gainRate === 0 ? 0 : n - lost); gained++) {
-        const same = n - lost - gained
-        const logP =
-          log(n) -
-          log(lost) -
-          log(gained) -
-          log(same) +
-          lost * Math.log(lossRate) +
-          (gained === 0 ? 0 : gained * Math.log(gainRate)) +
-          same * Math.log1p(-lossRate - gainRate)
-        if (logP > -25 && verdictOfFlips({ lost, gained, n }, margin) === 'non-inferior') total += Math.exp(logP)
-      }
+/** Probability that the verdict is non-inferior although the truth is a loss of exactly the margin. */
+function falsePositives(n: number, margin: number, gainRate: number): number {
+  const lossRate = gainRate + margin
+  const logs = [0]
+  for (let i = 1; i <= n; i++) logs.push((logs[i - 1] ?? 0) + Math.log(i))
+  const log = (i: number): number => logs[i] ?? 0
+  let total = 0
+  for (let lost = 0; lost <= n; lost++) {
+    for (let gained = 0; gained <= (gainRate === 0 ? 0 : n - lost); gained++) {
+      const same = n - lost - gained
+      const logP =
+        log(n) -
+        log(lost) -
+        log(gained) -
+        log(same) +
+        lost * Math.log(lossRate) +
+        (gained === 0 ? 0 : gained * Math.log(gainRate)) +
+        same * Math.log1p(-lossRate - gainRate)
+      if (logP > -25 && verdictOfFlips({ lost, gained, n }, margin) === 'non-inferior') total += Math.exp(logP)
     }
-    return total
   }
+  return total
+}
 
+describe('calibration by exact enumeration and simulation', () => {
   test.each([
     [50, 0.05, 0],
     [50, 0.05, 0.05],
