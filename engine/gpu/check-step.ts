@@ -3,7 +3,7 @@
  * symptom of a scheduler mistake would be plausible nonsense. Costs a few comparisons per token. Backends call it; schedulers may.
  */
 import { LatheError } from '../contract/errors.ts'
-import type { Capacity, KvLayout, Program, StepInput } from './program.ts'
+import type { Capacity, KvLayout, Program, RowAdjustment, StepInput } from './program.ts'
 
 /** Marks "no target" and "not sampled". */
 export const NO_TOKEN = 0xffffffff
@@ -75,6 +75,34 @@ function checkRows(input: StepInput, vocabulary: number): void {
     require(Number.isInteger(topK) && topK >= 0, `topK ${topK}`)
     require(topP > 0 && topP <= 1, `topP ${topP}`)
     require(minP >= 0 && minP <= 1, `minP ${minP}`)
+    if (sampler.adjust !== undefined) checkAdjustment(sampler.adjust, vocabulary)
+  }
+}
+
+/** Which adjustment last listed a token: finds one that is listed twice without a set per row. */
+let listedBy = new Uint32Array(0)
+let adjustments = 0
+
+function checkAdjustment(adjust: RowAdjustment, vocabulary: number): void {
+  const { allowed, ids, bias, generated, seen, presence, frequency, repetition } = adjust
+  if (allowed !== null) checkLength('allowed', allowed, Math.ceil(vocabulary / 32))
+  checkLength('bias', bias, ids.length)
+  checkLength('generated', generated, ids.length)
+  checkLength('seen', seen, ids.length)
+  require(Number.isFinite(presence) && Number.isFinite(frequency), `penalties ${presence}, ${frequency}`)
+  require(repetition > 0 && Number.isFinite(repetition), `repetition ${repetition}`)
+  if (listedBy.length < vocabulary || adjustments >= 0xffffffff) {
+    listedBy = new Uint32Array(Math.max(vocabulary, listedBy.length))
+    adjustments = 0
+  }
+  adjustments++
+  for (let i = 0; i < ids.length; i++) {
+    const id = at(ids, i)
+    if (id >= vocabulary) fail(`adjusted token ${id} of ${vocabulary}`)
+    if (listedBy[id] === adjustments) fail(`token ${id} is adjusted twice`)
+    listedBy[id] = adjustments
+    const added = bias[i] ?? NaN
+    if (!(added < Infinity)) fail(`bias ${added} of token ${id}`)
   }
 }
 

@@ -182,6 +182,28 @@ export interface KvLayout {
 }
 
 /**
+ * What is done to a row's logits before its token is chosen, in vLLM's order (specs/runtime.md §5.1): tokens that are not allowed are out; then,
+ * for each listed token, x += bias; if seen, x becomes x / repetition where positive and x · repetition elsewhere; x −= frequency · generated;
+ * x −= presence where generated > 0. Log-probabilities and top lists are of the untouched logits. A row of which nothing is left chooses
+ * 0xffffffff, with log-probability NaN.
+ */
+export interface RowAdjustment {
+  /** Bit t & 31 of word t >> 5 set = token t may be chosen; ceil(vocabulary / 32) words. null = all may. */
+  readonly allowed: Uint32Array | null
+  /** Distinct token ids in any order; the arrays below are as long. */
+  readonly ids: Uint32Array
+  /** Finite, or −Infinity = never chosen. */
+  readonly bias: Float32Array
+  /** Times the token was generated before. */
+  readonly generated: Uint32Array
+  /** 1 = it is in the prompt or was generated before. */
+  readonly seen: Uint8Array
+  readonly presence: number // 0 = off
+  readonly frequency: number // 0 = off
+  readonly repetition: number // > 0; 1 = off
+}
+
+/**
  * How to choose a row's token (specs/runtime.md §5). temperature 0 = greedy: the highest logit, lowest id on ties, filters without effect.
  * Otherwise z = logit / temperature, and each filter works on what the ones before it kept. All are thresholds on z that keep ties, so the
  * result does not depend on any order of tokens:
@@ -200,6 +222,8 @@ export interface RowSampler {
   readonly seedHigh: number
   /** Index of the output token this row decides. */
   readonly outputIndex: number
+  /** Where given, `logit` above is the adjusted one, and only what is left of them counts. Costs nothing where absent. */
+  readonly adjust?: RowAdjustment | undefined
 }
 
 /** One ragged batch. T tokens, S sequences, R logit rows; typed arrays are exactly that long. */
@@ -222,7 +246,7 @@ export interface StepInput {
 
 /** Everything read back after a step. Log-probabilities are natural logs of the plain softmax (no temperature, no masks). */
 export interface StepOutput {
-  readonly sampled: Uint32Array // [R]; 0xffffffff where the sampler was null
+  readonly sampled: Uint32Array // [R]; 0xffffffff where the sampler was null or its adjustment left nothing
   readonly sampledLogprob: Float32Array // [R]; NaN where the sampler was null
   readonly argmax: Uint32Array // [R]
   readonly targetLogprob: Float32Array // [R]; NaN where no target

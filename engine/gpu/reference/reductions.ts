@@ -3,7 +3,7 @@
  * `RowSampler` in program.ts defines it. Ties always go to the lower id.
  */
 import { NO_TOKEN } from '../check-step.ts'
-import type { DriftRows, RowSampler, StepInput, StepOutput } from '../program.ts'
+import type { DriftRows, RowAdjustment, RowSampler, StepInput, StepOutput } from '../program.ts'
 import { gumbelNoise } from '../random.ts'
 import { row } from './operations.ts'
 
@@ -59,14 +59,30 @@ function topIds(values: Float64Array, count: number): readonly number[] {
   return ids.slice(0, count)
 }
 
-/** One token by the rules of `RowSampler`. */
+/** One token by the rules of `RowSampler`; NO_TOKEN where its adjustment leaves none. */
 export function sample(logits: Float64Array, sampler: RowSampler): number {
-  if (sampler.temperature === 0) return argmax(logits)
-  const z = logits.map((logit) => logit / sampler.temperature)
-  const kept = minP(z, topP(z, topK(z, Array.from(z.keys()), sampler.topK), sampler.topP), sampler.minP)
+  const { x, ids } = sampler.adjust === undefined ? { x: logits, ids: Array.from(logits.keys()) } : adjusted(logits, sampler.adjust)
+  if (ids.length === 0) return NO_TOKEN
+  if (sampler.temperature === 0) return ids.reduce((best, id) => ((x[id] ?? NaN) > (x[best] ?? NaN) ? id : best))
+  const z = x.map((logit) => logit / sampler.temperature)
+  const kept = minP(z, topP(z, topK(z, ids, sampler.topK), sampler.topP), sampler.minP)
   const noisy = new Float64Array(z.length).fill(-Infinity)
   for (const id of kept) noisy[id] = (z[id] ?? NaN) + gumbelNoise(sampler.seedLow, sampler.seedHigh, sampler.outputIndex, id)
   return argmax(noisy)
+}
+
+/** The changed logits, and the tokens that are left, ascending. */
+function adjusted(logits: Float64Array, adjust: RowAdjustment): { readonly x: Float64Array; readonly ids: readonly number[] } {
+  const { allowed, presence, frequency, repetition } = adjust
+  const x = Float64Array.from(logits)
+  for (const [i, id] of adjust.ids.entries()) {
+    const generated = adjust.generated[i] ?? 0
+    let value = (x[id] ?? NaN) + (adjust.bias[i] ?? NaN)
+    if (adjust.seen[i] === 1) value = value > 0 ? value / repetition : value * repetition
+    x[id] = value - frequency * generated - (generated > 0 ? presence : 0)
+  }
+  const isAllowed = (id: number): boolean => allowed === null || (((allowed[id >> 5] ?? 0) >>> (id & 31)) & 1) === 1
+  return { x, ids: Array.from(x.keys()).filter((id) => x[id] !== -Infinity && isAllowed(id)) }
 }
 
 function topK(z: Float64Array, ids: readonly number[], k: number): readonly number[] {

@@ -17,6 +17,7 @@ import {
   type StepOutput,
   type Value,
 } from '../program.ts'
+import { LogitAdjuster } from './adjuster.ts'
 import { type ArenaLayout, layoutArena, outputOf, valueBytes } from './arena.ts'
 import { Accumulators } from './accumulators.ts'
 import type { GpuDevice } from './device.ts'
@@ -103,6 +104,7 @@ interface ExecutableParts {
   readonly stepBuffer: GPUBuffer
   readonly accumulators: Accumulators
   readonly upload: StepUpload
+  readonly adjuster: LogitAdjuster
   readonly readback: StepReadback
 }
 
@@ -119,6 +121,7 @@ export class WebGpuExecutable implements StatefulExecutable {
   readonly #stepBuffer: GPUBuffer
   readonly #accumulators: Accumulators
   readonly #upload: StepUpload
+  readonly #adjuster: LogitAdjuster
   readonly #readback: StepReadback
   readonly #grid = new Uint32Array(3)
   #busy = false
@@ -138,6 +141,7 @@ export class WebGpuExecutable implements StatefulExecutable {
     this.#stepBuffer = parts.stepBuffer
     this.#accumulators = parts.accumulators
     this.#upload = parts.upload
+    this.#adjuster = parts.adjuster
     this.#readback = parts.readback
   }
 
@@ -155,8 +159,9 @@ export class WebGpuExecutable implements StatefulExecutable {
     const shape = this.#begin(input)
     try {
       const { device } = this.#gpu
+      const adjusted = shape.adjusts ? await this.#adjuster.upload(input) : null
       const started = performance.now()
-      device.queue.writeBuffer(this.#stepBuffer, 0, this.#upload.pack(input))
+      device.queue.writeBuffer(this.#stepBuffer, 0, this.#upload.pack(input, adjusted))
       const encoder = device.createCommandEncoder()
       const pass = encoder.beginComputePass()
       this.#encode(pass, shape)
@@ -233,7 +238,8 @@ export class WebGpuExecutable implements StatefulExecutable {
   async profile(input: StepInput): Promise<readonly KernelTiming[]> {
     const shape = this.#begin(input)
     try {
-      this.#gpu.device.queue.writeBuffer(this.#stepBuffer, 0, this.#upload.pack(input))
+      const adjusted = shape.adjusts ? await this.#adjuster.upload(input) : null
+      this.#gpu.device.queue.writeBuffer(this.#stepBuffer, 0, this.#upload.pack(input, adjusted))
       const timings = await profileStep(this.#gpu, this.#account, this.#dispatches, shape)
       this.#gpu.check()
       this.#lastShape = shape
@@ -327,6 +333,7 @@ async function compileParts(
   for (const table of program.ropes) ropes.set(table.id, await uploadRope(gpu, account, table))
 
   const accumulators = await Accumulators.create(gpu, account, program.operations, tuning.weightShardBytes)
+  const adjuster = new LogitAdjuster(gpu, account)
   const context: PlanContext = {
     gpu,
     tuning,
@@ -336,6 +343,7 @@ async function compileParts(
     step: stepSlices(layout, stepBuffer),
     nothing: { buffer: nothing },
     attentionScratch,
+    adjuster,
     kernel: (spec) => kernels.get(spec),
     variant: (kernel, buffers) => ({ pipeline: kernel.pipeline, bindGroup: kernels.bind(kernel, buffers) }),
     value(value) {
@@ -382,6 +390,7 @@ async function compileParts(
     stepBuffer,
     accumulators,
     upload: new StepUpload(layout),
+    adjuster,
     readback,
   }
 }

@@ -4,6 +4,7 @@
  */
 import type { Accumulator, Capacity, KvLayout, RopeTable, Value, WeightSpec } from '../program.ts'
 import type { AccumulatorShard } from './accumulators.ts'
+import type { LogitAdjuster } from './adjuster.ts'
 import type { GpuDevice } from './device.ts'
 import type { BufferSlice, Kernel, KernelSpec } from './kernel.ts'
 import type { KvBuffers } from './kv-cache.ts'
@@ -17,8 +18,11 @@ export interface StepShape {
   /** Longest context after the step, over its sequences. */
   readonly longestContext: number
   readonly topCount: number
-  /** Whether any row samples with a temperature. */
+  /** Whether any row without adjustment samples with a temperature. */
   readonly samples: boolean
+  /** Whether any row's logits are adjusted, and the most edits of one. */
+  readonly adjusts: boolean
+  readonly mostEdits: number
 }
 
 export interface KernelCost {
@@ -75,6 +79,7 @@ export interface PlanContext {
   /** Bound where a kernel's binding is unused. */
   readonly nothing: BufferSlice
   readonly attentionScratch: GPUBuffer
+  readonly adjuster: LogitAdjuster
   kernel(spec: KernelSpec): Promise<Kernel>
   variant(kernel: Kernel, buffers: readonly BufferSlice[]): DispatchVariant
   value(value: Value): BufferSlice

@@ -3,7 +3,8 @@
  * bounds clamps, so an index out of range would read or write someone else's memory (specs/dawn-node.md §2).
  */
 import { checkStep } from '../check-step.ts'
-import type { Capacity, KvLayout, Program, RowSampler, StepInput } from '../program.ts'
+import type { Capacity, KvLayout, Program, RowAdjustment, RowSampler, StepInput } from '../program.ts'
+import type { AdjustmentPlace } from './adjuster.ts'
 import { SAMPLER_WORDS } from './kernels/logits.ts'
 import type { BufferSlice } from './kernel.ts'
 import type { StepShape, StepSlices } from './plan.ts'
@@ -64,7 +65,9 @@ export function stepShape(input: StepInput, program: Program, capacity: Capacity
     rows: input.logitRows.length,
     longestContext: input.sequenceLength.reduce((longest, length) => Math.max(longest, length), 0),
     topCount: input.topCount,
-    samples: input.samplers.some((sampler) => sampler !== null && sampler.temperature > 0),
+    samples: input.samplers.some((sampler) => sampler !== null && sampler.temperature > 0 && sampler.adjust === undefined),
+    adjusts: input.samplers.some((sampler) => sampler?.adjust !== undefined),
+    mostEdits: input.samplers.reduce((most, sampler) => Math.max(most, sampler?.adjust?.ids.length ?? 0), 0),
   }
 }
 
@@ -80,8 +83,8 @@ export class StepUpload {
     this.#floats = new Float32Array(this.#words.buffer)
   }
 
-  /** Fills the mirror; the result is the part to upload, from the start. */
-  pack(input: StepInput): Uint32Array<ArrayBuffer> {
+  /** Fills the mirror; the result is the part to upload, from the start. `adjusted`: where each row's adjustment lies, if any has one. */
+  pack(input: StepInput, adjusted: readonly (AdjustmentPlace | null)[] | null): Uint32Array<ArrayBuffer> {
     const { places } = this.#layout
     const words = this.#words
     words.set(input.tokenIds, places.tokenIds.word)
@@ -91,8 +94,26 @@ export class StepUpload {
     words.set(input.logitRows, places.logitRows.word)
     words.set(input.targets, places.targets.word)
     words.set(input.blockTable, places.blockTable.word)
-    for (const [row, sampler] of input.samplers.entries()) this.#packSampler(places.samplers.word + row * SAMPLER_WORDS, sampler)
+    for (const [row, sampler] of input.samplers.entries()) {
+      const at = places.samplers.word + row * SAMPLER_WORDS
+      this.#packSampler(at, sampler)
+      const place = adjusted?.[row] ?? null
+      if (place !== null && sampler?.adjust !== undefined) this.#packAdjustment(at, place, sampler.adjust)
+    }
     return words.subarray(0, places.blockTable.word + input.blockTable.length)
+  }
+
+  /** Turns the kind into its adjusted form and appends mask, edits, number of edits, presence, frequency, repetition. */
+  #packAdjustment(at: number, place: AdjustmentPlace, adjust: RowAdjustment): void {
+    const words = this.#words
+    const floats = this.#floats
+    words[at] = (words[at] ?? 0) + 2
+    words[at + 8] = place.mask
+    words[at + 9] = place.edits
+    words[at + 10] = place.editCount
+    floats[at + 11] = adjust.presence
+    floats[at + 12] = adjust.frequency
+    floats[at + 13] = adjust.repetition
   }
 
   /** kind (0 none, 1 greedy, 2 random), 1/temperature, top-k, top-p, ln(min-p), seed low, seed high, output index. */

@@ -11,7 +11,8 @@ var<immediate> params: Params;
 @group(0) @binding(0) var<storage, read> logits: array<f32>;
 @group(0) @binding(1) var<storage, read> chunks: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> targets: array<u32>;
-// Eight words a row: kind (0 none, 1 greedy, 2 random), 1/temperature, topK, topP, ln(minP), seedLow, seedHigh, outputIndex
+// Sixteen words a row: kind (0 none, 1 greedy, 2 random, 3 adjusted greedy, 4 adjusted random), 1/temperature, topK, topP, ln(minP), seedLow,
+// seedHigh, outputIndex, mask, edits, number of edits, presence, frequency, repetition, 2 spare
 @group(0) @binding(3) var<storage, read> samplers: array<u32>;
 // [row] of (maximum, log Σ exp, argmax bits, non-finite); what sampling, top-k and drift read
 @group(0) @binding(4) var<storage, read_write> rowFacts: array<vec4<f32>>;
@@ -49,7 +50,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
   }
   let logSum = best + log(sum + lost);
   rowFacts[row] = vec4<f32>(best, logSum, bitcast<f32>(argmax), broken);
-  let kind = samplers[row * 8u];
+  let kind = samplers[row * 16u];
   let base = row * 8u;
   results[base] = select(NONE, argmax, kind != 0u);
   results[base + 2u] = argmax;

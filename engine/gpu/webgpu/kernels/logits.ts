@@ -3,13 +3,14 @@
  * 150 000 logits uses the whole device; only words per row are read back.
  */
 import type { Program } from '../../program.ts'
-import { type Dispatch, type LogitsBuffers, type PlanContext, single, strideOf } from '../plan.ts'
+import { type Dispatch, type DispatchVariant, type LogitsBuffers, type PlanContext, single, strideOf } from '../plan.ts'
+import type { Kernel } from '../kernel.ts'
 import { fill } from './rowwise.ts'
 
 /** Words per row in the results buffer; see logits-finish.wgsl. */
 export const RESULT_WORDS = 8
 /** Words per row of sampling parameters. */
-export const SAMPLER_WORDS = 8
+export const SAMPLER_WORDS = 16
 /** Most log-probabilities per row that a step returns (program.ts). */
 export const MAX_TOP = 32
 /** Sums of 2⁻²⁴ probabilities in halves of 12 bits overflow u32 beyond this many tokens (sample.wgsl). */
@@ -17,6 +18,9 @@ export const MAX_VOCABULARY = 2 ** 20
 
 /** Words of top-chunk's immediates: count, candidates, stride, outStride, chunk, vocabulary. */
 const TOP_IMMEDIATES = 6
+
+/** Edits of a row that share a workgroup. */
+const ADJUST_WORKGROUP = 64
 
 const FACTS_BYTES = 16
 const PAIR_BYTES = 8
@@ -110,6 +114,7 @@ export async function planLogits(context: PlanContext, program: Program, buffers
       // Ten readings at worst: four for top-k, five for top-p, one to choose.
       cost: (step) => ({ bytes: step.rows * rowBytes, operations: 150 * step.rows * vocabulary }),
     }),
+    ...planAdjusted(context, program, buffers),
     single(topFirst, context.variant(topFirst, [logits, { buffer: chunks === 1 ? buffers.tops : buffers.topPairs }, rowFacts]), {
       immediates: topImmediates,
       prepare(step, grid) {
@@ -136,4 +141,57 @@ export async function planLogits(context: PlanContext, program: Program, buffers
     )
   }
   return dispatches
+}
+
+/**
+ * Change, choose, restore, for rows with adjustments. Kernels and buffer come into being with the first such step, so the bind groups are made
+ * when the step is, and again when the buffer has grown.
+ */
+function planAdjusted(context: PlanContext, program: Program, buffers: LogitsBuffers): readonly Dispatch[] {
+  const { vocabulary } = program
+  const { adjuster } = context
+  const { workgroup } = context.tuning.logits
+  const stride = strideOf(program.logits.width)
+  const logits = context.value(program.logits)
+  const rowFacts = { buffer: buffers.rowFacts }
+  const results = { buffer: buffers.results }
+  const change = { name: 'adjust-logits', bindings: ['write', 'read', 'write', 'read', 'write'], immediateWords: 2 } as const
+  const choose = { name: 'sample', bindings: ['read', 'read', 'read', 'write', 'read'], immediateWords: 2 } as const
+  const specs = [
+    { ...change, constants: { WORKGROUP: ADJUST_WORKGROUP } },
+    { ...choose, constants: { WORKGROUP: workgroup, ADJUSTED: true } },
+    { ...change, constants: { WORKGROUP: ADJUST_WORKGROUP, RESTORE: true } },
+  ]
+  const kernels: (Kernel | null)[] = [null, null, null]
+  adjuster.onFirstUse(async () => {
+    const compiled = await Promise.all(specs.map((spec) => context.kernel(spec)))
+    for (const [index, kernel] of compiled.entries()) kernels[index] = kernel
+  })
+  return specs.map((spec, index) => {
+    const chooses = spec.name === 'sample'
+    const variants: DispatchVariant[] = []
+    let bound: GPUBuffer | null = null
+    return {
+      kernel: spec.name,
+      variants,
+      immediates: new Uint32Array([vocabulary, stride]),
+      prepare(step, grid) {
+        const kernel = kernels[index] ?? null
+        const { buffer } = adjuster
+        if (!step.adjusts || kernel === null || buffer === null || (!chooses && step.mostEdits === 0)) return -1
+        if (bound !== buffer) {
+          const slots = chooses
+            ? [logits, context.step.samplers, rowFacts, results, { buffer }]
+            : [logits, context.step.samplers, { buffer }, rowFacts, results]
+          variants[0] = context.variant(kernel, slots)
+          bound = buffer
+        }
+        return chooses ? fill(grid, step.rows, 1) : fill(grid, Math.ceil(step.mostEdits / ADJUST_WORKGROUP), step.rows)
+      },
+      cost: (step) =>
+        chooses
+          ? { bytes: step.rows * 4 * vocabulary, operations: 150 * step.rows * vocabulary }
+          : { bytes: step.rows * step.mostEdits * 24, operations: step.rows * step.mostEdits * 6 },
+    }
+  })
 }

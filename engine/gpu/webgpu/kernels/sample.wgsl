@@ -1,7 +1,8 @@
 // Gumbel-max sampling of rows with a temperature, as program.ts defines it (RowSampler) and random.ts defines the noise. Thresholds are found
 // on an order-preserving u32 of the logit by four rounds of 8-bit digits, counting tokens (top-k) or probability (top-p). Probability is counted
 // in integers of 2⁻²⁴ of the most likely token's, in two halves of 12 bits, so that the sums are exact and their order does not matter: up to
-// 2²⁰ tokens. One workgroup per row.
+// 2²⁰ tokens. One workgroup per row. ADJUSTED serves the rows whose logits adjust-logits has changed, with their masks; plain rows are left to the
+// other variant, so that a row's bits do not depend on its neighbours' options.
 struct Params {
   vocabulary: u32,
   stride: u32,
@@ -11,6 +12,11 @@ var<immediate> params: Params;
 @group(0) @binding(1) var<storage, read> samplers: array<u32>;
 @group(0) @binding(2) var<storage, read> rowFacts: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read_write> results: array<u32>;
+//#if ADJUSTED
+@group(0) @binding(4) var<storage, read> adjustments: array<u32>;
+const FORBIDDEN: u32 = 0xff7fffffu;
+const NONE: u32 = 0xffffffffu;
+//#end
 
 var<workgroup> countOf: array<atomic<u32>, 256>;
 var<workgroup> highOf: array<atomic<u32>, 256>;
@@ -93,20 +99,82 @@ fn clearDigits(index: u32) {
   }
 }
 
+//#if ADJUSTED
+fn left(mask: u32, i: u32, x: f32) -> bool {
+  if (mask != NONE && ((adjustments[mask + (i >> 5u)] >> (i & 31u)) & 1u) == 0u) {
+    return false;
+  }
+  return bitcast<u32>(x) != FORBIDDEN;
+}
+
+// For a token that was edited, adjust-logits puts the log-probability right when it puts the logit back.
+fn report(row: u32, base: u32, chosen: u32, logSum: f32) {
+  results[row * 8u] = chosen;
+  var logprob = 0x7fc00000u; // a constant NaN is a compile error
+  if (chosen < params.vocabulary) {
+    logprob = bitcast<u32>(logits[base + chosen] - logSum);
+  }
+  results[row * 8u + 1u] = logprob;
+}
+//#end
+
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_index) index: u32) {
   let row = group_id.x;
   let base = row * params.stride;
-  let mode = row * 8u;
+  let mode = row * 16u;
+//#if ADJUSTED
+  if (samplers[mode] < 3u) {
+    return;
+  }
+  let greedy = samplers[mode] == 3u;
+  let mask = samplers[mode + 8u];
+//#else
   if (samplers[mode] != 2u) {
     return;
   }
+//#end
   let inverse = bitcast<f32>(samplers[mode + 1u]);
   let topK = samplers[mode + 2u];
   let topP = bitcast<f32>(samplers[mode + 3u]);
   let lowestZ = bitcast<f32>(samplers[mode + 4u]);
   let facts = rowFacts[row];
   var threshold = 0u;
+//#if ADJUSTED
+  // The greatest logit that is left; as all thresholds are relative to it, it stands for the row's own maximum.
+  var top = bitcast<f32>(FORBIDDEN);
+  var topId = NONE;
+  for (var i = index; i < params.vocabulary; i += WORKGROUP) {
+    let x = logits[base + i];
+    if (left(mask, i, x) && (topId == NONE || x > top)) {
+      top = x;
+      topId = i;
+    }
+  }
+  bestOf[index] = top;
+  bestId[index] = topId;
+  workgroupBarrier();
+  for (var half = WORKGROUP / 2u; half > 0u; half /= 2u) {
+    if (index < half) {
+      let other = bestOf[index + half];
+      if (other > bestOf[index] || (other == bestOf[index] && bestId[index + half] < bestId[index])) {
+        bestOf[index] = other;
+        bestId[index] = bestId[index + half];
+      }
+    }
+    workgroupBarrier();
+  }
+  topId = workgroupUniformLoad(&bestId[0]);
+  let maximum = workgroupUniformLoad(&bestOf[0]);
+  if (greedy || topId == NONE) {
+    if (index == 0u) {
+      report(row, base, topId, facts.y);
+    }
+    return;
+  }
+//#else
+  let maximum = facts.x;
+//#end
 
   if (topK > 0u && topK < params.vocabulary) {
     // The topK-th greatest key, ties kept: the greatest key with at least topK tokens at or above it.
@@ -116,7 +184,11 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
       workgroupBarrier();
       for (var i = index; i < params.vocabulary; i += WORKGROUP) {
         let key = keyOf(logits[base + i]);
+//#if ADJUSTED
+        if (left(mask, i, logits[base + i]) && (shift == 24u || (key >> (shift + 8u)) == (threshold >> (shift + 8u)))) {
+//#else
         if (shift == 24u || (key >> (shift + 8u)) == (threshold >> (shift + 8u))) {
+//#end
           atomicAdd(&countOf[(key >> shift) & 255u], 1u);
         }
       }
@@ -145,8 +217,12 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
     workgroupBarrier();
     for (var i = index; i < params.vocabulary; i += WORKGROUP) {
       let x = logits[base + i];
+//#if ADJUSTED
+      if (left(mask, i, x) && keyOf(x) >= threshold) {
+//#else
       if (keyOf(x) >= threshold) {
-        let mass = massOf((x - facts.x) * inverse);
+//#end
+        let mass = massOf((x - maximum) * inverse);
         atomicAdd(&highOf[0], mass >> 12u);
         atomicAdd(&lowOf[0], mass & 4095u);
       }
@@ -167,8 +243,12 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
       for (var i = index; i < params.vocabulary; i += WORKGROUP) {
         let x = logits[base + i];
         let key = keyOf(x);
+//#if ADJUSTED
+        if (left(mask, i, x) && key >= threshold && (shift == 24u || (key >> (shift + 8u)) == (kept >> (shift + 8u)))) {
+//#else
         if (key >= threshold && (shift == 24u || (key >> (shift + 8u)) == (kept >> (shift + 8u)))) {
-          let mass = massOf((x - facts.x) * inverse);
+//#end
+          let mass = massOf((x - maximum) * inverse);
           let bin = (key >> shift) & 255u;
           atomicAdd(&countOf[bin], 1u);
           atomicAdd(&highOf[bin], mass >> 12u);
@@ -215,8 +295,12 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
   var id = 0xffffffffu;
   for (var i = index; i < params.vocabulary; i += WORKGROUP) {
     let x = logits[base + i];
-    let z = (x - facts.x) * inverse;
+    let z = (x - maximum) * inverse;
+//#if ADJUSTED
+    if (left(mask, i, x) && keyOf(x) >= threshold && z >= lowestZ) {
+//#else
     if (keyOf(x) >= threshold && z >= lowestZ) {
+//#end
       let score = z + gumbel(threefry(samplers[mode + 5u], samplers[mode + 6u], samplers[mode + 7u], i));
       if (score > value) {
         value = score;
@@ -238,9 +322,13 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
     workgroupBarrier();
   }
   if (index == 0u) {
+//#if ADJUSTED
+    report(row, base, bestId[0], facts.y);
+//#else
     // A row of NaN keeps nothing; its choice is unspecified but must be a token.
     let chosen = select(bitcast<u32>(facts.z), bestId[0], bestId[0] < params.vocabulary);
-    results[mode] = chosen;
-    results[mode + 1u] = bitcast<u32>(logits[base + chosen] - facts.y);
+    results[row * 8u] = chosen;
+    results[row * 8u + 1u] = bitcast<u32>(logits[base + chosen] - facts.y);
+//#end
   }
 }
