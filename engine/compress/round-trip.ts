@@ -1,0 +1,23 @@
+/**
+ * What a linear's weights become once stored and read back, for steps that search for the least loss before anything is stored. The same
+ * arithmetic as storing (algorithms/), without bytes.
+ */
+import type { DenseDtype } from '../checkpoint/dtypes.ts'
+import { decodeRows } from './algorithms/decode-rows.ts'
+import type { RoundTrip } from './algorithms/matrix.ts'
+import { roundToNearest, roundingScratch } from './algorithms/round-to-nearest.ts'
+import type { LinearStorage } from './calibration/layer-context.ts'
+
+/** Null storage = stays as it is. `meanSquare` [cols] of the inputs is what the observer `imatrix` weighs by. */
+export function roundTripOf(storage: LinearStorage | null, dtype: DenseDtype, meanSquare: ArrayLike<number>): RoundTrip {
+  if (storage === null) return (values) => values
+  const { scheme, observer } = storage
+  const scratch = roundingScratch()
+  return (values, rows, cols, factors) => {
+    const importance =
+      observer.kind === 'imatrix'
+        ? Float64Array.from(meanSquare, (square, c) => square / (factors === null ? 1 : (factors[c] as number) ** 2))
+        : null
+    return decodeRows(roundToNearest(values, rows, cols, scheme, dtype, observer, scratch, importance))
+  }
+}
