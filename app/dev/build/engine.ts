@@ -69,13 +69,13 @@ function rewriteUrls(folder: string): void {
   }
 }
 
-/** Names of the packages that the emitted modules import. */
+/** Names of the packages that the emitted modules import, or find with `resolve('…')` to read themselves. */
 export function importedPackages(folder: string): ReadonlySet<string> {
   const names = new Set<string>()
   for (const path of filesIn(folder)) {
     if (extname(path) !== '.js') continue
     for (const [, specifier = ''] of readFileSync(path, 'utf8').matchAll(
-      /(?:^|[\s;}])(?:from|import|import\()\s*['"]([^'"./][^'"]*)['"]/gm,
+      /(?:^|[\s;}.])(?:from|import|import\(|resolve\()\s*['"]([^'"./][^'"]*)['"]/gm,
     )) {
       const name = specifier
         .split('/')
