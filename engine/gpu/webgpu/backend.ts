@@ -2,6 +2,7 @@
 import { LatheError } from '../../contract/errors.ts'
 import { chooseAdapter, REFERENCE_ADAPTER_ID } from '../adapters.ts'
 import type { Backend, CompileOptions, DriftRows, Executable, KvCache, KvLayout, Program } from '../program.ts'
+import type { HessianFactorRequest, SecondOrderBackend, SecondOrderSolver } from '../second-order.ts'
 import { type GpuDevice, openDevice } from './device.ts'
 import { runDrift } from './drift.ts'
 import { WebGpuExecutable } from './executable.ts'
@@ -9,6 +10,7 @@ import type { ToggleProfile } from './instance.ts'
 import { KernelCache } from './kernel.ts'
 import { WebGpuKvCache } from './kv-cache.ts'
 import { Ledger, type LedgerUsage } from './ledger.ts'
+import { openSolver } from './second-order/solver.ts'
 import { type Tuning, tuningFor } from './tuning.ts'
 
 export interface OpenBackendOptions {
@@ -34,7 +36,7 @@ export async function openBackend(adapterId: string | null, options: OpenBackend
   return new WebGpuBackend(gpu, options.tuning ?? tuningFor(gpu), options.budgetBytes ?? null)
 }
 
-export class WebGpuBackend implements Backend {
+export class WebGpuBackend implements Backend, SecondOrderBackend {
   readonly id: string
   readonly kind = 'webgpu'
   readonly software: boolean
@@ -68,6 +70,10 @@ export class WebGpuBackend implements Backend {
       throw new LatheError('gpu.invalid-operation', 'Both models must be on this device to be compared.', 'Load both on one adapter.')
     }
     return runDrift(this.gpu, this.kernels, this.ledger.open('drift'), baseline, candidate, rows, targets)
+  }
+
+  factorHessian(request: HessianFactorRequest): Promise<SecondOrderSolver | null> {
+    return openSolver(this, request)
   }
 
   usage(): ReadonlyMap<string, LedgerUsage> {

@@ -19,7 +19,7 @@ import {
 } from '../program.ts'
 import { LogitAdjuster } from './adjuster.ts'
 import { type ArenaLayout, layoutArena, outputOf, valueBytes } from './arena.ts'
-import { Accumulators } from './accumulators.ts'
+import { type AccumulatorShard, Accumulators } from './accumulators.ts'
 import type { GpuDevice } from './device.ts'
 import type { KernelCache } from './kernel.ts'
 import { attentionScratchBytes, planAttention, planRopeAppend } from './kernels/attention.ts'
@@ -233,6 +233,11 @@ export class WebGpuExecutable implements StatefulExecutable {
 
   accumulated(accumulator: Accumulator): Promise<Float32Array> {
     return this.#accumulators.read(accumulator)
+  }
+
+  /** An accumulator where it lies, for work on the device. */
+  accumulatorShards(accumulator: Accumulator): readonly AccumulatorShard[] {
+    return this.#accumulators.shards(accumulator)
   }
 
   async profile(input: StepInput): Promise<readonly KernelTiming[]> {

@@ -1,0 +1,156 @@
+/**
+ * The device's factorization and rounding against f64 on the processor. Every code is checked on the device's own path: given the errors of the
+ * columns before it, where does f64 put the weight, and is the code the nearest one?
+ */
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import type { Backend } from '../../gpu/program.ts'
+import { hasSecondOrder, type SecondOrderBackend } from '../../gpu/second-order.ts'
+import { testBackends } from '../../gpu/test/adapters.ts'
+import { gpuTuning } from '../../gpu/webgpu/tuning.ts'
+import type { IntegerScheme } from '../scheme.ts'
+import { activations, normals } from '../test/matrices.ts'
+import { accumulateHessian, factorHessian } from './hessian-factor.ts'
+import { integerGrid } from './integer-grid.ts'
+import { roundToNearest } from './round-to-nearest.ts'
+
+/** Steps of the grid: nearer to a rounding boundary than this, f32 and f64 may choose differently. */
+const BOUNDARY = 1e-3
+const DAMPENING = 0.01
+
+interface Case {
+  readonly title: string
+  readonly rows: number
+  readonly cols: number
+  readonly scheme: IntegerScheme
+  readonly byImportance: boolean
+  readonly masked: boolean
+}
+
+const W4: IntegerScheme = { kind: 'packed-int', bits: 4, symmetric: true, strategy: 'group', groupSize: 32 }
+const CASES: readonly Case[] = [
+  { title: 'one block, groups', rows: 5, cols: 64, scheme: W4, byImportance: false, masked: false },
+  {
+    title: 'ragged columns, importance order, asymmetric',
+    rows: 70,
+    cols: 172,
+    scheme: { ...W4, symmetric: false, strategy: 'channel', groupSize: null },
+    byImportance: true,
+    masked: false,
+  },
+  { title: 'two panels, pruned', rows: 3, cols: 608, scheme: W4, byImportance: true, masked: true },
+]
+
+/** R with H = R·Rᵀ in processing order, from U = R⁻¹ by back substitution: [n, n], upper triangular. */
+function inverseUpper(upper: Float64Array, n: number): Float64Array {
+  const out = new Float64Array(n * n)
+  for (let k = 0; k < n; k++) {
+    out[k * n + k] = 1 / upper[k * n + k]!
+    for (let i = k - 1; i >= 0; i--) {
+      let sum = 0
+      for (let j = i + 1; j <= k; j++) sum += upper[i * n + j]! * out[j * n + k]!
+      out[i * n + k] = -sum / upper[i * n + i]!
+    }
+  }
+  return out
+}
+
+async function worstDecision(backend: SecondOrderBackend, test: Case): Promise<{ distance: number; loss: number; expectedLoss: number }> {
+  const { rows, cols, scheme } = test
+  const hessian = new Float64Array(cols * cols)
+  accumulateHessian(hessian, 0, activations(2 * cols, cols, cols), 2 * cols, cols)
+  // A column that no input reaches.
+  for (let i = 0; i < cols; i++) hessian[i * cols + 3] = hessian[3 * cols + i] = 0
+  const weight = Float32Array.from(normals(rows * cols, 7), (value) => value * 0.05)
+  const mask = test.masked ? Uint8Array.from(normals(rows * cols, 9), (value) => Number(value > 0.3)) : null
+  if (mask !== null) for (const [i, pruned] of mask.entries()) if (pruned === 1) weight[i] = 0
+  const { scales, zeroPoints } = roundToNearest(weight, rows, cols, scheme, 'F32', { kind: 'minmax' })
+  const columnsPerScale = scheme.groupSize ?? cols
+  const { qmin, qmax } = integerGrid(scheme, 'F32')
+  using solver = await backend.factorHessian({
+    columns: cols,
+    source: { kind: 'host', gram: Float32Array.from(hessian) },
+    dampening: DAMPENING,
+    order: test.byImportance ? 'importance' : null,
+  })
+  if (solver === null) throw new Error('not factored')
+  const factor = factorHessian(hessian, cols, { dampening: DAMPENING, orderByImportance: test.byImportance })!
+  expect([...solver.order]).toEqual([...factor.order])
+  expect(solver.dead).toEqual([3])
+  expect(solver.dampeningUsed).toBe(DAMPENING)
+  const zeros = zeroPoints === null ? null : Float32Array.from(zeroPoints)
+  const { codes, loss } = await solver.round({
+    rows,
+    weight,
+    minimum: qmin,
+    maximum: qmax,
+    columnsPerScale,
+    scales: Float32Array.from(scales),
+    zeroPoints: zeros,
+    mask,
+  })
+
+  const r = inverseUpper(factor.upper, cols)
+  let distance = 0
+  let expectedLoss = 0
+  for (let row = 0; row < rows; row++) {
+    const differences = new Float64Array(cols)
+    for (let k = 0; k < cols; k++) {
+      const column: number = solver.order[k]!
+      const at = row * cols + column
+      const group = row * (cols / columnsPerScale) + Math.floor(column / columnsPerScale)
+      const own = column === 3 ? 0 : weight[at]!
+      let place = own
+      for (let i = 0; i < k; i++) place += (differences[i]! * r[i * cols + k]!) / r[k * cols + k]!
+      const zero = zeros?.[group] ?? 0
+      const stored = (codes[at]! - zero) * scales[group]!
+      // A pruned weight must be stored as 0; as a distance, so that one bound holds for both kinds.
+      const exact = Math.min(qmax, Math.max(qmin, place / scales[group]! + zero))
+      distance = Math.max(distance, mask?.[at] === 1 ? Math.abs(stored) * 1e6 : Math.abs(exact - codes[at]!) - 0.5)
+      differences[k] = own - stored
+      expectedLoss += ((place - stored) * r[k * cols + k]!) ** 2 / 2
+    }
+  }
+  return { distance, loss, expectedLoss }
+}
+
+describe.each(await testBackends())('$name', ({ open }) => {
+  let backend: Backend & SecondOrderBackend
+  beforeAll(async () => {
+    // Small shards, so that the matrices of these tests are cut as those of 14336 columns are.
+    const opened = await open({ tuning: { ...gpuTuning(), weightShardBytes: 64 * 4 * 640 } })
+    if (!hasSecondOrder(opened)) throw new Error('no second-order backend')
+    backend = opened
+  })
+  afterAll(async () => {
+    await backend[Symbol.asyncDispose]()
+  })
+
+  it.each(CASES)('$title: every code is the nearest to where f64 moves its weight', async (test) => {
+    const { distance, loss, expectedLoss } = await worstDecision(backend, test)
+    expect(distance).toBeLessThanOrEqual(BOUNDARY)
+    expect(Math.abs(loss / expectedLoss - 1)).toBeLessThanOrEqual(1e-3)
+    expect([...backend.usage().keys()]).toEqual([])
+  })
+
+  it('raises the damping until a singular Hessian factors, and gives up on one that is not finite or empty', async () => {
+    const columns = 70
+    // Rank one: without damping every pivot after the first is rounding.
+    const x = normals(columns, 5)
+    const gram = Float32Array.from({ length: columns * columns }, (_, i) => x[Math.floor(i / columns)]! * x[i % columns]!)
+    using solver = await backend.factorHessian({ columns, source: { kind: 'host', gram }, dampening: 1e-9, order: null })
+    expect(solver?.dampeningUsed).toBeGreaterThan(1e-9)
+    for (const value of [0, NaN]) {
+      const bad = new Float32Array(columns * columns).fill(value)
+      expect(await backend.factorHessian({ columns, source: { kind: 'host', gram: bad }, dampening: 0.01, order: null })).toBeNull()
+    }
+  })
+
+  it('stops when cancelled and keeps nothing', async () => {
+    const gram = Float32Array.from({ length: 64 * 64 }, (_, i) => Number(i % 65 === 0))
+    const signal = AbortSignal.abort(new Error('cancelled'))
+    await expect(
+      backend.factorHessian({ columns: 64, source: { kind: 'host', gram }, dampening: 0.01, order: null, signal }),
+    ).rejects.toThrow('cancelled')
+    expect([...backend.usage().keys()]).toEqual([])
+  })
+})

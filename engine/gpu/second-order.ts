@@ -1,0 +1,72 @@
+/**
+ * Rounding with error feedback on a device: the arithmetic of GPTQ (Frantar et al. 2022; specs/compression-algorithms.md §2) for layers whose
+ * Hessian is too large for a processor to factor in reasonable time.
+ *
+ * The Hessian of the inputs, damped and in processing order, is factored once as H = R·Rᵀ with R upper triangular. Rounding a row w to q costs
+ * ‖(w − q)·R‖², and column k of that norm depends on the errors of columns 0…k only. So the best place for weight k, given the errors d = w − q
+ * of those before it, is
+ *
+ *   w_k + Σ_{i<k} d_i · R_ik / R_kk
+ *
+ * which is exactly where GPTQ's updates leave it, without inverting anything: U of the usual formulation is R⁻¹, and its pivot is 1 / R_kk.
+ * f32 throughout. Knows integer grids only; nothing of files, layers or observers.
+ */
+import type { Accumulator, StatefulExecutable } from './program.ts'
+
+/** Where H comes from: host memory ([columns, columns], symmetric), or a Gram accumulator that an executable of the same backend holds. */
+export type HessianSource =
+  | { readonly kind: 'host'; readonly gram: Float32Array }
+  | { readonly kind: 'device'; readonly executable: StatefulExecutable; readonly accumulator: Accumulator }
+
+export interface HessianFactorRequest {
+  readonly columns: number
+  readonly source: HessianSource
+  /** Added to the diagonal, as a share of its mean; raised tenfold after each failure, up to 1. */
+  readonly dampening: number
+  /** order[k] = column processed k-th, or 'importance': by descending diagonal, ties by index; null: as they are. */
+  readonly order: 'importance' | null
+  readonly signal?: AbortSignal
+}
+
+/** A grid of integer codes: ŵ = (code − zeroPoint) · scale, code in [minimum, maximum]. */
+export interface GridWeights {
+  readonly rows: number
+  /** [rows, columns] */
+  readonly weight: Float32Array
+  readonly minimum: number
+  readonly maximum: number
+  /** Columns that share a scale; divides `columns`. */
+  readonly columnsPerScale: number
+  /** [rows, columns / columnsPerScale] */
+  readonly scales: Float32Array
+  /** As `scales`; null = 0. */
+  readonly zeroPoints: Float32Array | null
+  /** [rows, columns], 1 = pruned: stays exactly 0, and its error is fed back like any other. */
+  readonly mask: Uint8Array | null
+}
+
+export interface GridCodes {
+  /** [rows, columns], in the weight's own column order. */
+  readonly codes: Int8Array
+  /** ½·Σ ((w − ŵ)·R_kk)², w being where feedback had moved each weight: the layer's loss up to a constant. */
+  readonly loss: number
+}
+
+/** Holds R in device memory until disposed. */
+export interface SecondOrderSolver extends Disposable {
+  readonly columns: number
+  readonly order: Uint32Array
+  /** Columns that no input ever excited; their weights are taken as 0. */
+  readonly dead: readonly number[]
+  readonly dampeningUsed: number
+  round(weights: GridWeights, signal?: AbortSignal): Promise<GridCodes>
+}
+
+/** A backend that can do this. null from `factorHessian`: H is zero, not finite, or not positive definite even at full damping. */
+export interface SecondOrderBackend {
+  factorHessian(request: HessianFactorRequest): Promise<SecondOrderSolver | null>
+}
+
+export function hasSecondOrder<T extends object>(backend: T): backend is T & SecondOrderBackend {
+  return 'factorHessian' in backend
+}

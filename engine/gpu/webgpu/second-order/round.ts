@@ -1,0 +1,167 @@
+/**
+ * Rounds weights to integer grids with error feedback through a factored Hessian (../../second-order.ts). Rows do not depend on each other: they
+ * go through in chunks that fit what an adapter binds. Within a chunk, blocks of columns in processing order: the errors of all columns before a
+ * wide block reach it in one matrix product, those of the narrow blocks within it in another, and a narrow block is rounded column by column.
+ */
+import type { GridCodes, GridWeights } from '../../second-order.ts'
+import type { WebGpuBackend } from '../backend.ts'
+import type { LedgerAccount } from '../ledger.ts'
+import { readBuffer } from '../readback.ts'
+import { CommandStream } from './commands.ts'
+import { BLOCK, type Factor } from './factor.ts'
+
+/** Columns of a wide block: enough tiles to fill a GPU with few rows, and a panel of the factor of 30 MB at 14336 columns. */
+const PANEL_COLUMNS = 512
+/** Device memory for a chunk's weights; their errors take as much again. */
+const CHUNK_BYTES = 64 * 2 ** 20
+const WORD_BYTES = 4
+
+export async function roundWithFeedback(
+  backend: WebGpuBackend,
+  factor: Factor,
+  weights: GridWeights,
+  signal: AbortSignal | undefined,
+): Promise<GridCodes> {
+  const { columns, stride } = factor
+  const { rows, weight, scales, zeroPoints, mask } = weights
+  const groups = columns / weights.columnsPerScale
+  if (weight.length !== rows * columns || scales.length !== rows * groups) throw new RangeError('Weights and scales do not fit the factor')
+  const { limits } = backend.gpu
+  const bound = backend.tuning.weightShardBytes ?? Math.min(CHUNK_BYTES, limits.maxStorageBufferBindingSize, limits.maxBufferSize)
+  const perChunk = Math.max(BLOCK, Math.floor(bound / (stride * 4 * BLOCK)) * BLOCK)
+  const codes = new Int8Array(rows * columns)
+  let loss = 0
+  const account = backend.ledger.open(factor.account.owner)
+  try {
+    for (let first = 0; first < rows; first += perChunk) {
+      const count = Math.min(perChunk, rows - first)
+      const chunk = {
+        rows: count,
+        weight: withoutColumns(weight.subarray(first * columns, (first + count) * columns), columns, factor.dead),
+        grid: joined(
+          scales.subarray(first * groups, (first + count) * groups),
+          zeroPoints?.subarray(first * groups, (first + count) * groups),
+        ),
+        mask: mask === null ? null : packedBits(mask.subarray(first * columns, (first + count) * columns)),
+      }
+      const words = await roundChunk(backend, account, factor, weights, chunk, signal)
+      loss += unpack(words, factor, count, codes.subarray(first * columns, (first + count) * columns))
+      account.release()
+    }
+  } finally {
+    account.release()
+  }
+  return { codes, loss }
+}
+
+interface Chunk {
+  readonly rows: number
+  readonly weight: Float32Array
+  readonly grid: Float32Array
+  readonly mask: Uint32Array | null
+}
+
+async function roundChunk(
+  backend: WebGpuBackend,
+  account: LedgerAccount,
+  factor: Factor,
+  { minimum, maximum, columnsPerScale, zeroPoints }: GridWeights,
+  chunk: Chunk,
+  signal: AbortSignal | undefined,
+): Promise<Uint32Array> {
+  const { columns, stride } = factor
+  const paddedRows = Math.ceil(chunk.rows / BLOCK) * BLOCK
+  const masked = chunk.mask !== null
+  const codeWords = stride / 4 + 1
+  const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_DST | GPUBufferUsage.COPY_SRC
+  const allocate = (name: string, words: number): Promise<GPUBuffer> => account.allocateOne(name, words * WORD_BYTES, usage)
+  const weight = await allocate('weights to round', chunk.weight.length)
+  const grid = await allocate('scales', chunk.grid.length)
+  const mask = chunk.mask === null ? null : await allocate('mask', chunk.mask.length)
+  const errors = await allocate('rounding errors', paddedRows * stride)
+  const moved = await allocate('moved weights', paddedRows * PANEL_COLUMNS)
+  const panel = await allocate('factor panel', stride * PANEL_COLUMNS)
+  const codes = await allocate('codes', paddedRows * codeWords)
+  const { queue } = backend.gpu.device
+  queue.writeBuffer(weight, 0, chunk.weight as Float32Array<ArrayBuffer>)
+  queue.writeBuffer(grid, 0, chunk.grid as Float32Array<ArrayBuffer>)
+  if (mask !== null && chunk.mask !== null) queue.writeBuffer(mask, 0, chunk.mask as Uint32Array<ArrayBuffer>)
+
+  const constants = { PANEL_COLUMNS }
+  const [gather, product, round] = await Promise.all([
+    backend.kernels.get({ name: 'feedback-panel', constants, bindings: ['read', 'read', 'write'], immediateWords: 6 }),
+    backend.kernels.get({ name: 'feedback-product', constants, bindings: ['read', 'read', 'write'], immediateWords: 5 }),
+    backend.kernels.get({
+      name: 'feedback-round',
+      constants: {
+        ...constants,
+        MINIMUM: { float: minimum },
+        MAXIMUM: { float: maximum },
+        ZERO_POINTS: zeroPoints !== null,
+        MASKED: masked,
+      },
+      bindings: ['read', 'read', 'read', 'read', 'read', 'write', 'write', ...(masked ? (['read'] as const) : [])],
+      immediateWords: 8,
+    }),
+  ])
+  const commands = new CommandStream(backend.gpu, backend.kernels, 'round')
+  const rowTiles = paddedRows / BLOCK
+  for (let first = 0; first < columns; first += PANEL_COLUMNS) {
+    const width = Math.min(PANEL_COLUMNS, columns - first)
+    for (const shard of factor.shards) {
+      const bound = [shard.buffer, factor.pivots, panel]
+      commands.dispatch(gather, bound, [columns, stride, shard.firstRow, shard.rows, first, width], Math.ceil(width / BLOCK), first + width)
+    }
+    // Sums start from nothing: also for the very first block, whose range of earlier columns is empty.
+    commands.dispatch(product, [errors, panel, moved], [stride, 0, first, 0, 0], Math.ceil(width / BLOCK), rowTiles)
+    for (let inner = 0; inner < width; inner += BLOCK) {
+      const start = first + inner
+      if (inner > 0) commands.dispatch(product, [errors, panel, moved], [stride, first, start, inner, 1], 1, rowTiles)
+      const bound = [factor.orderBuffer, weight, grid, panel, moved, errors, codes, ...(mask === null ? [] : [mask])]
+      const count = Math.min(BLOCK, columns - start)
+      commands.dispatch(
+        round,
+        bound,
+        [chunk.rows, columns, stride, start, count, inner, columnsPerScale, columns / columnsPerScale],
+        rowTiles,
+      )
+    }
+    await commands.flush(signal)
+  }
+  return new Uint32Array(await readBuffer(backend.gpu, account, codes, 0, chunk.rows * codeWords * WORD_BYTES))
+}
+
+/** Codes from processing order into the weight's own; returns the loss. */
+function unpack(words: Uint32Array, { columns, stride, order }: Factor, rows: number, codes: Int8Array): number {
+  const bytes = new Int8Array(words.buffer, words.byteOffset, words.byteLength)
+  const losses = new Float32Array(words.buffer, words.byteOffset, words.length)
+  const codeWords = stride / 4 + 1
+  let loss = 0
+  for (let row = 0; row < rows; row++) {
+    const from = row * codeWords * 4
+    const to = row * columns
+    for (let k = 0; k < columns; k++) codes[to + (order[k] as number)] = bytes[from + k] as number
+    loss += losses[row * codeWords + stride / 4] as number
+  }
+  return loss
+}
+
+function withoutColumns(weight: Float32Array, columns: number, dead: readonly number[]): Float32Array {
+  if (dead.length === 0) return weight
+  const copy = weight.slice()
+  for (let row = 0; row < copy.length; row += columns) for (const column of dead) copy[row + column] = 0
+  return copy
+}
+
+function joined(scales: Float32Array, zeroPoints: Float32Array | undefined): Float32Array {
+  const out = new Float32Array(scales.length + (zeroPoints?.length ?? 0))
+  out.set(scales)
+  if (zeroPoints !== undefined) out.set(zeroPoints, scales.length)
+  return out
+}
+
+function packedBits(mask: Uint8Array): Uint32Array {
+  const out = new Uint32Array(Math.ceil(mask.length / 32))
+  for (let i = 0; i < mask.length; i++) if (mask[i] !== 0) out[i >>> 5] = (out[i >>> 5] as number) | (1 << (i & 31))
+  return out
+}

@@ -1,0 +1,53 @@
+/** The WebGPU side of ../../second-order.ts: a factored Hessian held in device memory, and rounding through it. */
+import type { GridCodes, GridWeights, HessianFactorRequest, SecondOrderSolver } from '../../second-order.ts'
+import type { WebGpuBackend } from '../backend.ts'
+import { type Factor, factorHessian } from './factor.ts'
+import { roundWithFeedback } from './round.ts'
+
+class WebGpuSolver implements SecondOrderSolver {
+  readonly #backend: WebGpuBackend
+  readonly #factor: Factor
+
+  constructor(backend: WebGpuBackend, factor: Factor) {
+    this.#backend = backend
+    this.#factor = factor
+  }
+
+  get columns(): number {
+    return this.#factor.columns
+  }
+
+  get order(): Uint32Array {
+    return this.#factor.order
+  }
+
+  get dead(): readonly number[] {
+    return this.#factor.dead
+  }
+
+  get dampeningUsed(): number {
+    return this.#factor.dampeningUsed
+  }
+
+  round(weights: GridWeights, signal?: AbortSignal): Promise<GridCodes> {
+    return roundWithFeedback(this.#backend, this.#factor, weights, signal)
+  }
+
+  [Symbol.dispose](): void {
+    this.#factor.account.release()
+  }
+}
+
+/** Throws `gpu.out-of-memory`, `gpu.unsupported`, `gpu.device-lost`, the signal's reason; all memory is released then. */
+export async function openSolver(backend: WebGpuBackend, request: HessianFactorRequest): Promise<SecondOrderSolver | null> {
+  const account = backend.ledger.open('second-order')
+  try {
+    const factor = await factorHessian(backend, account, request)
+    if (factor !== null) return new WebGpuSolver(backend, factor)
+  } catch (thrown) {
+    account.release()
+    throw thrown
+  }
+  account.release()
+  return null
+}
