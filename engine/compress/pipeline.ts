@@ -29,11 +29,12 @@ import {
   readConfigBytes,
   sideFilesOf,
 } from './output-files.ts'
+import { describeRecipe } from './describe-recipe.ts'
 import { planCompression } from './plan.ts'
 import type { CompressionPlan, PlanItem } from './plan.ts'
 import { presetById } from './presets.ts'
 import { progressMeter } from './progress.ts'
-import { describeRecipe, recipeToYaml } from './recipe-yaml.ts'
+import { recipeToYaml } from './recipe-yaml.ts'
 import { MODEL_FOLDER, intactEntries, partialFolderOf, preparePartial, subjectOf } from './resume.ts'
 import { runRecord } from './run-record.ts'
 import { schemeName } from './scheme.ts'

@@ -113,7 +113,10 @@ describe('recipe.yaml', () => {
   })
 
   it.each([
-    ['GPTQModifier: {scheme: W4A16}', 'GPTQModifier cannot be run by this version of Lathe.'],
+    [
+      'QuIPModifier: {}',
+      'QuIPModifier cannot be run by Lathe: its rotations would have to be computed for every token; SpinQuantModifier with R1 and R2 costs nothing.',
+    ],
     ['QuantizationModifier: {scheme: NVFP4}', 'QuantizationModifier.scheme: the scheme "NVFP4" cannot be run by this version of Lathe.'],
     ['QuantizationModifier: {}', 'QuantizationModifier needs either "scheme" or "config_groups".'],
     [

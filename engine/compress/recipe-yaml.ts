@@ -6,27 +6,23 @@
 import { parseDocument, stringify } from 'yaml'
 import { ARGS_FIELDS } from '../checkpoint/quantization-config.ts'
 import { LatheError } from '../contract/errors.ts'
-import { nearestName } from './nearest-name.ts'
+import { GPTQ_DEFAULTS, TRANSFORM_MODIFIERS, readTransform, transformToYaml } from './modifiers-yaml.ts'
 import { isStoringStep, observerName } from './recipe.ts'
-import type { Observer, QuantizationGroupRecipe, QuantizationStep, Recipe, RecipeStep } from './recipe.ts'
-import { schemeName } from './scheme.ts'
+import type { ActivationOrder, GptqStep, Observer, QuantizationGroupRecipe, QuantizationStep, Recipe, RecipeStep } from './recipe.ts'
 import type { Scheme } from './scheme.ts'
+import { choice, invalid, names, numberIn, object, only, optionalNames, refuseUnknownKeys, show, unknownKey } from './yaml-values.ts'
+import type { Json } from './yaml-values.ts'
 
 /** The longest recipes in LLM Compressor's own repository have 4 KB. */
 const MAX_RECIPE_BYTES = 1 << 20
 
-/** LLM Compressor's modifiers that need calibration or change weights first. Named so that a reader learns it is no misspelling. */
-const OTHER_MODIFIERS = [
-  'GPTQModifier',
-  'AWQModifier',
-  'SmoothQuantModifier',
-  'SparseGPTModifier',
-  'WandaPruningModifier',
-  'MagnitudePruningModifier',
-  'AutoRoundModifier',
-  'SpinQuantModifier',
-  'QuIPModifier',
-]
+/** LLM Compressor's modifiers that Lathe has no counterpart of, and why. Named so that a reader learns it is no misspelling. */
+const OTHER_MODIFIERS: Readonly<Record<string, string>> = {
+  AutoRoundModifier: 'it trains rounding by back-propagation; GPTQModifier is the nearest that Lathe runs',
+  QuIPModifier: 'its rotations would have to be computed for every token; SpinQuantModifier with R1 and R2 costs nothing',
+  REAPPruningModifier: 'mixture-of-experts models cannot be run yet',
+  ConstantPruningModifier: 'zeros made by an earlier step of a recipe stay zeros anyway; leave it out',
+}
 
 /** Preset schemes of LLM Compressor that Lathe stores; both have groups of 128. */
 const SCHEME_PRESETS: Readonly<Record<string, Scheme>> = {
@@ -35,16 +31,25 @@ const SCHEME_PRESETS: Readonly<Record<string, Scheme>> = {
   W8A16: { kind: 'packed-int', bits: 8, symmetric: true, strategy: 'group', groupSize: 128 },
 }
 
-/** LLM Compressor's defaults of its MSE observer. */
+/** LLM Compressor's defaults of its searching observers. */
 const MSE_DEFAULTS = { maxshrink: 0.2, patience: 5, grid: 100, norm: 2.4 }
+const IMATRIX_KWARGS = { maxshrink: 0.95, patience: 5, grid: 20, norm: 3 }
 
+/** A stage cannot hold two modifiers of one name, so a second one begins a further stage. */
 export function recipeToYaml(recipe: Recipe): string {
-  const modifiers = Object.fromEntries(recipe.steps.map((step) => modifierToYaml(step)))
-  return stringify({ default_stage: { default_modifiers: modifiers } }, { lineWidth: 0, version: '1.1' })
+  const stages: Record<string, unknown>[] = [{}]
+  for (const step of recipe.steps) {
+    const [name, options] = modifierToYaml(step)
+    const last = stages[stages.length - 1]
+    if (last === undefined || Object.hasOwn(last, name)) stages.push({ [name]: options })
+    else last[name] = options
+  }
+  const named = stages.map((modifiers, i) => [i === 0 ? 'default_stage' : `default${i + 1}_stage`, { default_modifiers: modifiers }])
+  return stringify(Object.fromEntries(named), { lineWidth: 0, version: '1.1' })
 }
 
 function modifierToYaml(step: RecipeStep): readonly [string, unknown] {
-  if (!isStoringStep(step)) throw invalid(`A ${step.kind} step`, 'has no YAML form in this version of Lathe')
+  if (!isStoringStep(step)) return transformToYaml(step)
   const config_groups = Object.fromEntries(step.groups.map((group) => [group.name, groupToYaml(group)]))
   const common = { config_groups, ignore: [...step.ignore] }
   if (step.kind === 'quantization') return ['QuantizationModifier', common]
@@ -94,7 +99,7 @@ export function parseRecipeYaml(text: string): Recipe {
   } catch (cause) {
     throw invalid('The recipe', `cannot be expanded: ${cause instanceof Error ? cause.message : 'unreadable'}`)
   }
-  const steps = modifiersIn(object(root, 'The recipe')).map(({ name, value, where }) => readModifier(name, value, where))
+  const steps = modifiersIn(object(root, 'The recipe')).flatMap(({ name, value, where }) => readModifier(name, value, where))
   if (steps.length === 0) throw invalid('The recipe', 'has no modifiers')
   return { steps }
 }
@@ -113,7 +118,7 @@ function modifiersIn(root: Json): readonly NamedModifier[] {
       found.push({ name: key, value, where: key })
       continue
     }
-    if (!key.endsWith('_stage')) throw unknownKey('The recipe', key, ['default_stage', 'quant_stage', 'QuantizationModifier'])
+    if (!key.endsWith('_stage')) throw unknownKey('The recipe', key, ['default_stage', 'quant_stage', ...KNOWN_MODIFIERS])
     for (const [inner, modifiers] of Object.entries(object(value, key))) {
       if (!inner.endsWith('_modifiers') && inner !== 'modifiers') throw unknownKey(key, inner, ['default_modifiers', 'quant_modifiers'])
       for (const [name, modifier] of Object.entries(object(modifiers, `${key}.${inner}`))) {
@@ -124,21 +129,29 @@ function modifiersIn(root: Json): readonly NamedModifier[] {
   return found
 }
 
-function readModifier(name: string, value: unknown, where: string): QuantizationStep {
-  if (name === 'QuantizationModifier') return readQuantization(object(value, where), where)
-  if (OTHER_MODIFIERS.includes(name)) {
-    throw new LatheError(
-      'compress.invalid-recipe',
-      `${name} cannot be run by this version of Lathe.`,
-      'Use a recipe with QuantizationModifier only: data-free weight quantization.',
-    )
+/** AWQModifier of older versions also quantized; it becomes two steps. */
+function readModifier(name: string, value: unknown, where: string): readonly RecipeStep[] {
+  const json = object(value, where)
+  if (name === 'QuantizationModifier') {
+    refuseUnknownKeys(json, QUANTIZATION_KEYS, where)
+    return [readQuantization(json, where)]
   }
-  throw unknownKey('The recipe', name, ['QuantizationModifier', ...OTHER_MODIFIERS])
+  if (name === 'GPTQModifier') return [readGptq(json, where)]
+  if (name === 'AWQModifier' && ['scheme', 'config_groups'].some((key) => (json[key] ?? null) !== null)) {
+    const own = Object.entries(json).filter(([key]) => !QUANTIZATION_KEYS.includes(key))
+    const awq = readTransform(name, Object.fromEntries(own), where)
+    return [...(awq === null ? [] : [awq]), readQuantization(json, where)]
+  }
+  const transform = readTransform(name, json, where)
+  if (transform !== null) return [transform]
+  const reason = Object.hasOwn(OTHER_MODIFIERS, name) ? OTHER_MODIFIERS[name] : undefined
+  if (reason === undefined) throw unknownKey('The recipe', name, [...KNOWN_MODIFIERS, ...Object.keys(OTHER_MODIFIERS)])
+  throw new LatheError('compress.invalid-recipe', `${name} cannot be run by Lathe: ${reason}.`, `Known are ${KNOWN_MODIFIERS.join(', ')}.`)
 }
 
-type Json = Readonly<Record<string, unknown>>
+const KNOWN_MODIFIERS: readonly string[] = ['QuantizationModifier', 'GPTQModifier', ...TRANSFORM_MODIFIERS]
 
-const QUANTIZATION_KEYS = [
+const QUANTIZATION_KEYS: readonly string[] = [
   'config_groups',
   'scheme',
   'targets',
@@ -148,12 +161,52 @@ const QUANTIZATION_KEYS = [
   'requires_calibration_data',
 ]
 
+const GPTQ_KEYS: readonly string[] = [
+  ...QUANTIZATION_KEYS,
+  'block_size',
+  'dampening_frac',
+  'actorder',
+  'offload_hessians',
+  'sequential_targets',
+  'sequential_update',
+]
+
+function readGptq(json: Json, where: string): GptqStep {
+  refuseUnknownKeys(json, GPTQ_KEYS, where)
+  only(json, 'sequential_targets', [null], where)
+  only(json, 'sequential_update', [null, true], where)
+  const { groups, ignore } = readQuantization(json, where)
+  return {
+    kind: 'gptq',
+    groups,
+    ignore,
+    blockSize: numberIn(json, 'block_size', where, { least: 1, most: 1 << 16, absent: GPTQ_DEFAULTS.blockSize, whole: true }),
+    dampening: numberIn(json, 'dampening_frac', where, { least: 0, most: 1, absent: GPTQ_DEFAULTS.dampening }),
+    actorder: readActivationOrder(json, where),
+  }
+}
+
+function readActivationOrder(json: Json, where: string): ActivationOrder {
+  const value = json['actorder']
+  // Absent means LLM Compressor's default; null and false mean none.
+  if (value === undefined) return 'static'
+  if (value === null || value === false) return null
+  if (value === 'static' || value === 'weight') return value
+  if (value === 'group' || value === 'dynamic' || value === true) {
+    throw invalid(
+      `${where}.actorder`,
+      `is ${show(value)}, which needs group indices that servers are slow with; "static" orders the same way without`,
+    )
+  }
+  return choice<'static' | 'weight'>(json, 'actorder', where, ['static', 'weight'], 'static')
+}
+
+/** Groups and ignore list of any modifier that stores; its keys have been checked. */
 function readQuantization(json: Json, where: string): QuantizationStep {
-  refuseUnknownKeys(json, QUANTIZATION_KEYS, where)
   only(json, 'kv_cache_scheme', [null], where)
   only(json, 'bypass_divisibility_checks', [false, null], where)
   only(json, 'requires_calibration_data', [false, null], where)
-  const ignore = json['ignore'] === undefined || json['ignore'] === null ? [] : names(json['ignore'], `${where}.ignore`)
+  const ignore = optionalNames(json, 'ignore', where)
   const groups = json['config_groups'] ?? null
   const scheme = json['scheme'] ?? null
   if ((groups === null) === (scheme === null)) throw invalid(where, 'needs either "scheme" or "config_groups"')
@@ -236,6 +289,7 @@ function readWeights(json: Json, where: string): { readonly scheme: Scheme; read
 
 const MINMAX_OBSERVERS = ['memoryless_minmax', 'minmax', 'static_minmax']
 const MSE_OBSERVERS = ['memoryless_mse', 'mse']
+const IMATRIX_OBSERVERS = ['imatrix_mse']
 
 function readObserver(json: Json, where: string): Observer {
   const name = json['observer'] ?? 'memoryless_minmax'
@@ -244,75 +298,20 @@ function readObserver(json: Json, where: string): Observer {
     refuseUnknownKeys(kwargs, [], `${where}.observer_kwargs`)
     return { kind: 'minmax' }
   }
-  if (!MSE_OBSERVERS.some((known) => known === name)) {
-    throw unknownKey(`${where}.observer`, String(name), [...MINMAX_OBSERVERS, ...MSE_OBSERVERS])
+  const weighted = IMATRIX_OBSERVERS.some((known) => known === name)
+  if (!weighted && !MSE_OBSERVERS.some((known) => known === name)) {
+    throw unknownKey(`${where}.observer`, String(name), [...MINMAX_OBSERVERS, ...MSE_OBSERVERS, ...IMATRIX_OBSERVERS])
   }
-  refuseUnknownKeys(kwargs, Object.keys(MSE_DEFAULTS), `${where}.observer_kwargs`)
-  const number = (key: keyof typeof MSE_DEFAULTS, low: number, high: number): number => {
-    const value = kwargs[key] ?? MSE_DEFAULTS[key]
-    if (typeof value !== 'number' || !(value >= low && value <= high)) {
-      throw invalid(`${where}.observer_kwargs.${key}`, `is ${show(value)}; ${low} to ${high} is possible`)
-    }
-    return value
-  }
+  const defaults = weighted ? IMATRIX_KWARGS : MSE_DEFAULTS
+  refuseUnknownKeys(kwargs, Object.keys(defaults), `${where}.observer_kwargs`)
+  const number = (key: keyof typeof defaults, least: number, most: number): number =>
+    numberIn(kwargs, key, `${where}.observer_kwargs`, { least, most, absent: defaults[key] })
   // Read for its type only: Lathe tries every candidate, which is what patience without end would do.
   number('patience', 1, 1e9)
-  return { kind: 'mse', maxShrink: number('maxshrink', 0, 0.99), grid: number('grid', 1, 10_000), norm: number('norm', 0.5, 10) }
-}
-
-function object(value: unknown, where: string): Json {
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw invalid(where, `is ${show(value)}; a mapping is needed`)
-  return value as Json
-}
-
-function names(value: unknown, where: string): readonly string[] {
-  const list: unknown[] = typeof value === 'string' ? [value] : Array.isArray(value) ? value : []
-  if (list.length === 0 || !list.every((entry): entry is string => typeof entry === 'string' && entry !== '')) {
-    throw invalid(where, `is ${show(value)}; a list of names is needed`)
+  return {
+    kind: weighted ? 'imatrix' : 'mse',
+    maxShrink: number('maxshrink', 0, 0.99),
+    grid: number('grid', 1, 10_000),
+    norm: number('norm', 0.5, 10),
   }
-  return list
-}
-
-function only(json: Json, key: string, accepted: readonly unknown[], where: string): void {
-  const value = json[key]
-  if (value === undefined || accepted.includes(value)) return
-  throw invalid(`${where}.${key}`, `is ${show(value)}; this version of Lathe runs only ${accepted.map(show).join(' or ')}`)
-}
-
-function refuseUnknownKeys(json: Json, known: readonly string[], where: string): void {
-  const unknown = Object.keys(json).find((key) => !known.includes(key))
-  if (unknown !== undefined) throw unknownKey(where, unknown, known)
-}
-
-function unknownKey(where: string, key: string, known: readonly string[]): LatheError {
-  const nearest = nearestName(key, known)
-  const hint =
-    nearest !== null
-      ? `Did you mean "${nearest}"?`
-      : known.length > 0
-        ? `Known here: ${known.join(', ')}.`
-        : 'Remove it: it takes no options.'
-  return new LatheError('compress.invalid-recipe', `${where}: "${key.slice(0, 80)}" is not known.`, hint)
-}
-
-function invalid(where: string, why: string): LatheError {
-  return new LatheError('compress.invalid-recipe', `${where} ${why}.`, 'Correct the recipe, or choose a preset.')
-}
-
-function show(value: unknown): string {
-  return (JSON.stringify(value) ?? 'missing').slice(0, 60)
-}
-
-const OBSERVER_TITLES: Readonly<Record<Observer['kind'], string>> = {
-  minmax: 'round to nearest',
-  mse: 'MSE scale search',
-  imatrix: 'importance-weighted scale search',
-}
-
-/** For people: "W4A16 g128 with MSE scale search". */
-export function describeRecipe(recipe: Recipe): string {
-  const parts = recipe.steps
-    .filter(isStoringStep)
-    .flatMap((step) => step.groups.map((group) => `${schemeName(group.scheme)}, ${OBSERVER_TITLES[group.observer.kind]}`))
-  return [...new Set(parts)].join(' + ')
 }
