@@ -31,6 +31,8 @@ export interface Tuning {
     /** Spread a token's chunks over workgroups while the step has at most this many (token, chunk) pairs. 0 = never. */
     readonly splitPairs: number
   }
+  /** Gram matrices from this width on take wide tiles (lanes family): narrower ones have too few of them to fill a GPU. */
+  readonly gram: { readonly wideFrom: number }
   /** Weights are cut into shards of at most this; null = what the adapter binds. */
   readonly weightShardBytes: number | null
   /** Workgroup of row-wise kernels: norms, embedding, gathers. */
@@ -43,6 +45,7 @@ export interface Tuning {
 const SOFTWARE: Tuning = {
   linear: { family: 'rows', workgroup: 16, rows: 4, lanes: 1, stageElements: 0, columns: [1, 4] },
   attention: { family: 'rows', workgroup: 8, chunk: 32, sublanes: 1, team: 4, splitPairs: 0 },
+  gram: { wideFrom: Infinity },
   weightShardBytes: null,
   rowWorkgroup: 32,
   headWorkgroup: 32,
@@ -52,6 +55,7 @@ const SOFTWARE: Tuning = {
 const GPU: Tuning = {
   linear: { family: 'lanes', workgroup: 128, rows: 4, lanes: 32, stageElements: 1024, columns: [1, 4] },
   attention: { family: 'lanes', workgroup: 128, chunk: 64, sublanes: 16, team: 4, splitPairs: 1024 },
+  gram: { wideFrom: 3072 },
   weightShardBytes: null,
   rowWorkgroup: 256,
   headWorkgroup: 64,

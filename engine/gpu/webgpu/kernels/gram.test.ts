@@ -105,3 +105,8 @@ it.each((await testBackends()).filter(({ adapter }) => adapter === 'swiftshader'
   await using backend = await open({ tuning: { ...narrowGpuTuning(), weightShardBytes: 64 * 130 * 4 } })
   expect(await worst(backend, 130, [5, 3])).toBeLessThanOrEqual(TOLERANCE)
 })
+
+it.each((await testBackends()).filter(({ adapter }) => adapter === 'swiftshader'))('in wide tiles on $name', async ({ open }) => {
+  await using backend = await open({ tuning: { ...narrowGpuTuning(), gram: { wideFrom: 0 }, weightShardBytes: 192 * 4 * 300 } })
+  for (const width of [300, 5]) expect(await worst(backend, width, [1, 40, 17])).toBeLessThanOrEqual(TOLERANCE)
+})

@@ -1,6 +1,7 @@
 /**
- * Statistics of activations: sum += xᵀ·x by tiles of its lower triangle, and sums per column. Two shapes of the first, as for linears: tiles
- * staged in shared memory for GPUs, register tiles straight from memory for CPUs, where every barrier costs.
+ * Statistics of activations: sum += xᵀ·x by tiles of its lower triangle, and sums per column. Shapes of the first, as for linears: tiles
+ * staged in shared memory for GPUs, wide ones where a matrix has enough of them; register tiles straight from memory for CPUs, where every
+ * barrier costs.
  */
 import type { Operation } from '../../program.ts'
 import { SHARD_ROW_MULTIPLE } from '../accumulators.ts'
@@ -12,16 +13,20 @@ type Op<K extends Operation['op']> = Extract<Operation, { op: K }>
 /** Rows and columns of a tile, and the tokens staged at a time; gram.wgsl's 256 invocations own 4 × 4 sums each. */
 const TILE = SHARD_ROW_MULTIPLE
 const STAGED_TOKENS = 16
+/** The same of gram-wide.wgsl, whose invocations own 8 × 8. */
+const WIDE_TILE = 128
 /** Rows and quads of columns that an invocation of gram-rows owns: 4 × 16 sums in registers. */
 const ROWS_TILE = { rows: 4, quads: 4, workgroup: 16 } as const
 
 /** Bindings: x, sums. One dispatch per shard. */
 export async function planGram(context: PlanContext, { x, out }: Op<'gram'>): Promise<readonly Dispatch[]> {
-  const staged = context.tuning.linear.family === 'lanes'
   const { width } = out
+  const staged = context.tuning.linear.family === 'lanes'
+  const wide = staged && width >= context.tuning.gram.wideFrom
+  const tile = wide ? WIDE_TILE : TILE
   const quads = strideOf(width) / 4
   const kernel = await context.kernel({
-    name: staged ? 'gram' : 'gram-rows',
+    name: wide ? 'gram-wide' : staged ? 'gram' : 'gram-rows',
     constants: staged ? { STAGED_TOKENS } : { WORKGROUP: ROWS_TILE.workgroup, COLUMN_QUADS: ROWS_TILE.quads },
     bindings: ['read', 'write'],
     immediateWords: 5,
@@ -34,7 +39,7 @@ export async function planGram(context: PlanContext, { x, out }: Op<'gram'>): Pr
         immediates[0] = extentOf(x, step)
         // Columns right of the shard's last diagonal element belong to the upper triangle.
         const columns = Math.min(width, shard.firstRow + shard.rows)
-        if (staged) return fill(grid, Math.ceil(columns / TILE), Math.ceil(shard.rows / TILE))
+        if (staged) return fill(grid, Math.ceil(columns / tile), Math.ceil(shard.rows / tile))
         const across = Math.ceil(columns / (4 * ROWS_TILE.quads))
         return fill(grid, Math.ceil(across / ROWS_TILE.workgroup), Math.ceil(shard.rows / ROWS_TILE.rows))
       },
