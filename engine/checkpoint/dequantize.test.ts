@@ -138,16 +138,28 @@ describe('layouts', () => {
     await expect(dequantizeRows(checkpoint, linear!, 0, 129)).rejects.toThrow(RangeError)
   })
 
-  it('refuses NVFP4 by name', async () => {
+  it('decodes NVFP4: E2M1 by E4M3 scale by the factor, a divisor (§6.3)', async () => {
     await using checkpoint = await open({ num_bits: 4, type: 'float', strategy: 'tensor_group', group_size: 16 }, 'nvfp4-pack-quantized', [
-      ['weight_packed', 'U8', [1, 8], new Uint8Array(8)],
-      ['weight_scale', 'F8_E4M3', [1, 1], new Uint8Array(1)],
-      ['weight_global_scale', 'F32', [1], new Uint8Array(4)],
+      ['weight_packed', 'U8', [1, 8], Uint8Array.of(0x00, 0x29, 0x3a, 0xc4, 0xe5, 0xf6, 0x80, 0x71)],
+      ['weight_scale', 'F8_E4M3', [1, 1], Uint8Array.of(0x7e)],
+      ['weight_global_scale', 'F32', [1], new Uint8Array(Float32Array.of(672).buffer)],
     ])
-    const linear = await only(checkpoint)
-    expect((await latheError(() => openDequantizer(checkpoint, linear), 'checkpoint.unsupported-scheme')).message).toMatch(
-      /nvfp4-pack-quantized/,
-    )
+    const decoded = await dequantizeRows(checkpoint, await only(checkpoint), 0, 1)
+    const codes = [0, 0, -0.5, 1, -1, 1.5, 2, -2, 3, -4, 4, -6, 0, -0, 0.5, 6]
+    expect([...decoded]).toEqual(codes.map((code) => Math.fround(code * (448 / 672))))
+  })
+
+  it.each([
+    ['mxfp4-pack-quantized', 4, ['weight_packed', 'U8', [1, 16], new Uint8Array(16).fill(0xf1)], [0.5, -6]],
+    ['mxfp8-quantized', 8, ['weight', 'F8_E4M3', [1, 32], new Uint8Array(32).fill(0x7e)], [448, 448]],
+  ] as const)('decodes %s: an element by a power of two (§6.4)', async (format, num_bits, codes, pair) => {
+    const args = { num_bits, type: 'float', strategy: 'group', group_size: 32, scale_dtype: 'torch.uint8' }
+    await using checkpoint = await open(args, format, [
+      [codes[0], codes[1], [...codes[2]], codes[3]],
+      ['weight_scale', 'U8', [1, 1], Uint8Array.of(125)],
+    ])
+    const decoded = await dequantizeRows(checkpoint, await only(checkpoint), 0, 1)
+    expect([...decoded.subarray(0, 2)]).toEqual(pair.map((value) => value / 4))
   })
 })
 

@@ -1,9 +1,10 @@
 /**
- * Stored linears → f32 rows: (q − z)·s per specs/compressed-tensors.md §6.1, in f32. For statistics, checks and tests; the runtime
- * dequantizes in its kernels and never comes here. NVFP4 and MX formats are refused by name.
+ * Stored linears → f32 rows: (q − z)·s per specs/compressed-tensors.md §6.1, §6.3 and §6.4, in f32. For statistics, checks and tests; the
+ * runtime dequantizes in its kernels and never comes here.
  */
 import { LatheError } from '../contract/errors.ts'
 import { asInt32, f8e4m3ToF32, widenToF32 } from './dtypes.ts'
+import { fp4Value, mxScaleValue } from './fp4.ts'
 import type { StoredLinear } from './modules.ts'
 import { packedWords, unpackColumns, unpackRows } from './packing.ts'
 import type { Checkpoint, TensorEntry } from './types.ts'
@@ -48,13 +49,11 @@ async function converterFor(checkpoint: Checkpoint, linear: StoredLinear): Promi
       return integerConverter(checkpoint, linear)
     case 'float-quantized':
     case 'naive-quantized':
+    case 'mxfp8-quantized':
       return floatConverter(checkpoint, linear)
-    default:
-      throw new LatheError(
-        'checkpoint.unsupported-scheme',
-        `"${name}" is stored as ${format}, which Lathe cannot read yet.`,
-        'Use a checkpoint in BF16, INT8, INT4 or FP8, or start from the original model.',
-      )
+    case 'nvfp4-pack-quantized':
+    case 'mxfp4-pack-quantized':
+      return fourBitFloatConverter(checkpoint, linear)
   }
 }
 
@@ -99,7 +98,10 @@ async function floatConverter(checkpoint: Checkpoint, linear: StoredLinear): Pro
   const [blockRows, blockCols] = args.blockStructure ?? [1, groupSize ?? cols]
   const perTensor = args.strategy === 'tensor'
   const unitsPerRow = perTensor || cols === 0 ? 1 : Math.ceil(cols / blockCols)
-  const scales = await readScales(checkpoint, scale, 1, 0, 1, false)
+  const scales =
+    linear.format === 'mxfp8-quantized'
+      ? Float32Array.from(await checkpoint.open(scale.name).read(0, scale.byteLength), mxScaleValue)
+      : await readScales(checkpoint, scale, 1, 0, 1, false)
   const value = Float32Array.from({ length: 256 }, (_, bits) => f8e4m3ToF32(bits))
   return async (from, to) => {
     const bytes = await readRows(checkpoint, weight, rows, from, to)
@@ -110,6 +112,30 @@ async function floatConverter(checkpoint: Checkpoint, linear: StoredLinear): Pro
       for (let col = 0; col < cols; col++) {
         values[base + col] = (value[bytes[base + col] as number] as number) * (scales[unit + Math.floor(col / blockCols)] as number)
       }
+    }
+    return values
+  }
+}
+
+/** E2M1 codes, two a byte, in groups with E8M0 scales, or E4M3 scales under a factor G that is stored as a divisor. */
+async function fourBitFloatConverter(checkpoint: Checkpoint, linear: StoredLinear): Promise<Converter> {
+  const { rows, cols, tensors, name, groupSize, format } = linear
+  const packed = required(tensors.packed, name)
+  const scale = required(tensors.scale, name)
+  if (groupSize === null) throw contradictory(name)
+  const global = format === 'nvfp4-pack-quantized' ? required(tensors.extras['weight_global_scale'] ?? null, name) : null
+  const divisor = global === null ? 1 : (widenToF32(await checkpoint.open(global.name).read(0, global.byteLength), global.dtype)[0] ?? NaN)
+  const groups = cols / groupSize
+  const value = Float32Array.from({ length: 16 }, (_, code) => fp4Value(code))
+  return async (from, to) => {
+    const bytes = await readRows(checkpoint, packed, rows, from, to)
+    const scaleBytes = await readRows(checkpoint, scale, rows, from, to)
+    const scales = Float64Array.from(scaleBytes, (byte) => (global === null ? mxScaleValue(byte) : f8e4m3ToF32(byte)) / divisor)
+    const values = new Float32Array((to - from) * cols)
+    for (let i = 0; i < values.length; i++) {
+      const code = ((bytes[i >> 1] as number) >> ((i & 1) * 4)) & 15
+      const group = Math.floor(i / cols) * groups + Math.floor((i % cols) / groupSize)
+      values[i] = (value[code] as number) * (scales[group] as number)
     }
     return values
   }

@@ -48,7 +48,8 @@ export function journaledSink(
         const place = placeOfOutput.get(name)
         if (place === undefined || !writer.isComplete(name)) throw new Error(`${name} was declared finished too early`)
         const role = item.action === 'keep' ? 'copy' : item.stored[i]?.role
-        const digest = role === 'shape' ? shapeDigest(item) : role === undefined ? undefined : result.partSha256[role]
+        const known = role === undefined ? undefined : result.partSha256[role]
+        const digest = role === 'shape' ? (known ?? shapeDigest(item)) : known
         // An empty tensor has no block, and so no digest of its own.
         return { name, file: place.file, offset: place.offset, bytes: place.byteLength, sha256: digest ?? sha256('') }
       })

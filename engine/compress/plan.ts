@@ -15,7 +15,8 @@ import { compareNames, fusedKey, isRowParallel, isTransposed, keptByDesign } fro
 import { presetById } from './presets.ts'
 import { observerName } from './recipe.ts'
 import type { Observer, QuantizationGroupRecipe, Recipe } from './recipe.ts'
-import { refusal, sameScheme, schemeFormat, schemeName, storedTensors, weightArgs } from './scheme.ts'
+import { inputArgs, weightArgs } from './scheme-args.ts'
+import { columnsPerScale, refusal, sameScheme, schemeFormat, schemeName, storedTensors } from './scheme.ts'
 import type { Scheme, StoredTensor } from './scheme.ts'
 import type { IgnoredTensor, Prediction } from './types.ts'
 
@@ -183,7 +184,7 @@ function groupsOf(groups: readonly QuantizationGroupRecipe[]): readonly Quantiza
     name: group.name,
     targets: group.targets,
     weights: { ...weightArgs(group.scheme), observer: observerName(group.observer) },
-    inputActivations: null,
+    inputActivations: inputArgs(group.scheme),
     outputActivations: null,
     format: schemeFormat(group.scheme),
   }))
@@ -284,12 +285,14 @@ function parallelWarnings(items: readonly CompressItem[]): readonly string[] {
   for (const size of TENSOR_PARALLEL_SIZES) {
     const split = items.find(
       ({ module, cols, scheme }) =>
-        isRowParallel(module) && scheme.groupSize !== null && (cols % size !== 0 || (cols / size) % scheme.groupSize !== 0),
+        isRowParallel(module) &&
+        columnsPerScale(scheme, cols) < cols &&
+        (cols % size !== 0 || (cols / size) % columnsPerScale(scheme, cols) !== 0),
     )
     if (split === undefined) continue
     const share = size === 2 ? 'half' : `1/${size}`
     return [
-      `vLLM cannot split this model over ${size} GPUs: ${split.module} has ${split.cols} columns, and ${share} of them is not a whole number of groups of ${split.scheme.groupSize}.`,
+      `vLLM cannot split this model over ${size} GPUs: ${split.module} has ${split.cols} columns, and ${share} of them is not a whole number of groups of ${columnsPerScale(split.scheme, split.cols)}.`,
     ]
   }
   return []

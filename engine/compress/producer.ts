@@ -23,6 +23,8 @@ export interface ProducerContext {
   /** Source names of items that an interrupted run finished, with what it recorded. */
   readonly finished: ReadonlyMap<string, JournalEntry>
   readonly seed: number
+  /** max |x| over the inputs of each linear, by module name, where calibration has found it; see `schemeNeeds`. */
+  readonly inputMaxima?: ReadonlyMap<string, number>
   readonly sink: OutputSink
   /** Throws when the job is cancelled; look at it between blocks. */
   readonly throwIfCancelled: () => void

@@ -4,6 +4,7 @@ import { LatheError } from '../contract/errors.ts'
 import { PRESETS } from './presets.ts'
 import { parseRecipeYaml, recipeToYaml } from './recipe-yaml.ts'
 import { isStoringStep } from './recipe.ts'
+import { schemeName } from './scheme.ts'
 
 function failure(text: string): { message: string; hint: string } {
   try {
@@ -82,11 +83,9 @@ describe('recipe.yaml', () => {
   scheme: {W8A16: ['re:.*down_proj$'], W4A16_ASYM: [Linear]}
   ignore: ['re:.*lm_head']
 `)
-    expect(
-      recipe.steps.filter(isStoringStep)[0]!.groups.map((group) => [group.name, group.targets, group.scheme.bits, group.scheme.symmetric]),
-    ).toEqual([
-      ['group_0', ['re:.*down_proj$'], 8, true],
-      ['group_1', ['Linear'], 4, false],
+    expect(recipe.steps.filter(isStoringStep)[0]!.groups.map((group) => [group.name, group.targets, schemeName(group.scheme)])).toEqual([
+      ['group_0', ['re:.*down_proj$'], 'W8A16 g128'],
+      ['group_1', ['Linear'], 'W4A16 g128 asymmetric'],
     ])
   })
 
@@ -117,23 +116,23 @@ describe('recipe.yaml', () => {
       'QuIPModifier: {}',
       'QuIPModifier cannot be run by Lathe: its rotations would have to be computed for every token; SpinQuantModifier with R1 and R2 costs nothing.',
     ],
-    ['QuantizationModifier: {scheme: NVFP4}', 'QuantizationModifier.scheme: the scheme "NVFP4" cannot be run by this version of Lathe.'],
+    ['QuantizationModifier: {scheme: NVFP5}', 'QuantizationModifier.scheme: the scheme "NVFP5" cannot be run by this version of Lathe.'],
     ['QuantizationModifier: {}', 'QuantizationModifier needs either "scheme" or "config_groups".'],
     [
-      'QuantizationModifier: {config_groups: {g: {weights: {num_bits: 3, strategy: channel}}}}',
-      'QuantizationModifier.config_groups.g.weights.num_bits is 3; 4 and 8 can be stored.',
+      'QuantizationModifier: {config_groups: {g: {weights: {num_bits: 1, strategy: channel}}}}',
+      'QuantizationModifier.config_groups.g.weights.num_bits is 1; 2 to 8 can be stored.',
     ],
     [
       'QuantizationModifier: {config_groups: {g: {weights: {num_bits: 4}}}}',
-      'QuantizationModifier.config_groups.g.weights.strategy is "tensor"; "channel" and "group" can be stored.',
+      'QuantizationModifier.config_groups.g.weights.strategy is "tensor"; integers can be stored per "channel" or per "group".',
     ],
     [
       'QuantizationModifier: {config_groups: {g: {weights: {num_bits: 4, group_size: 100}}}}',
       'QuantizationModifier.config_groups.g.weights.group_size is 100; 16, 32, 64, 128 or 256 are possible.',
     ],
     [
-      'QuantizationModifier: {config_groups: {g: {weights: {num_bits: 8, strategy: channel}, input_activations: {num_bits: 8}}}}',
-      'QuantizationModifier.config_groups.g.input_activations is {"num_bits":8}; this version of Lathe runs only null.',
+      'QuantizationModifier: {config_groups: {g: {weights: {num_bits: 8, strategy: channel}, input_activations: {num_bits: 8, symmetric: false}}}}',
+      'QuantizationModifier.config_groups.g.input_activations.symmetric is false; inputs with a zero point are not supported.',
     ],
     ['[]', 'The recipe is []; a mapping is needed.'],
     ['', 'The recipe is null; a mapping is needed.'],

@@ -4,12 +4,12 @@
  * because a recipe that silently does something else is worse than none.
  */
 import { parseDocument, stringify } from 'yaml'
-import { ARGS_FIELDS } from '../checkpoint/quantization-config.ts'
 import { LatheError } from '../contract/errors.ts'
 import { GPTQ_DEFAULTS, TRANSFORM_MODIFIERS, readTransform, transformToYaml } from './modifiers-yaml.ts'
 import { isStoringStep, observerName } from './recipe.ts'
 import type { ActivationOrder, GptqStep, Observer, QuantizationGroupRecipe, QuantizationStep, Recipe, RecipeStep } from './recipe.ts'
-import type { Scheme } from './scheme.ts'
+import { PRESET_SCHEMES } from './scheme.ts'
+import { schemeOfGroup, schemeToYaml } from './scheme-yaml.ts'
 import { choice, invalid, names, numberIn, object, only, optionalNames, refuseUnknownKeys, show, unknownKey } from './yaml-values.ts'
 import type { Json } from './yaml-values.ts'
 
@@ -22,13 +22,6 @@ const OTHER_MODIFIERS: Readonly<Record<string, string>> = {
   QuIPModifier: 'its rotations would have to be computed for every token; SpinQuantModifier with R1 and R2 costs nothing',
   REAPPruningModifier: 'mixture-of-experts models cannot be run yet',
   ConstantPruningModifier: 'zeros made by an earlier step of a recipe stay zeros anyway; leave it out',
-}
-
-/** Preset schemes of LLM Compressor that Lathe stores; both have groups of 128. */
-const SCHEME_PRESETS: Readonly<Record<string, Scheme>> = {
-  W4A16: { kind: 'packed-int', bits: 4, symmetric: true, strategy: 'group', groupSize: 128 },
-  W4A16_ASYM: { kind: 'packed-int', bits: 4, symmetric: false, strategy: 'group', groupSize: 128 },
-  W8A16: { kind: 'packed-int', bits: 8, symmetric: true, strategy: 'group', groupSize: 128 },
 }
 
 /** LLM Compressor's defaults of its searching observers. */
@@ -70,19 +63,11 @@ function groupToYaml(group: QuantizationGroupRecipe): Record<string, unknown> {
           },
         }
       : {}
+  const { weights, input_activations } = schemeToYaml(scheme)
   return {
     targets: [...group.targets],
-    weights: {
-      num_bits: scheme.bits,
-      type: 'int',
-      symmetric: scheme.symmetric,
-      group_size: scheme.groupSize,
-      strategy: scheme.strategy,
-      dynamic: false,
-      observer: observerName(observer),
-      ...kwargs,
-    },
-    input_activations: null,
+    weights: { ...weights, observer: observerName(observer), ...kwargs },
+    input_activations,
     output_activations: null,
   }
 }
@@ -236,9 +221,9 @@ function readQuantization(json: Json, where: string): QuantizationStep {
 }
 
 function presetGroup(name: string, preset: string, targets: readonly string[], where: string): QuantizationGroupRecipe {
-  const scheme = SCHEME_PRESETS[preset.toUpperCase()]
+  const scheme = PRESET_SCHEMES[preset.toUpperCase()]
   if (scheme === undefined) {
-    const known = Object.keys(SCHEME_PRESETS)
+    const known = Object.keys(PRESET_SCHEMES)
     throw new LatheError(
       'compress.invalid-recipe',
       `${where}: the scheme "${preset.slice(0, 60)}" cannot be run by this version of Lathe.`,
@@ -253,38 +238,9 @@ const GROUP_KEYS = ['targets', 'weights', 'input_activations', 'output_activatio
 function readGroup(name: string, value: unknown, where: string): QuantizationGroupRecipe {
   const json = object(value, where)
   refuseUnknownKeys(json, GROUP_KEYS, where)
-  only(json, 'input_activations', [null], where)
-  only(json, 'output_activations', [null], where)
-  only(json, 'format', [null, 'pack-quantized'], where)
-  const weights = object(json['weights'] ?? null, `${where}.weights`)
-  return { name, targets: names(json['targets'] ?? ['Linear'], `${where}.targets`), ...readWeights(weights, `${where}.weights`) }
-}
-
-function readWeights(json: Json, where: string): { readonly scheme: Scheme; readonly observer: Observer } {
-  refuseUnknownKeys(json, ARGS_FIELDS, where)
-  only(json, 'type', ['int'], where)
-  only(json, 'dynamic', [false], where)
-  only(json, 'block_structure', [null], where)
-  only(json, 'actorder', [null, false], where)
-  only(json, 'scale_dtype', [null], where)
-  only(json, 'zp_dtype', [null, 'torch.int8'], where)
-  const bits = json['num_bits'] ?? 8
-  if (bits !== 4 && bits !== 8) throw invalid(`${where}.num_bits`, `is ${show(bits)}; 4 and 8 can be stored`)
-  const symmetric = json['symmetric'] ?? true
-  if (typeof symmetric !== 'boolean') throw invalid(`${where}.symmetric`, `is ${show(symmetric)}; true or false is needed`)
-  const size = json['group_size'] ?? null
-  const strategy = json['strategy'] ?? (size === null || size === -1 ? (size === null ? 'tensor' : 'channel') : 'group')
-  const observer = readObserver(json, where)
-  if (strategy === 'channel') {
-    if (size !== null && size !== -1) throw invalid(`${where}.group_size`, `is ${show(size)}, but the strategy is "channel"`)
-    return { scheme: { kind: 'packed-int', bits, symmetric, strategy, groupSize: null }, observer }
-  }
-  if (strategy !== 'group') throw invalid(`${where}.strategy`, `is ${show(strategy)}; "channel" and "group" can be stored`)
-  // vLLM's packed kernels know these and powers of two between; anything else would load nowhere.
-  if (typeof size !== 'number' || ![16, 32, 64, 128, 256].includes(size)) {
-    throw invalid(`${where}.group_size`, `is ${show(size)}; 16, 32, 64, 128 or 256 are possible`)
-  }
-  return { scheme: { kind: 'packed-int', bits, symmetric, strategy, groupSize: size }, observer }
+  const scheme = schemeOfGroup(json, where)
+  const observer = readObserver(object(json['weights'] ?? null, `${where}.weights`), `${where}.weights`)
+  return { name, targets: names(json['targets'] ?? ['Linear'], `${where}.targets`), scheme, observer }
 }
 
 const MINMAX_OBSERVERS = ['memoryless_minmax', 'minmax', 'static_minmax']

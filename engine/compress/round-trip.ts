@@ -3,9 +3,9 @@
  * arithmetic as storing (algorithms/), without bytes.
  */
 import type { DenseDtype } from '../checkpoint/dtypes.ts'
-import { decodeRows } from './algorithms/decode-rows.ts'
 import type { RoundTrip } from './algorithms/matrix.ts'
-import { roundToNearest, roundingScratch } from './algorithms/round-to-nearest.ts'
+import { decodeMatrix, roundMatrix } from './algorithms/round-matrix.ts'
+import { roundingScratch } from './algorithms/round-to-nearest.ts'
 import type { LinearStorage } from './calibration/layer-context.ts'
 
 /** Null storage = stays as it is. `meanSquare` [cols] of the inputs is what the observer `imatrix` weighs by. */
@@ -18,6 +18,6 @@ export function roundTripOf(storage: LinearStorage | null, dtype: DenseDtype, me
       observer.kind === 'imatrix'
         ? Float64Array.from(meanSquare, (square, c) => square / (factors === null ? 1 : (factors[c] as number) ** 2))
         : null
-    return decodeRows(roundToNearest(values, rows, cols, scheme, dtype, observer, scratch, importance))
+    return decodeMatrix(roundMatrix(values, rows, cols, scheme, dtype, observer, { importance, scratch }), scheme, dtype)
   }
 }

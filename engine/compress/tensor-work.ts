@@ -5,22 +5,24 @@
  */
 import { createHash } from 'node:crypto'
 import type { Hash } from 'node:crypto'
-import { DTYPE_BYTES, findNonFinite } from '../checkpoint/dtypes.ts'
+import { DTYPE_BYTES, findNonFinite, widenToF32 } from '../checkpoint/dtypes.ts'
 import type { DenseDtype } from '../checkpoint/dtypes.ts'
 import type { StoredDtype } from '../checkpoint/types.ts'
 import { LatheError } from '../contract/errors.ts'
 import { encodeRows } from './algorithms/encode.ts'
 import { addSums, noError } from './algorithms/error-sums.ts'
 import type { ErrorSums } from './algorithms/error-sums.ts'
-import { SCALE_EPSILON } from './algorithms/integer-grid.ts'
+import { roundToFloats } from './algorithms/round-to-floats.ts'
+import type { QuantizedRows } from './algorithms/round-to-nearest.ts'
 import type { BlockRounder } from './algorithms/simd/block-rounder.ts'
 import type { Observer } from './recipe.ts'
 import type { Scheme, StoredRole } from './scheme.ts'
+import { weightGrid } from './weight-grid.ts'
 
 export type TensorTask =
   /** Bytes pass through unchanged; floating-point ones are checked for NaN and infinities. */
   | { readonly kind: 'keep'; readonly name: string; readonly dtype: StoredDtype; readonly cols: number }
-  /** Blocks are whole rows; all but the last a multiple of BLOCK_ROW_MULTIPLE rows. */
+  /** Blocks are whole rows; all but the last a multiple of `blockRowMultiple` rows. */
   | {
       readonly kind: 'quantize'
       readonly name: string
@@ -28,6 +30,8 @@ export type TensorTask =
       readonly cols: number
       readonly scheme: Scheme
       readonly observer: Observer
+      /** max |w| where the scheme needs it beforehand (`schemeNeeds`). */
+      readonly weightMaximum?: number | null
     }
 
 export type PartRole = StoredRole | 'copy'
@@ -80,13 +84,20 @@ export function openTensorWork(task: TensorTask, rounder: BlockRounder): TensorW
         return [{ role: 'copy', bytes }]
       }
       const count = bytes.byteLength / DTYPE_BYTES[task.dtype]
-      const quantized = rounder.round(bytes, count / task.cols, task.cols, task.scheme, task.dtype, task.observer)
+      const quantized = roundBlock(bytes, count / task.cols, task, rounder)
       // A NaN or an infinity anywhere makes this sum one; looking for it costs nothing until then.
       if (!Number.isFinite(quantized.error.source)) refuseNonFinite(bytes, task, first)
       if (error !== null) addSums(error, quantized.error)
       scales += quantized.scales.length
-      for (const scale of quantized.scales) if (scale === SCALE_EPSILON[task.dtype]) epsilonScales++
-      return emit(encodeRows(quantized, task.scheme, task.dtype).map((part) => ({ role: part.role, bytes: owned(part.bytes) })))
+      const { emptyScale } = weightGrid(task.scheme, task.dtype)
+      for (const scale of quantized.scales) if (scale === emptyScale) epsilonScales++
+      const encoded = encodeRows(quantized, task.scheme, task.dtype)
+      // The one scale of a whole tensor comes with every block and is stored once.
+      const parts =
+        first > 0 && task.scheme.kind === 'fp8' && task.scheme.strategy === 'tensor'
+          ? encoded.filter(({ role }) => role !== 'scale')
+          : encoded
+      return emit(parts.map((part) => ({ role: part.role, bytes: owned(part.bytes) })))
     },
     finish() {
       const sourceSha256 = sourceHash.digest('hex')
@@ -95,6 +106,17 @@ export function openTensorWork(task: TensorTask, rounder: BlockRounder): TensorW
       return { sourceSha256, partSha256: Object.fromEntries(digests) as TensorResult['partSha256'], error, epsilonScales, scales }
     },
   }
+}
+
+function roundBlock(
+  bytes: Uint8Array,
+  rows: number,
+  task: Extract<TensorTask, { kind: 'quantize' }>,
+  rounder: BlockRounder,
+): QuantizedRows {
+  const { cols, scheme, dtype, observer, weightMaximum = null } = task
+  if (scheme.kind === 'packed-int') return rounder.round(bytes, rows, cols, scheme, dtype, observer)
+  return roundToFloats(widenToF32(bytes, dtype), rows, cols, scheme, dtype, observer, weightMaximum)
 }
 
 function refuseNonFinite(bytes: Uint8Array, task: TensorTask, firstElement: number): void {

@@ -6,6 +6,7 @@ import { LatheError } from '../contract/errors.ts'
 import type {
   Accumulator,
   Capacity,
+  InputQuantization,
   KvLayout,
   Operation,
   Program,
@@ -17,6 +18,9 @@ import type {
 } from './program.ts'
 
 const DENSE_BYTES = { f32: 4, f16: 2, bf16: 2 } as const
+export const SCALE_BYTES = { ...DENSE_BYTES, e4m3: 1, e8m0: 1 } as const
+/** Bits of a code of a packed-float weight. */
+export const FLOAT_BITS = { e4m3: 8, e2m1: 4 } as const
 
 /** Bytes of each stored array of one part: values, and scale and zero point where the format has them. */
 export function partBytes(
@@ -25,7 +29,10 @@ export function partBytes(
   format: WeightFormat,
 ): { readonly values: number; readonly scale: number; readonly zeroPoint: number } {
   if (format.kind === 'dense') return { values: rows * cols * DENSE_BYTES[format.dtype], scale: 0, zeroPoint: 0 }
-  const groups = cols / format.groupSize
+  const groups = Math.ceil(cols / format.groupSize)
+  if (format.kind === 'packed-float') {
+    return { values: (rows * cols * FLOAT_BITS[format.element]) / 8, scale: rows * groups * SCALE_BYTES[format.scaleDtype], zeroPoint: 0 }
+  }
   return {
     values: rows * Math.ceil((cols * format.bits) / 32) * 4,
     scale: rows * groups * DENSE_BYTES[format.scaleDtype],
@@ -42,14 +49,11 @@ export function weightBytes(weight: WeightSpec): number {
 }
 
 export function sameFormat(a: WeightFormat, b: WeightFormat): boolean {
-  if (a.kind === 'dense') return b.kind === 'dense' && a.dtype === b.dtype
-  return (
-    b.kind === 'packed-int' &&
-    a.bits === b.bits &&
-    a.groupSize === b.groupSize &&
-    a.hasZeroPoint === b.hasZeroPoint &&
-    a.scaleDtype === b.scaleDtype
-  )
+  return formatKey(a) === formatKey(b)
+}
+
+function formatKey(format: WeightFormat): string {
+  return JSON.stringify(Object.entries(format).sort(([a], [b]) => (a < b ? -1 : 1)))
 }
 
 /** Throws `gpu.invalid-operation` naming the first rule that the program breaks. */
@@ -88,6 +92,8 @@ function checkWeight(weight: WeightSpec): void {
     require(parts.every((part) => part.cols === cols), `weight ${name} has ${cols} columns, a part of it does not`)
     require(sum((part) => part.rows) === rows, `weight ${name} has ${rows} rows, its parts ${sum((part) => part.rows)}`)
   }
+  const ordered = parts.some((part) => (part.groupIndex ?? null) !== null)
+  require(!ordered || parts.length === 1, `weight ${name} stacks parts of which one has groups in an order of its own`)
   if (format.kind === 'packed-int' && format.hasZeroPoint) {
     const whole = parts.slice(0, -1).every((part) => (part.rows * format.bits) % 32 === 0)
     require(whole, `weight ${name} stacks parts whose zero points share a word`)
@@ -102,6 +108,15 @@ function checkPart(part: WeightPart): void {
   }
   const expected = partBytes(rows, cols, format)
   const found = { values: part.values.byteLength, scale: part.scale?.byteLength ?? 0, zeroPoint: part.zeroPoint?.byteLength ?? 0 }
+  if (format.kind === 'packed-float') {
+    require(format.element === 'e4m3' || cols % 2 === 0, `${name}: ${cols} columns of 4-bit floats do not fill bytes`)
+    const bytes = part.globalScale?.byteLength ?? 0
+    require(bytes === (format.hasGlobalScale ? 4 : 0), `${name}: its global scale holds ${bytes} bytes`)
+  }
+  if (part.groupIndex !== undefined && part.groupIndex !== null) {
+    require(format.kind === 'packed-int', `${name}: only integers have groups in an order of their own`)
+    require(part.groupIndex.byteLength === cols * 4, `${name}: ${part.groupIndex.byteLength} bytes of group indices for ${cols} columns`)
+  }
   for (const field of ['values', 'scale', 'zeroPoint'] as const) {
     require(found[field] === expected[field], `${name}: ${field} holds ${found[field]} bytes, its shape needs ${expected[field]}`)
   }
@@ -160,6 +175,7 @@ function checkOperation(operation: Operation, scope: Scope): void {
       reads(x, weight.cols)
       uses(weight, weight.rows, weight.cols)
       if (bias !== null) uses(bias, 1, weight.rows)
+      if (operation.inputQuantization) checkInputQuantization(operation.inputQuantization, weight.name)
       require(outOffset >= 0 &&
         outOffset + weight.rows <= out.width, `linear writes columns ${outOffset}…${outOffset + weight.rows} of ${describe(out)}`)
       if (accumulate) reads(out, out.width, x.extent)
@@ -201,6 +217,20 @@ function checkOperation(operation: Operation, scope: Scope): void {
       scope.accumulators.set(out.id, out)
     }
   }
+}
+
+/** Combinations that some stored format means; see InputQuantization. */
+function checkInputQuantization(quantization: InputQuantization, name: string): void {
+  const { element, scale, groupSize, scaleDtype, staticScale, staticDtype } = quantization
+  const kind = `${element} inputs of ${name} per ${scale}`
+  require((scale === 'group') === (groupSize !== null && groupSize > 0 && groupSize % 4 === 0), `${kind} with groups of ${groupSize}`)
+  require(scale !== 'tensor' || staticScale !== null, `${kind} without a scale`)
+  require(scale !== 'token' || staticScale === null, `${kind} with a static scale`)
+  require(staticScale === null || staticScale.byteLength === DENSE_BYTES[staticDtype], `${kind}: a static scale is one number`)
+  require(element !== 'int8' || scale !== 'group', `${kind}: integers have no groups`)
+  require(element !== 'e2m1' || scale === 'group', `${kind}: 4-bit floats have groups`)
+  require(scale === 'group' || scaleDtype === 'f32', `${kind} with ${scaleDtype} scales`)
+  require((scaleDtype === 'e4m3') === (scale === 'group' && staticScale !== null), `${kind}: scales in E4M3 go with a factor for all`)
 }
 
 function describe(value: Value): string {

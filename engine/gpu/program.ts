@@ -30,11 +30,46 @@ export type WeightFormat =
    */
   | {
       readonly kind: 'packed-int'
-      readonly bits: 4 | 8
+      readonly bits: IntegerBits
       readonly groupSize: number
       readonly hasZeroPoint: boolean
       readonly scaleDtype: 'f32' | 'f16' | 'bf16'
     }
+  /**
+   * Floats of 8 (E4M3, one byte) or 4 bits (E2M1, even column in the low nibble), w = q·s / G (specs/compressed-tensors.md §5.3, §6.3–6.5).
+   * Scales are [rows, ⌈cols / groupSize⌉]; whoever maps a checkpoint spreads scales of tensors and blocks over their rows. A scale is
+   * a dense dtype, E4M3 or E8M0 (2^(byte − 127)). G is the part's `globalScale`, 1 where the format has none.
+   */
+  | {
+      readonly kind: 'packed-float'
+      readonly element: 'e4m3' | 'e2m1'
+      readonly groupSize: number
+      readonly scaleDtype: 'f32' | 'f16' | 'bf16' | 'e4m3' | 'e8m0'
+      readonly hasGlobalScale: boolean
+    }
+
+export type IntegerBits = 2 | 3 | 4 | 5 | 6 | 7 | 8
+
+/**
+ * How a linear rounds its input before it multiplies (specs/compressed-tensors.md §6.3, §6.4, §6.7). Arithmetic is f32: x̂ = q·s with
+ * s from the token's, the group's or a calibrated largest magnitude, and q nearest, ties to even, saturating. Where an adapter has no such
+ * arithmetic the same x̂ is multiplied in f32, so values do not depend on the adapter.
+ *   scale 'token':  s = max|x| / limit of the row (limit: int8 127.5, e4m3 448); 0 becomes 2^−23.
+ *   scale 'group':  the same for each `groupSize` consecutive columns, s rounded to `scaleDtype`; E8M0 by the rule of §6.4; with
+ *                   `staticScale` G (NVFP4): s = e4m3(G·max|x| / 6) / G.
+ *   scale 'tensor': `staticScale` itself.
+ */
+export interface InputQuantization {
+  readonly element: 'int8' | 'e4m3' | 'e2m1'
+  readonly scale: 'token' | 'tensor' | 'group'
+  /** Columns per scale; null unless by group. */
+  readonly groupSize: number | null
+  /** How a group's scale is rounded. */
+  readonly scaleDtype: 'f32' | 'e4m3' | 'e8m0'
+  /** One number of `staticDtype` for the whole input: its scale, or NVFP4's G. Null where everything is dynamic. */
+  readonly staticScale: WeightBytes | null
+  readonly staticDtype: 'f32' | 'f16' | 'bf16'
+}
 
 /** Bytes in stored layout, readable in ranges; structurally the checkpoint's ByteSource. */
 export interface WeightBytes {
@@ -48,16 +83,21 @@ export interface WeightPart {
   readonly rows: number
   readonly cols: number
   readonly format: WeightFormat
-  /** dense: `values`; packed-int: `values` = weight_packed, `scale`, and `zeroPoint` where the format has one. */
+  /** dense: `values`; packed: `values` = the codes, `scale`, and `zeroPoint` where the format has one. */
   readonly values: WeightBytes
   readonly scale: WeightBytes | null
   readonly zeroPoint: WeightBytes | null
+  /** F32 [1]: G of formats that have one. */
+  readonly globalScale?: WeightBytes | null
+  /** I32 [cols]: the scale group of each column where groups are not runs of consecutive columns. Absent = consecutive. */
+  readonly groupIndex?: WeightBytes | null
 }
 
 /**
  * A weight as an operation uses it: parts of equal cols and equal format stacked by rows (fused q|k|v, gate|up), or a single part.
  * A vector has one row; the parts of a fused bias lie end to end in it (cols is their sum). Packed parts that have zero points stack only
- * if every part but the last has whole zero-point words, rows · bits divisible by 32; others become separate weights.
+ * if every part but the last has whole zero-point words, rows · bits divisible by 32; others become separate weights, as do parts with a
+ * `groupIndex`.
  */
 export interface WeightSpec {
   readonly id: number
@@ -98,6 +138,8 @@ export type Operation =
       /** First column written; 0 unless several linears share `out`. */
       readonly outOffset: number
       readonly out: Value
+      /** Rounds the input first; absent or null = it is used as it is. */
+      readonly inputQuantization?: InputQuantization | null
     }
   /** gateUp is [tokens, 2·width] with the gate first: out = silu(gate) · up */
   | { readonly op: 'swiglu'; readonly gateUp: Value; readonly out: Value }

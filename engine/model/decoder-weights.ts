@@ -24,7 +24,7 @@ export interface DecoderWeights {
   readonly layers: readonly LayerWeights[]
   readonly finalNorm: WeightSpec
   /** The embedding itself where the model ties them. */
-  readonly head: WeightSpec
+  readonly head: StackedLinear
   /** Each stored weight once. */
   readonly all: readonly WeightSpec[]
 }
@@ -40,11 +40,12 @@ export function mapDecoderWeights(spec: ModelSpec, checkpoint: Checkpoint): Deco
 }
 
 /** Tied models store either tensor: most keep the embedding, some only the head. transformers ties to the embedding where both are present. */
-function embeddingAndHead(spec: ModelSpec, weights: WeightMap): { readonly embedding: WeightSpec; readonly head: WeightSpec } {
+function embeddingAndHead(spec: ModelSpec, weights: WeightMap): Pick<DecoderWeights, 'embedding' | 'head'> {
   const { vocabulary, hiddenSize, tiedEmbeddings } = spec
   const stored = tiedEmbeddings && !weights.has('model.embed_tokens') && weights.has('lm_head') ? 'lm_head' : 'model.embed_tokens'
   const embedding = weights.matrix(stored, vocabulary, hiddenSize)
-  return { embedding, head: tiedEmbeddings ? embedding : weights.matrix('lm_head', vocabulary, hiddenSize) }
+  const tied: StackedLinear = { weight: embedding, bias: null, outOffset: 0, inputQuantization: null }
+  return { embedding, head: tiedEmbeddings ? tied : weights.linear('lm_head', vocabulary, hiddenSize) }
 }
 
 function layerWeights(spec: ModelSpec, weights: WeightMap, prefix: string): LayerWeights {

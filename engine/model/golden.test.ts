@@ -21,6 +21,7 @@ const SHARED_MODELS = [
   'stories260k',
   'tinystories-656k',
   'llmcompressor-gptq-w4a16-g128',
+  'llmcompressor-rtn-w3-g64',
 ]
 
 const MODELS = [...(hasSharedData ? SHARED_MODELS : []), 'demo', ...PACKED_MODELS]

@@ -152,9 +152,9 @@ describe('a checkpoint that does not fit its config', () => {
       { shapes: { 'model.layers.0.self_attn.k_proj.bias': ['BF16', 4] } },
     ],
     [
-      'packs 3 bits',
-      'checkpoint.unsupported-scheme',
-      '3 bits',
+      'packs 3 bits where it says 4',
+      'checkpoint.invalid-tensor',
+      '[32, 3], config.json calls for [32, 4]',
       {
         config: { ...int4.config, hidden_size: 32, num_attention_heads: 8, head_dim: 4 },
         shapes: {
@@ -167,13 +167,13 @@ describe('a checkpoint that does not fit its config', () => {
     [
       'packs words that fit no width',
       'checkpoint.invalid-tensor',
-      '[8, 1] for 4 bits or [8, 2] for 8',
+      '[8, 9], config.json calls for [8, 1]',
       { ...int4, shapes: { ...packed(o, 8, 8), [`${o}.weight_packed`]: ['I32', 8, 9] } },
     ],
     [
       'packs otherwise than it says',
       'checkpoint.invalid-tensor',
-      'with zero points',
+      'the scheme is symmetric',
       { ...int4, shapes: packed(o, 8, 8, { zeroPoints: true }) },
     ],
     [
@@ -186,14 +186,14 @@ describe('a checkpoint that does not fit its config', () => {
     [
       'has scales that divide nothing',
       'checkpoint.invalid-tensor',
-      'a divisor of 8',
+      '[8, 3], config.json calls for [8, 1]',
       { ...int4, shapes: { ...packed(o, 8, 8), [`${o}.weight_scale`]: ['BF16', 8, 3] } },
     ],
     [
-      'is grouped by activation order',
-      'checkpoint.unsupported-scheme',
-      'activation order',
-      { ...int4, shapes: { ...packed(o, 8, 8), [`${o}.weight_g_idx`]: ['I32', 8] } },
+      'lists groups of other columns',
+      'checkpoint.invalid-tensor',
+      '[7], config.json calls for [8]',
+      { ...int4, shapes: { ...packed(o, 8, 8), [`${o}.weight_g_idx`]: ['I32', 7] } },
     ],
   ])('%s', (_, code, message, change) => {
     const error = errorOf(() => build(change))

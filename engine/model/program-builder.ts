@@ -23,7 +23,7 @@ export function buildProgram(spec: ModelSpec, checkpoint: Checkpoint, contextTok
     ...weights.layers.flatMap((layerWeights, layer) => layerOperations(spec, layerWeights, values, { layer, rope })),
     { op: 'gatherRows', x: values.hidden, out: values.lastHidden },
     norm(spec, weights.finalNorm, values.lastHidden, values.lastNormed),
-    ...linears([{ weight: weights.head, bias: null, outOffset: 0 }], values.lastNormed, values.logits),
+    ...linears([weights.head], values.lastNormed, values.logits),
   ]
   return { operations, weights: weights.all, ropes: [rope], logits: values.logits, vocabulary: spec.vocabulary }
 }

@@ -102,10 +102,10 @@ describe('supportOf', () => {
     expect(Object.fromEntries(answers)).toMatchInlineSnapshot(`
       {
         "demo": "runs",
-        "llmcompressor-fp8-dynamic": "8-bit float weights; quantized activations",
+        "llmcompressor-fp8-dynamic": "runs",
         "llmcompressor-gptq-w4a16-g128": "runs",
-        "llmcompressor-rtn-w3-g64": "3-bit packed weights",
-        "llmcompressor-w8a8": "weights stored as int-quantized; quantized activations",
+        "llmcompressor-rtn-w3-g64": "runs",
+        "llmcompressor-w8a8": "runs",
         "random-gemma2": "GeGLU activation; norm weights offset by one; embeddings scaled by √hidden; norms after attention and MLP; attention logit softcapping; final logit softcapping",
         "random-gemma3": "GeGLU activation; norm weights offset by one; norms after attention and MLP; a RoPE base per layer type",
         "random-gpt2": "learned positions; LayerNorm; GELU activation; transposed weights",

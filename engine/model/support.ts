@@ -95,7 +95,7 @@ function missingRope(config: Config): readonly string[] {
   return type === 'default' || type === 'linear' || type === 'llama3' ? [] : [`RoPE scaling "${String(type)}"`]
 }
 
-/** Weight formats: dense, and compressed-tensors pack-quantized with 4 or 8 bits and 16-bit activations. */
+/** Weight formats: dense, and what stored-part.ts reads of compressed-tensors. */
 function missingWeights(config: Config): readonly string[] {
   const quantization = config['quantization_config']
   if (!isObject(quantization)) return []
@@ -108,14 +108,39 @@ function missingWeights(config: Config): readonly string[] {
 function missingScheme(group: unknown, defaultFormat: unknown): readonly string[] {
   if (!isObject(group)) return ['a readable quantization group']
   const weights = isObject(group['weights']) ? group['weights'] : {}
-  const bits = String(weights['num_bits'])
-  const format = has(group, 'format') ? group['format'] : defaultFormat
-  const activations = has(group, 'input_activations') ? ['quantized activations'] : []
-  if (weights['type'] === 'float') return [`${bits}-bit float weights`, ...activations]
-  if (format !== 'pack-quantized') return [`weights stored as ${String(format)}`, ...activations]
-  const wrongBits = bits === '4' || bits === '8' ? [] : [`${bits}-bit packed weights`]
-  const reordered = weights['actorder'] === 'group' || weights['actorder'] === 'dynamic' || weights['actorder'] === true
-  return [...wrongBits, ...activations, ...(reordered ? ['columns grouped by activation order'] : [])]
+  const inputs = isObject(group['input_activations']) ? group['input_activations'] : null
+  const format = String(has(group, 'format') ? group['format'] : defaultFormat)
+  const outputs = has(group, 'output_activations') ? ['quantized outputs of layers'] : []
+  return [...missingFormat(weights, format), ...missingInputs(inputs), ...outputs]
+}
+
+const FORMATS = [
+  'pack-quantized',
+  'int-quantized',
+  'float-quantized',
+  'naive-quantized',
+  'nvfp4-pack-quantized',
+  'mxfp4-pack-quantized',
+  'mxfp8-quantized',
+]
+
+function missingFormat(weights: Config, format: string): readonly string[] {
+  const bits = Number(weights['num_bits'] ?? 8)
+  const type = weights['type'] ?? 'int'
+  if (format === 'dense') return []
+  if (!FORMATS.includes(format)) return [`weights stored as ${format}`]
+  if (type === 'int' && (bits < 2 || bits > 8)) return [`${bits}-bit integer weights`]
+  if (type === 'float' && format === 'pack-quantized') return [`${bits}-bit float weights stored as ${format}`]
+  if (format === 'int-quantized' && weights['symmetric'] === false) return ['plain integer weights with zero points']
+  return []
+}
+
+function missingInputs(inputs: Config | null): readonly string[] {
+  if (inputs === null) return []
+  const bits = Number(inputs['num_bits'] ?? 8)
+  if (inputs['symmetric'] === false) return ['asymmetric activations']
+  if (bits !== 8 && (bits !== 4 || inputs['type'] !== 'float')) return [`${bits}-bit activations`]
+  return []
 }
 
 /** Present and not null: many writers spell absence as null. */

@@ -13,16 +13,21 @@ import { integerGrid, limitScale, roundHalfEven, scaleOfRange, zeroPointOfRange 
 import type { IntegerGrid } from './integer-grid.ts'
 import { searchScale, shrinkFactors } from './mse-scale-search.ts'
 
-/** What every weight algorithm hands over: signed codes and the scales they are relative to. ŵ = (code − zeroPoint)·scale in f32. */
+/**
+ * What every weight algorithm hands over: codes and the scales they are relative to. For integers ŵ = (code − zeroPoint)·scale in f32; for
+ * floats a code is the element's bits (weight-grid.ts decodes both).
+ */
 export interface QuantizedRows {
   readonly rows: number
   readonly cols: number
   /** [rows, cols] */
   readonly codes: Int8Array
-  /** [rows, cols / columnsPerScale], each exactly representable in the stored dtype. */
+  /** [⌈rows / rowsPerScale⌉, ⌈cols / columnsPerScale⌉], each exactly representable in the stored dtype. */
   readonly scales: Float32Array
   /** As scales; null for a symmetric scheme. */
   readonly zeroPoints: Int8Array | null
+  /** NVFP4's G; absent or null elsewhere. */
+  readonly globalScale?: number | null
   readonly error: ErrorSums
 }
 

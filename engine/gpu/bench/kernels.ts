@@ -6,6 +6,7 @@
 import { parseArgs } from 'node:util'
 import { measureLimits } from '../bandwidth.ts'
 import type { KernelTiming, KvLayout, Program, WeightFormat } from '../program.ts'
+import { partBytes } from '../check-program.ts'
 import { openBackend, WebGpuBackend } from '../webgpu/backend.ts'
 import type { Tuning } from '../webgpu/tuning.ts'
 import { decoderProgram, type DecoderShape, linearProgram, stepOf } from './synthetic.ts'
@@ -113,8 +114,7 @@ const plainLayout = (tokens: number): KvLayout => {
 
 /** Matrices of a shape, as many as make `bytes`. */
 function countFor(rows: number, cols: number, format: WeightFormat): number {
-  const bits = format.kind === 'packed-int' ? format.bits : format.dtype === 'f32' ? 32 : 16
-  return Math.max(2, Math.ceil((software ? SOFTWARE_BYTES : HARDWARE_BYTES) / ((rows * cols * bits) / 8)))
+  return Math.max(2, Math.ceil((software ? SOFTWARE_BYTES : HARDWARE_BYTES) / partBytes(rows, cols, format).values))
 }
 
 async function gemv(on: WebGpuBackend, readGigabytesPerSecond: number): Promise<void> {

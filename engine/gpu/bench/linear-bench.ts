@@ -4,6 +4,7 @@
  * [--rows 14336] [--cols 4096] [--tokens 1,8,64]. Weights are a repeated pattern of ordinary values: speed does not depend on them.
  */
 import { parseArgs } from 'node:util'
+import { partBytes } from '../check-program.ts'
 import { openBackend } from '../webgpu/backend.ts'
 import type { KernelTiming, Program, StepInput, Value, WeightBytes, WeightFormat, WeightPart, WeightSpec } from '../program.ts'
 
@@ -58,12 +59,15 @@ function partOf(name: string, format: WeightFormat, partRows: number, partCols: 
     const word = format.dtype === 'f32' ? F32_ONE : format.dtype === 'f16' ? F16_PAIR : BF16_PAIR
     return { ...base, values: pattern(partRows * partCols * (format.dtype === 'f32' ? 4 : 2), word), scale: null, zeroPoint: null }
   }
-  const groups = partCols / format.groupSize
+  const bytes = partBytes(partRows, partCols, format)
+  // The same pattern is a scale near 1 in BF16, 1 in E4M3 and 1 in E8M0.
+  const scaleWord = format.scaleDtype === 'e4m3' ? 0x38383838 : format.scaleDtype === 'e8m0' ? 0x7f7f7f7f : BF16_PAIR
   return {
     ...base,
-    values: pattern((partRows * partCols * format.bits) / 8, 0x76543210),
-    scale: pattern(partRows * groups * 2, BF16_PAIR),
-    zeroPoint: format.hasZeroPoint ? pattern(Math.ceil((partRows * format.bits) / 32) * 4 * groups, 0x88888888) : null,
+    values: pattern(bytes.values, 0x76543210),
+    scale: pattern(bytes.scale, scaleWord),
+    zeroPoint: bytes.zeroPoint === 0 ? null : pattern(bytes.zeroPoint, 0x88888888),
+    ...(format.kind === 'packed-float' && format.hasGlobalScale ? { globalScale: pattern(4, F32_ONE) } : {}),
   }
 }
 

@@ -4,8 +4,8 @@
  */
 import { LatheError } from '../../contract/errors.ts'
 import { checkProgram, weightBytes } from '../check-program.ts'
-import type { Backend, CompileOptions, DriftRows, Executable, KvCache, KvLayout, Program, Value } from '../program.ts'
-import { decodeWeight } from './decode-weight.ts'
+import type { Backend, CompileOptions, DriftRows, Executable, InputQuantization, KvCache, KvLayout, Program, Value } from '../program.ts'
+import { decodeWeight, readNumber } from './decode-weight.ts'
 import { extentRows, ReferenceExecutable } from './executable.ts'
 import { kvCacheBytes, ReferenceKvCache } from './kv-cache.ts'
 import { Ledger, type Lease } from './ledger.ts'
@@ -41,6 +41,7 @@ class ReferenceBackend implements Backend {
     const leases: Lease[] = []
     try {
       const weights = await this.#loadWeights(program, options, leases)
+      const staticScales = await loadStaticScales(program)
       const values = new Map<number, Float64Array>()
       for (const value of writtenValues(program)) {
         const buffer = new Float64Array(extentRows(value.extent, capacity) * value.width)
@@ -56,10 +57,13 @@ class ReferenceBackend implements Backend {
         sums.set(id, buffer)
         leases.push(this.#ledger.hold(owner, buffer.byteLength))
       }
-      const executable: ReferenceExecutable = new ReferenceExecutable({ program, capacity, kv, weights, values, sums }, () => {
-        for (const lease of leases) lease[Symbol.dispose]()
-        this.#live.delete(executable)
-      })
+      const executable: ReferenceExecutable = new ReferenceExecutable(
+        { program, capacity, kv, weights, values, sums, staticScales },
+        () => {
+          for (const lease of leases) lease[Symbol.dispose]()
+          this.#live.delete(executable)
+        },
+      )
       this.#live.add(executable)
       return executable
     } catch (error) {
@@ -103,6 +107,16 @@ class ReferenceBackend implements Backend {
     options.signal?.throwIfAborted()
     return weights
   }
+}
+
+async function loadStaticScales(program: Program): Promise<Map<InputQuantization, number>> {
+  const scales = new Map<InputQuantization, number>()
+  for (const operation of program.operations) {
+    const quantization = operation.op === 'linear' ? (operation.inputQuantization ?? null) : null
+    if (quantization === null || quantization.staticScale === null) continue
+    scales.set(quantization, await readNumber(quantization.staticScale, quantization.staticDtype))
+  }
+  return scales
 }
 
 function writtenValues(program: Program): ReadonlySet<Value> {

@@ -7,6 +7,7 @@ import type {
   Accumulator,
   Capacity,
   Extent,
+  InputQuantization,
   KernelTiming,
   Operation,
   Program,
@@ -18,6 +19,7 @@ import type {
 } from '../program.ts'
 import type { ReferenceKvCache } from './kv-cache.ts'
 import { attention, columnSums, embed, gatherRows, gram, linear, rmsNorm, ropeAppend, swiglu } from './operations.ts'
+import { quantizeInput } from './quantize-input.ts'
 import { reduceStep } from './reductions.ts'
 
 /** Everything an executable holds; made by the backend, which has checked the program. */
@@ -29,6 +31,8 @@ export interface ExecutableParts {
   readonly values: ReadonlyMap<number, Float64Array>
   /** Of each accumulator. */
   readonly sums: ReadonlyMap<number, Float64Array>
+  /** Of the input quantizations that have one. */
+  readonly staticScales: ReadonlyMap<InputQuantization, number>
 }
 
 type Memory = Pick<ExecutableParts, 'weights' | 'values' | 'sums'>
@@ -37,6 +41,7 @@ export class ReferenceExecutable implements StatefulExecutable {
   readonly program: Program
   readonly capacity: Capacity
   readonly #kv: ReferenceKvCache
+  readonly #staticScales: ReadonlyMap<InputQuantization, number>
   readonly #onDispose: () => void
   #memory: Memory | null
   #running = false
@@ -46,6 +51,7 @@ export class ReferenceExecutable implements StatefulExecutable {
     this.program = parts.program
     this.capacity = parts.capacity
     this.#kv = parts.kv
+    this.#staticScales = parts.staticScales
     this.#onDispose = onDispose
     this.#memory = { weights: parts.weights, values: parts.values, sums: parts.sums }
   }
@@ -122,6 +128,11 @@ export class ReferenceExecutable implements StatefulExecutable {
     }
   }
 
+  #inputOf({ x, inputQuantization = null }: Extract<Operation, { op: 'linear' }>, content: Float64Array): Float64Array {
+    if (inputQuantization === null) return content
+    return quantizeInput(content, x.width, inputQuantization, this.#staticScales.get(inputQuantization) ?? null)
+  }
+
   #reduce(input: StepInput): StepOutput {
     return reduceStep(this.logits(), this.program.vocabulary, input)
   }
@@ -138,7 +149,7 @@ export class ReferenceExecutable implements StatefulExecutable {
       case 'linear': {
         const { x, bias, out, outOffset, accumulate } = operation
         const shape = { rows: operation.weight.rows, cols: operation.weight.cols, outOffset, outWidth: out.width, accumulate }
-        return linear(at(x), weight(operation.weight), optional(bias), at(out), shape)
+        return linear(this.#inputOf(operation, at(x)), weight(operation.weight), optional(bias), at(out), shape)
       }
       case 'swiglu':
         return swiglu(at(operation.gateUp), at(operation.out), operation.out.width)

@@ -51,6 +51,7 @@ function upperHalf(value: number): number {
 /** A part of random weights in any format. */
 export function randomPart(random: Random, name: string, rows: number, cols: number, format: WeightFormat): WeightPart {
   if (format.kind === 'dense') return densePart(name, rows, cols, normals(random, rows * cols, 0.5), format.dtype)
+  if (format.kind === 'packed-float') return randomFloatPart(random, name, rows, cols, format)
   const { bits, groupSize, hasZeroPoint, scaleDtype } = format
   const groups = cols / groupSize
   const rowWords = Math.ceil((cols * bits) / 32)
@@ -59,7 +60,9 @@ export function randomPart(random: Random, name: string, rows: number, cols: num
   for (let row = 0; row < rows; row++) {
     for (let col = 0; col < cols; col++) {
       const bit = col * bits
-      values[row * rowWords + (bit >>> 5)]! |= (integer(random, 0, levels - 1) << (bit & 31)) >>> 0
+      const code = integer(random, 0, levels - 1)
+      values[row * rowWords + (bit >>> 5)]! |= code << (bit & 31)
+      if ((bit & 31) + bits > 32) values[row * rowWords + (bit >>> 5) + 1]! |= code >>> (32 - (bit & 31))
     }
   }
   const scales = Float32Array.from({ length: rows * groups }, () => (0.01 + random()) / levels)
@@ -71,10 +74,31 @@ export function randomPart(random: Random, name: string, rows: number, cols: num
   for (let row = 0; row < rows; row++) {
     for (let group = 0; group < groups; group++) {
       const bit = row * bits
-      zeros[(bit >>> 5) * groups + group]! |= (integer(random, 0, levels - 1) << (bit & 31)) >>> 0
+      const code = integer(random, 0, levels - 1)
+      zeros[(bit >>> 5) * groups + group]! |= code << (bit & 31)
+      if ((bit & 31) + bits > 32) zeros[((bit >>> 5) + 1) * groups + group]! |= code >>> (32 - (bit & 31))
     }
   }
   return { name, rows, cols, format, values: bytesOf(values), scale, zeroPoint: hasZeroPoint ? bytesOf(zeros) : null }
+}
+
+type FloatFormat = Extract<WeightFormat, { kind: 'packed-float' }>
+
+/** Any code but E4M3's NaN; scales around 1/8, so that rows of both elements stay near 1. */
+function randomFloatPart(random: Random, name: string, rows: number, cols: number, format: FloatFormat): WeightPart {
+  const { element, groupSize, scaleDtype, hasGlobalScale } = format
+  const values = Uint8Array.from({ length: (rows * cols) / (element === 'e4m3' ? 1 : 2) }, () => integer(random, 0, 255))
+  if (element === 'e4m3') for (const [i, byte] of values.entries()) if ((byte & 0x7f) === 0x7f) values[i] = byte & 0x80
+  const count = rows * Math.ceil(cols / groupSize)
+  const bytes = {
+    e4m3: () => bytesOf(Uint8Array.from({ length: count }, () => integer(random, 0, 0x7e))),
+    e8m0: () => bytesOf(Uint8Array.from({ length: count }, () => integer(random, 118, 128))),
+    f32: () => bytesOf(Float32Array.from({ length: count }, () => 0.01 + random() / 8)),
+    f16: () => bytesOf(Uint16Array.from({ length: count }, () => encodeF16(0.01 + random() / 8))),
+    bf16: () => bytesOf(Uint16Array.from({ length: count }, () => upperHalf(0.01 + random() / 8))),
+  }
+  const part = { name, rows, cols, format, values: bytesOf(values), scale: bytes[scaleDtype](), zeroPoint: null }
+  return hasGlobalScale ? { ...part, globalScale: bytesOf(Float32Array.of(100 + 1000 * random())) } : part
 }
 
 export function weightOf(id: number, parts: readonly WeightPart[]): WeightSpec {

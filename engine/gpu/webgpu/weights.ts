@@ -4,7 +4,7 @@
  * load `vec4<u32>`. Matrices larger than a binding are cut by rows (specs/dawn-node.md §3); parts of a fused weight are stacked.
  */
 import { LatheError } from '../../contract/errors.ts'
-import { weightBytes } from '../check-program.ts'
+import { FLOAT_BITS, weightBytes } from '../check-program.ts'
 import type { WeightBytes, WeightFormat, WeightPart, WeightSpec } from '../program.ts'
 import type { GpuDevice } from './device.ts'
 import type { Allocation, LedgerAccount } from './ledger.ts'
@@ -49,6 +49,7 @@ export function groupsOf(format: WeightFormat, cols: number): number {
 
 export function bitsOf(format: WeightFormat): number {
   if (format.kind === 'packed-int') return format.bits
+  if (format.kind === 'packed-float') return FLOAT_BITS[format.element]
   return format.dtype === 'f32' ? 32 : 16
 }
 
@@ -58,6 +59,7 @@ function dtypeBytes(dtype: 'f32' | 'f16' | 'bf16'): number {
 
 /** Bytes of one row as stored: whole words for packed formats. */
 function storedRowBytes(format: WeightFormat, cols: number): number {
+  if (format.kind === 'packed-float') return (cols * FLOAT_BITS[format.element]) / 8
   return format.kind === 'dense' ? cols * dtypeBytes(format.dtype) : Math.ceil((cols * format.bits) / 32) * 4
 }
 
@@ -197,6 +199,7 @@ async function uploadMatrix(
   shardBytes: number | null,
 ): Promise<DeviceMatrix> {
   const { format, cols, rows } = spec
+  if (spec.parts.some((part) => (part.groupIndex ?? null) !== null)) throw invalid(spec, 'no kernel reorders its columns yet')
   const rowUnits = rowUnitsOf(format, cols)
   const rowBytes = rowUnits * ROW_ALIGNMENT_BYTES
   const limit = Math.min(gpu.limits.maxStorageBufferBindingSize, gpu.limits.maxBufferSize)

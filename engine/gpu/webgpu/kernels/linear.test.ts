@@ -96,7 +96,9 @@ function title({ rows, cols, tokens, format, extras = {} }: Case): string {
   const stored =
     format.kind === 'dense'
       ? format.dtype
-      : `int${format.bits} g${format.groupSize}${format.hasZeroPoint ? ' asym' : ''} ${format.scaleDtype}`
+      : format.kind === 'packed-float'
+        ? `${format.element} g${format.groupSize} ${format.scaleDtype}`
+        : `int${format.bits} g${format.groupSize}${format.hasZeroPoint ? ' asym' : ''} ${format.scaleDtype}`
   const also = Object.entries(extras).flatMap(([name, value]) => (value ? [`${name} ${String(value)}`] : []))
   return [`${tokens} × [${rows}, ${cols}] ${stored}`, ...also].join(', ')
 }

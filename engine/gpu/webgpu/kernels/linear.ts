@@ -3,6 +3,7 @@
  * linear-rows for CPUs, linear-lanes for GPUs. One dispatch per weight shard. The number of columns selects a tile width, never an order of
  * additions: every width gives the same bits.
  */
+import { LatheError } from '../../../contract/errors.ts'
 import type { Operation, WeightSpec } from '../../program.ts'
 import type { Dispatch, PlanContext, StepShape } from '../plan.ts'
 import { strideOf } from '../plan.ts'
@@ -111,6 +112,7 @@ function narrow(tuning: Tuning['linear']): Tuning['linear'] {
 
 export async function planLinear(context: PlanContext, operation: Linear): Promise<readonly Dispatch[]> {
   const { weight, x, out, bias } = operation
+  if (operation.inputQuantization) throw new LatheError('gpu.unsupported', 'No kernel rounds inputs yet.', 'Use the reference adapter.')
   const matrix = context.matrix(weight)
   const facts = formatFacts(weight.format, weight.cols)
   const tuning = facts.straddles ? narrow(context.tuning.linear) : context.tuning.linear
@@ -175,5 +177,6 @@ function formatLabel({ weight }: Linear): string {
   const { format } = weight
   if (format.kind === 'dense') return format.dtype
   const group = format.groupSize >= weight.cols ? 'channel' : `g${format.groupSize}`
+  if (format.kind === 'packed-float') return `${format.element} ${group}`
   return `int${format.bits} ${group}${format.hasZeroPoint ? ' asymmetric' : ''}`
 }

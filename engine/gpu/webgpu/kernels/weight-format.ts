@@ -1,4 +1,5 @@
 /** What every kernel that reads stored weights needs from a format: the constants of weight-decode.wgsl and its bindings. */
+import { LatheError } from '../../../contract/errors.ts'
 import type { WeightFormat } from '../../program.ts'
 import type { BindingAccess, BufferSlice } from '../kernel.ts'
 import type { ShaderConstants } from '../shader.ts'
@@ -27,6 +28,9 @@ export function formatFacts(format: WeightFormat, cols: number): FormatFacts {
   if (format.kind === 'dense') {
     const storage = { [format.dtype.toUpperCase()]: true }
     return { storage, straddles: false, constants: { ...shape, ...storage }, bindings: [], unitElements, units }
+  }
+  if (format.kind === 'packed-float' || (bits !== 4 && bits !== 8)) {
+    throw new LatheError('gpu.unsupported', `No kernel reads weights of ${bits} bits yet.`, 'Use the reference adapter.')
   }
   const { groupSize } = format
   // Scale per unit where no unit straddles groups, else per four elements, else per element.
