@@ -28,6 +28,8 @@ export interface Device {
   readonly tensor: { readonly bf16: number | null; readonly fp8: number | null; readonly int8: number | null; readonly fp4: number | null }
   readonly watts: number | null
   readonly confidence: Confidence
+  /** Where its figures are from. */
+  readonly source: string
 }
 
 const GIB = 2 ** 30
@@ -96,6 +98,32 @@ const ROWS: readonly Row[] = [
   ['x-elite', 'Snapdragon X Elite', 'qualcomm', 64 * GIB, 135, 4.6, null, null, null, null, 80, 'low'],
 ]
 
+const DATA_CENTRE = new Set([
+  'b300',
+  'gb200',
+  'b200',
+  'h200',
+  'h100',
+  'h100-pcie',
+  'a100',
+  'a100-pcie',
+  'a30',
+  'l40s',
+  'l4',
+  'rtx-pro-6000',
+  'arc-b60',
+])
+
+/** specs/benchmark.md §8.1. */
+function sourceOf(id: string, vendor: Device['vendor']): string {
+  if (DATA_CENTRE.has(id)) return 'aiconfigurator system files, which carry measured values, and vendor data sheets'
+  if (id === 'gb10' || id === 'strix-halo') return 'community measurements, ±20 %'
+  if (id === 'mi355x') return 'press reports of vendor slides'
+  if (id.startsWith('rtx-')) return 'vendor data sheet; matrix units from clock and unit count at boost'
+  if (vendor === 'apple') return 'vendor data and huggingface.js hardware list'
+  return 'vendor data sheet'
+}
+
 export const DEVICES: readonly Device[] = ROWS.map(
   ([id, name, vendor, memoryBytes, gigabytesPerSecond, shaderTeraflops, bf16, fp8, int8, fp4, watts, confidence]) => ({
     id,
@@ -108,6 +136,7 @@ export const DEVICES: readonly Device[] = ROWS.map(
     tensor: { bf16, fp8, int8, fp4 },
     watts,
     confidence,
+    source: sourceOf(id, vendor),
   }),
 )
 

@@ -2,12 +2,32 @@
  * Bytes of KV cache, exactly, for one GPU of a tensor-parallel group (specs/benchmark.md §7.2): grouped-query heads are split over ranks
  * and replicated where there are more ranks than heads; latent caches are replicated on every rank; windows stop growing.
  */
+import type { KvElement } from '../contract/capacity.ts'
 import type { LayerCache, ModelShape } from './model-shape.ts'
 
 export interface KvOptions {
   readonly bytesPerElement: number
   /** GPUs that share the attention heads; 1 on a desktop. */
   readonly tensorParallel: number
+}
+
+/** A 16-bit scale for the elements of one head of one token, where codes need one. */
+const HEAD_SCALE_BYTES = 2
+
+/** Bytes of one element, its share of a scale included. `fp8` is a cast with one scale per tensor. */
+export function kvElementBytes(element: KvElement, headDim: number): number {
+  switch (element) {
+    case 'f32':
+      return 4
+    case 'f16':
+      return 2
+    case 'fp8':
+      return 1
+    case 'int8':
+      return 1 + HEAD_SCALE_BYTES / headDim
+    case 'int4':
+      return 0.5 + HEAD_SCALE_BYTES / headDim
+  }
 }
 
 function bytesPerTokenOf(cache: LayerCache, options: KvOptions): number {
@@ -17,7 +37,7 @@ function bytesPerTokenOf(cache: LayerCache, options: KvOptions): number {
   return (cache.elementsPerToken / cache.kvHeads) * headsPerRank * options.bytesPerElement
 }
 
-/** Bytes that one more token of context costs while no window is full. */
+/** Bytes that one more token of context costs while no window is full; what an engine reserves that gives every layer the same pages. */
 export function kvBytesPerToken(shape: ModelShape, options: KvOptions): number {
   return shape.caches.reduce((sum, cache) => sum + bytesPerTokenOf(cache, options), 0)
 }

@@ -2,33 +2,31 @@
  * Speed from bytes and arithmetic: decode is bound by reading weights and cache, prefill by multiplications (specs/benchmark.md §7.4).
  * Everything here is an estimate and must be shown as one, as a range, until a measurement replaces it.
  */
-import { kvBytesPerToken } from './kv-memory.ts'
+import { kvBytesOf } from './kv-memory.ts'
 import type { ModelShape } from './model-shape.ts'
+import type { WeightParts } from './storage-schemes.ts'
 
-/** Bytes per weight of a stored linear, scales included (specs/benchmark.md §7.1). `columns` = in features, for channel scales. */
-export function bytesPerWeight(
-  scheme: { readonly bits: number; readonly groupSize: number | null; readonly asymmetric: boolean },
-  columns: number,
-): number {
-  const group = scheme.groupSize ?? columns
-  return scheme.bits / 8 + 2 / group + (scheme.asymmetric ? scheme.bits / 8 / group : 0)
-}
-
+/** What one GPU reaches, at one end of an estimate. */
 export interface MachineLimits {
-  /** Bytes per second that a streaming read reaches; measured where possible. */
-  readonly bytesPerSecond: number
-  /** Operations per second of the units the engine can use. */
+  /** Reading linear weights as they are stored. */
+  readonly weightBytesPerSecond: number
+  /** Reading the head, which stays at 16 bits. */
+  readonly headBytesPerSecond: number
+  readonly kvBytesPerSecond: number
+  /** Products of many tokens. */
   readonly operationsPerSecond: number
-  /** Seconds per step that are neither (launches, sampling, host). */
-  readonly overheadSeconds: number
+  /** Per step: launches, sampling, host; and per layer. */
+  readonly stepSeconds: number
+  readonly layerSeconds: number
 }
 
-export interface DecodeStep {
-  readonly linearBytes: number
-  readonly headBytes: number
-  readonly contextTokens: number
-  readonly batch: number
+/** A model as one GPU of a tensor-parallel group holds it. */
+export interface Placement {
+  readonly shape: ModelShape
+  /** Of the whole model. */
+  readonly weights: WeightParts
   readonly kvBytesPerElement: number
+  readonly tensorParallel: number
 }
 
 /** Share of the experts of a layer that a batch touches, routing taken as uniform: 1 − (1 − k/E)^B. */
@@ -36,39 +34,55 @@ export function touchedExpertShare(experts: { readonly total: number; readonly p
   return 1 - (1 - experts.perToken / experts.total) ** batch
 }
 
-/** Decode tokens per second over the whole batch: batch / max(arithmetic, memory) + overhead. */
-export function predictDecodeTokensPerSecond(shape: ModelShape, step: DecodeStep, limits: MachineLimits): number {
-  let weightBytes = step.linearBytes
-  if (shape.experts !== null) {
-    const denseShare =
-      (shape.activeLinearParameters - (shape.linearParameters - shape.activeLinearParameters) * expertRatio(shape)) / shape.linearParameters
-    const dense = Math.max(0, denseShare) * step.linearBytes
-    weightBytes = dense + (step.linearBytes - dense) * touchedExpertShare(shape.experts, step.batch)
-  }
-  const kvBytes = step.batch * step.contextTokens * kvBytesPerToken(shape, { bytesPerElement: step.kvBytesPerElement, tensorParallel: 1 })
-  const memorySeconds = (weightBytes + step.headBytes + kvBytes) / limits.bytesPerSecond
-  const arithmeticSeconds = (step.batch * operationsPerToken(shape, step.contextTokens)) / limits.operationsPerSecond
-  return step.batch / (Math.max(memorySeconds, arithmeticSeconds) + limits.overheadSeconds)
-}
-
-/** k/(E−k): active expert weights as a multiple of the inactive ones, from which the dense rest follows. */
-function expertRatio(shape: ModelShape): number {
-  return shape.experts === null ? 0 : shape.experts.perToken / (shape.experts.total - shape.experts.perToken)
-}
-
-/** Multiply and add counted as two. Attention grows with the mean context. */
+/** Multiply and add counted as two. Attention grows with the mean context; the head is counted. */
 export function operationsPerToken(shape: ModelShape, contextTokens: number): number {
   const head = shape.headParameters === 0 ? shape.embeddingParameters : shape.headParameters
-  const attention =
-    4 * shape.caches.filter((cache) => cache.kind !== 'constant').length * shape.attentionHeads * shape.headDim * contextTokens
-  return 2 * (shape.activeLinearParameters + head) + attention
+  return 2 * (shape.activeLinearParameters + head) + attentionOperations(shape, contextTokens)
 }
 
-/** Prefill tokens per second of a prompt; the head runs once, not per token. */
-export function predictPrefillTokensPerSecond(shape: ModelShape, promptTokens: number, limits: MachineLimits): number {
-  const attention = operationsPerToken(shape, promptTokens / 2) - operationsPerToken(shape, 0)
-  const operations = promptTokens * (2 * shape.activeLinearParameters + attention)
-  return promptTokens / (operations / limits.operationsPerSecond + limits.overheadSeconds)
+/** A window looks back no further than it is wide. */
+function attentionOperations(shape: ModelShape, contextTokens: number): number {
+  const attended = shape.caches.reduce((sum, cache) => {
+    if (cache.kind === 'constant') return sum
+    return sum + (cache.kind === 'window' ? Math.min(contextTokens, cache.window) : contextTokens)
+  }, 0)
+  return 4 * attended * shape.attentionHeads * shape.headDim
+}
+
+/** Two sums over all ranks in each layer, over NVLink-class connections; of the order of small all-reduces in vLLM and NCCL. */
+const ALL_REDUCE_SECONDS = 15e-6
+
+function overheadSeconds({ shape, tensorParallel }: Placement, limits: MachineLimits): number {
+  const reduce = tensorParallel > 1 ? 2 * ALL_REDUCE_SECONDS : 0
+  return limits.stepSeconds + shape.layers * (limits.layerSeconds + reduce)
+}
+
+/** Seconds of one step that gives each of `batch` sequences its next token, each with `contextTokens` behind it. */
+export function decodeStepSeconds(placement: Placement, batch: number, contextTokens: number, limits: MachineLimits): number {
+  const { shape, weights, kvBytesPerElement, tensorParallel } = placement
+  const routed = shape.experts === null ? weights.routed : weights.routed * touchedExpertShare(shape.experts, batch)
+  const headBytes = weights.head === 0 ? weights.embedding : weights.head
+  const kvBytes = batch * kvBytesOf(shape, contextTokens, { bytesPerElement: kvBytesPerElement, tensorParallel, blockSize: 1 })
+  const memory =
+    (weights.dense + routed) / tensorParallel / limits.weightBytesPerSecond +
+    headBytes / tensorParallel / limits.headBytesPerSecond +
+    kvBytes / limits.kvBytesPerSecond
+  const arithmetic = (batch * operationsPerToken(shape, contextTokens)) / tensorParallel / limits.operationsPerSecond
+  return Math.max(memory, arithmetic) + overheadSeconds(placement, limits)
+}
+
+/** Decode tokens per second over the whole batch. */
+export function decodeTokensPerSecond(placement: Placement, batch: number, contextTokens: number, limits: MachineLimits): number {
+  return batch / decodeStepSeconds(placement, batch, contextTokens, limits)
+}
+
+/** Seconds until a prompt is read; the head runs once, not per token, and no chunk is faster than reading the weights once. */
+export function prefillSeconds(placement: Placement, promptTokens: number, limits: MachineLimits): number {
+  const { shape, weights, tensorParallel } = placement
+  const operations = promptTokens * (2 * shape.activeLinearParameters + attentionOperations(shape, promptTokens / 2))
+  const arithmetic = operations / tensorParallel / limits.operationsPerSecond
+  const reading = (weights.dense + weights.routed) / tensorParallel / limits.weightBytesPerSecond
+  return Math.max(arithmetic, reading) + overheadSeconds(placement, limits)
 }
 
 /** Money per million output tokens. `utilization` is the share of the hour that serves traffic (0…1). */

@@ -15,7 +15,7 @@ export const CapacitySubjectSchema = z.discriminatedUnion('kind', [
   z.object({ kind: z.literal('published'), id: z.string() }),
 ])
 
-export const KV_ELEMENTS = ['f32', 'f16', 'fp8', 'int4'] as const
+export const KV_ELEMENTS = ['f32', 'f16', 'int8', 'fp8', 'int4'] as const
 
 export const CapacityRequestSchema = z.object({
   subject: CapacitySubjectSchema,
@@ -180,7 +180,7 @@ export const CapacityPlanSchema = z.object({
       /** Sequences at once that keep the SLO, by the pessimistic end of the estimate. */
       concurrency: z.number(),
       /** 0 sequences: what cannot be kept even alone. */
-      limitedBy: z.enum(['memory', 'per-token', 'first-token', 'asked']),
+      limitedBy: z.enum(['memory', 'per-token', 'first-token', 'server']),
       tokensPerSecond: EstimateSchema,
       costPerMillionTokens: EstimateSchema.nullable(),
       gpusForUsers: z.number().nullable(),
@@ -189,11 +189,11 @@ export const CapacityPlanSchema = z.object({
   notes: z.array(z.string()),
 })
 
-/** A speed or size that was predicted before it was looked up, beside what was measured. */
+/** A speed that was predicted before it was looked up, beside what was measured. */
 export const PredictionCheckSchema = z.object({
   modelId: z.string(),
   name: z.string(),
-  quantity: z.enum(['decode', 'prefill', 'memory']),
+  quantity: z.enum(['decode', 'prefill']),
   predicted: EstimateSchema,
   measured: z.number(),
   adapter: z.string(),

@@ -5,6 +5,7 @@
  */
 import { eventIterator, oc } from '@orpc/contract'
 import { z } from 'zod'
+import { CapacityCatalogSchema, CapacityPlanSchema, CapacityRequestSchema, PredictionCheckSchema } from './capacity.ts'
 import { ChatEventSchema, ChatMessageSchema, ChatSendSchema, ChatThreadSchema, SamplingSchema } from './chat.ts'
 import { StudioEventSchema } from './events.ts'
 import { HardwareBenchmarkSchema, HardwareSchema, KernelShareSchema } from './hardware.ts'
@@ -124,6 +125,13 @@ export const contract = {
     evaluate: procedure
       .input(z.object({ modelIds: z.array(z.string()).min(1), evaluate: EvaluationOptionsSchema }))
       .output(z.array(JobSchema)),
+  },
+  capacity: {
+    /** GPUs, published model configurations and storage schemes to plan with. */
+    catalog: procedure.output(CapacityCatalogSchema),
+    plan: procedure.input(CapacityRequestSchema).output(CapacityPlanSchema),
+    /** What the calibration of this adapter predicts for loads that were measured on it, beside what was measured. */
+    checks: procedure.output(z.array(PredictionCheckSchema)),
   },
   chat: {
     threads: procedure.output(z.array(ChatThreadSchema)),

@@ -8,6 +8,7 @@ import { join } from 'node:path'
 import { LatheError } from '../contract/index.ts'
 import type { SettingsPatch } from '../contract/index.ts'
 import { answer } from './answer.ts'
+import { Capacity } from './capacity.ts'
 import { Chat } from './chat.ts'
 import { LogTail, renderDiagnostics } from './diagnostics.ts'
 import { EventHub } from './events.ts'
@@ -23,6 +24,7 @@ import type { BindOptions, EnginePorts, Log } from './ports.ts'
 import { Results } from './results.ts'
 import { createRouter } from './router.ts'
 import type { StudioRouter } from './router.ts'
+import { CalibrationStore } from './store/calibration-store.ts'
 import { ChatStore } from './store/chat-store.ts'
 import { openDatabase } from './store/database.ts'
 import { JobStore } from './store/job-store.ts'
@@ -115,6 +117,13 @@ export async function composeStudio(options: StudioOptions, bind: (options: Bind
         emit,
       ),
   })
+  const capacity = new Capacity({
+    library,
+    checkpoint: ports.checkpoint,
+    gpu: ports.gpu,
+    results,
+    calibrations: new CalibrationStore(database),
+  })
   const info = {
     version: options.version,
     runId: events.runId,
@@ -151,6 +160,7 @@ export async function composeStudio(options: StudioOptions, bind: (options: Bind
     queue,
     optimize,
     results,
+    capacity,
     chat,
     settings: { get: () => settings.get(), update: updateSettings },
     deleteFiles,
@@ -159,7 +169,7 @@ export async function composeStudio(options: StudioOptions, bind: (options: Bind
       hardware,
       benchmark: (signal) => {
         if (queue.runningJobs > 0) throw inUse('A job is running; both would be slowed down and the figures wrong.')
-        return ports.gpu.benchmark(signal)
+        return capacity.calibrate(signal)
       },
       diagnostics: async () =>
         renderDiagnostics({

@@ -3,7 +3,7 @@ import { existsSync, renameSync } from 'node:fs'
 import { join } from 'node:path'
 import { safe } from '@orpc/server'
 import { afterEach, describe, expect, it } from 'vitest'
-import { contract, ErrorSchema, LatheError } from '../contract/index.ts'
+import { CAPACITY_DEFAULTS, contract, ErrorSchema, LatheError } from '../contract/index.ts'
 import { DEFAULT_SAMPLING } from './chat.ts'
 import { FAKE_PRESET } from './test/fake-engine.ts'
 import { jobIn, openStudio, record } from './test/open-studio.ts'
@@ -133,6 +133,11 @@ describe('the contract', () => {
     await client.jobs.cancel({ jobId: slow!.id })
     await jobIn(plain, slow!.id, 'cancelled', 'succeeded')
     expect((await safe(client.jobs.resume({ jobId: jobId }))).error).toMatchObject({ data: { code: 'job.invalid-state' } })
+
+    expect((await client.capacity.catalog()).models.length).toBeGreaterThan(9)
+    const plan = await client.capacity.plan({ ...CAPACITY_DEFAULTS, subject: { kind: 'model', modelId }, contextTokens: 64 })
+    expect(plan).toMatchObject({ fit: { verdict: 'fits' }, measured: { promptTokens: source!.throughput!.promptTokens } })
+    expect((await client.capacity.checks()).map((check) => [check.modelId, check.quantity])).toContainEqual([modelId, 'decode'])
 
     const { id: threadId } = await client.chat.create({ modelId })
     expect((await client.chat.update({ threadId, title: 'A title' })).title).toBe('A title')

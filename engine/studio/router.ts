@@ -5,6 +5,7 @@
 import { implement } from '@orpc/server'
 import { contract } from '../contract/index.ts'
 import type { Hardware, HardwareBenchmark, KernelShare, Settings, SettingsPatch } from '../contract/index.ts'
+import type { Capacity } from './capacity.ts'
 import type { Chat } from './chat.ts'
 import type { EventHub } from './events.ts'
 import { browse } from './files.ts'
@@ -39,6 +40,7 @@ export interface StudioParts {
   readonly queue: JobQueue
   readonly optimize: Optimize
   readonly results: Results
+  readonly capacity: Capacity
   readonly chat: Chat
   readonly system: {
     hardware(): Promise<Hardware>
@@ -56,7 +58,7 @@ export interface StudioParts {
 export type StudioRouter = ReturnType<typeof createRouter>
 
 export function createRouter(parts: StudioParts) {
-  const { library, events, settings, log, queue, optimize, results, chat, system, runtime } = parts
+  const { library, events, settings, log, queue, optimize, results, capacity, chat, system, runtime } = parts
   const os = implement(contract).use(async ({ next, path }) => {
     try {
       const result = await next()
@@ -123,6 +125,11 @@ export function createRouter(parts: StudioParts) {
     results: {
       board: os.results.board.handler(({ input }) => results.board(input.modelId)),
       evaluate: os.results.evaluate.handler(({ input }) => optimize.evaluate(input.modelIds, input.evaluate)),
+    },
+    capacity: {
+      catalog: os.capacity.catalog.handler(() => capacity.catalog()),
+      plan: os.capacity.plan.handler(({ input }) => capacity.plan(input)),
+      checks: os.capacity.checks.handler(() => capacity.checks()),
     },
     chat: {
       threads: os.chat.threads.handler(() => chat.threads()),

@@ -1,162 +1,146 @@
 /**
- * `lathe plan`: does a model fit a GPU at a context and concurrency, and how fast would it decode there? Bytes are exact; speeds are estimates
- * from the roofline and say so.
+ * `lathe plan`: does a model fit, at what context and concurrency, in which scheme, how fast and at what cost; on this machine or on GPUs of the
+ * table, alone or as a vLLM server. Takes a folder or the name of a published configuration. Bytes are exact; speeds are ranges and say so.
  */
+import { existsSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { DEVICES, findDevice } from '../../../engine/capacity/devices.ts'
-import type { Device } from '../../../engine/capacity/devices.ts'
-import { fitOf, largestContext } from '../../../engine/capacity/fit.ts'
-import { kvBytesPerToken } from '../../../engine/capacity/kv-memory.ts'
-import { modelShapeOf } from '../../../engine/capacity/model-shape.ts'
-import type { ModelShape } from '../../../engine/capacity/model-shape.ts'
-import { predictDecodeTokensPerSecond } from '../../../engine/capacity/roofline.ts'
+import { planCapacity } from '../../../engine/capacity/planner.ts'
+import type { PlanMachine, PlanSubject } from '../../../engine/capacity/planner.ts'
+import { findPublishedModel } from '../../../engine/capacity/published-models.ts'
+import { STORAGE_SCHEMES } from '../../../engine/capacity/storage-schemes.ts'
 import { nearestName } from '../../../engine/compress/nearest-name.ts'
-import { LatheError } from '../../../engine/contract/index.ts'
-import type { Fit } from '../../../engine/contract/index.ts'
+import { CAPACITY_DEFAULTS, KV_ELEMENTS, LatheError } from '../../../engine/contract/index.ts'
+import type { CapacityRequest } from '../../../engine/contract/index.ts'
+import { machineOfDevice } from '../../../engine/studio/capacity.ts'
+import { subjectOfFolder, subjectOfPublished } from '../../../engine/studio/capacity-subject.ts'
 import { resolveModelFolder } from '../../../engine/studio/library.ts'
-import type { FolderFacts } from '../../../engine/studio/ports.ts'
+import type { Arguments } from '../arguments.ts'
 import type { Command, CommandContext } from '../command.ts'
-import { formatBytes, formatFacts } from '../format.ts'
+import { planJson, planText } from './plan-output.ts'
 
-const DEFAULT_CONTEXT = 4096
-/** f16 cache, as the runtime's default. */
-const KV_BYTES = 2
-/** Share of the published bandwidth that decode reaches with our kernels and with good ones; the range of the estimate. */
-const BANDWIDTH_SHARE = { low: 0.5, high: 0.85 } as const
-/** Launches, sampling and host work per step, seconds; from a quiet desktop GPU. */
-const OVERHEAD_SECONDS = 0.002
-
-interface Target {
-  readonly name: string
-  readonly memoryBytes: number | null
-  readonly device: Device | null
-}
+/** What a request is long, unless told: most of the context is prompt. */
+const DEFAULT_OUTPUT_TOKENS = 256
 
 export const plan: Command = {
-  usage: 'lathe plan <folder> [--gpu NAME] [--context N] [--concurrency N]',
-  summary: 'does it fit a GPU, and how fast would it be (an estimate)',
+  usage: 'lathe plan <folder>|<published name> [--gpu NAME] [--context N] [--concurrency N]',
+  summary: 'does it fit, how fast, for how many, at what cost (speeds are estimates)',
   options: {
     gpu: { type: 'string', value: 'NAME', help: 'a GPU by name, e.g. "RTX 4090"; this machine’s by default' },
-    context: { type: 'string', value: 'N', help: `tokens of context per request (${DEFAULT_CONTEXT}, or the model’s own limit)` },
+    context: {
+      type: 'string',
+      value: 'N',
+      help: `tokens of context per request (${CAPACITY_DEFAULTS.contextTokens}, or the model’s own limit)`,
+    },
     concurrency: { type: 'string', value: 'N', help: 'requests at once (1)' },
+    engine: { type: 'string', value: 'NAME', help: 'lathe (this engine; the default here) or vllm (a server; the default with --gpu)' },
+    scheme: { type: 'string', value: 'NAME', help: `what if it were stored as: ${STORAGE_SCHEMES.map((scheme) => scheme.id).join(', ')}` },
+    'kv-dtype': { type: 'string', value: 'NAME', help: `elements of the cache: ${KV_ELEMENTS.join(', ')} (f16)` },
+    'tensor-parallel': { type: 'string', value: 'N', help: 'GPUs per copy of the model (the least that fits; vllm only)' },
+    'prompt-tokens': { type: 'string', value: 'N', help: 'prompt of the usual request' },
+    'output-tokens': { type: 'string', value: 'N', help: `answer of the usual request (${DEFAULT_OUTPUT_TOKENS})` },
+    'slo-first-token': { type: 'string', value: 'MS', help: 'longest wait for the first token' },
+    'slo-per-token': { type: 'string', value: 'MS', help: 'longest time per token after it' },
+    users: { type: 'string', value: 'N', help: 'people waiting at the same time: how many GPUs?' },
+    cost: { type: 'string', value: 'MONEY', help: 'per GPU and hour: what does a million tokens cost?' },
+    busy: { type: 'string', value: 'SHARE', help: `share of the paid time that serves requests (${CAPACITY_DEFAULTS.busyShare})` },
+    'no-calibration': { type: 'boolean', help: 'do not time this machine first; then its speeds stay unknown or come from the table' },
   },
   async run(args, context) {
-    const folder = await resolveModelFolder(resolve(args.onlyPositional('model folder')))
-    const concurrency = args.integer('concurrency', { min: 1 }) ?? 1
-    const { checkpoint } = await context.engine()
-    const facts = await checkpoint.inspect(folder)
-    const shape = modelShapeOf(facts.config)
-    const contextTokens =
-      args.integer('context', { min: 1 }) ?? Math.min(DEFAULT_CONTEXT, facts.architecture.contextLength ?? DEFAULT_CONTEXT)
-    const target = await targetOf(args.text('gpu'), context)
-    const perToken = kvBytesPerToken(shape, { bytesPerElement: KV_BYTES, tensorParallel: 1 })
-    const input = {
-      weightBytes: facts.weightBytes,
-      kvBytesPerToken: perToken * concurrency,
-      activationBytes: 4 * shape.hiddenSize * 16 * concurrency + 4 * shape.vocabulary * concurrency,
-      budgetBytes: target.memoryBytes,
-    }
-    const fit = fitOf({ ...input, contextTokens })
-    const room = largestContext(input)
-    const modelLimit = facts.architecture.contextLength
-    const largest = room === null ? null : Math.min(room, modelLimit ?? room)
-    const speed = target.device === null ? null : speedOn(target.device, shape, facts, contextTokens, concurrency)
-    return {
-      json: {
-        model: folder,
-        gpu: target.name,
-        gpu_memory_bytes: target.memoryBytes,
-        context: contextTokens,
-        concurrency,
-        weight_bytes: fit.weightBytes,
-        kv_bytes: fit.kvBytes,
-        kv_bytes_per_token: perToken,
-        activation_bytes: fit.activationBytes,
-        verdict: fit.verdict,
-        largest_context: largest,
-        model_context_limit: modelLimit,
-        estimated_decode_tokens_per_second: speed,
-        confidence: target.device?.confidence ?? null,
-      },
-      text: describe(fit, target, largest, speed, contextTokens, concurrency),
-    }
+    const named = args.onlyPositional('model folder or published configuration')
+    const subject = await subjectOf(named, context)
+    const gpu = args.text('gpu')
+    const engine = args.oneOf('engine', ['lathe', 'vllm'], gpu === null ? 'lathe' : 'vllm')
+    const request = requestOf(args, subject, { gpu, engine })
+    const machine = gpu === null ? await thisMachine(context, args.flag('no-calibration')) : machineOfDevice(deviceOf(gpu))
+    const answer = planCapacity(request, subject, machine)
+    return { json: planJson(named, answer), text: planText(answer) }
   },
 }
 
-async function targetOf(name: string | null, context: CommandContext): Promise<Target> {
-  if (name !== null) {
-    const device = findDevice(name)
-    if (device !== null) return { name: device.name, memoryBytes: device.memoryBytes, device }
-    const nearest = nearestName(
-      name,
-      DEVICES.map((candidate) => candidate.name),
-    )
-    throw new LatheError(
-      'request.invalid',
-      `The table of GPUs has no "${name}".`,
-      nearest === null ? `It has ${DEVICES.map((candidate) => candidate.name).join(', ')}.` : `Did you mean "${nearest}"?`,
-    )
+/** A folder wins over a published name, as a path is what was asked for. */
+async function subjectOf(named: string, context: CommandContext): Promise<PlanSubject> {
+  const looksLikePath = /[\\/]/.test(named) || named.startsWith('.') || existsSync(resolve(named))
+  if (!looksLikePath && findPublishedModel(named) !== null) return subjectOfPublished(named)
+  const folder = await resolveModelFolder(resolve(named)).catch((error: unknown) => {
+    // a bare word that is no folder was meant as a name
+    if (!looksLikePath) subjectOfPublished(named)
+    throw error
+  })
+  const { checkpoint } = await context.engine()
+  return subjectOfFolder(named, await checkpoint.inspect(folder))
+}
+
+function requestOf(
+  args: Arguments,
+  subject: PlanSubject,
+  { gpu, engine }: { readonly gpu: string | null; readonly engine: 'lathe' | 'vllm' },
+): CapacityRequest {
+  const limit = subject.shape.contextLimit ?? Infinity
+  const contextTokens = args.integer('context', { min: 1 }) ?? Math.min(CAPACITY_DEFAULTS.contextTokens, limit)
+  const outputTokens =
+    args.integer('output-tokens', { min: 1 }) ?? Math.max(1, Math.min(DEFAULT_OUTPUT_TOKENS, Math.floor(contextTokens / 4)))
+  const promptTokens =
+    args.integer('prompt-tokens', { min: 1 }) ?? Math.max(1, Math.min(CAPACITY_DEFAULTS.promptTokens, contextTokens - outputTokens))
+  const scheme = args.text('scheme')
+  return {
+    ...CAPACITY_DEFAULTS,
+    subject: { kind: 'published', id: subject.title },
+    deviceId: gpu,
+    engine,
+    contextTokens,
+    promptTokens,
+    outputTokens,
+    concurrency: args.integer('concurrency', { min: 1 }) ?? 1,
+    tensorParallel: args.integer('tensor-parallel', { min: 1, max: 64 }),
+    schemeId:
+      scheme === null
+        ? null
+        : args.oneOf(
+            'scheme',
+            STORAGE_SCHEMES.map((candidate) => candidate.id),
+            scheme,
+          ),
+    kvElement: args.oneOf('kv-dtype', KV_ELEMENTS, 'f16'),
+    slo: {
+      firstTokenMs: args.number('slo-first-token', { min: 0.001 }),
+      perTokenMs: args.number('slo-per-token', { min: 0.001 }),
+    },
+    users: args.integer('users', { min: 1 }),
+    costPerGpuHour: args.number('cost', { min: 1e-9 }),
+    busyShare: args.number('busy', { min: 0.01, max: 1 }) ?? CAPACITY_DEFAULTS.busyShare,
   }
-  const { adapters } = await (await context.engine()).gpu.state()
+}
+
+function deviceOf(name: string): string {
+  const device = DEVICES.find((candidate) => candidate.id === name) ?? findDevice(name)
+  if (device !== null) return device.id
+  const nearest = nearestName(
+    name,
+    DEVICES.map((candidate) => candidate.name),
+  )
+  throw new LatheError(
+    'request.invalid',
+    `The table of GPUs has no "${name}".`,
+    nearest === null ? `It has ${DEVICES.map((candidate) => candidate.name).join(', ')}.` : `Did you mean "${nearest}"?`,
+  )
+}
+
+async function thisMachine(context: CommandContext, withoutCalibration: boolean): Promise<PlanMachine> {
+  const { gpu } = await context.engine()
+  const { adapters } = await gpu.state()
   const adapter = adapters.find((candidate) => candidate.selected)
   if (adapter === undefined)
     throw new LatheError('gpu.no-adapter', 'This machine has no usable adapter to plan for.', 'Name a GPU with --gpu.')
+  const software = adapter.type === 'software' || adapter.type === 'reference'
+  if (!withoutCalibration) context.progress(`timing ${adapter.name}`)
+  const calibration = withoutCalibration ? null : await gpu.benchmark(context.signal)
+  context.progress(null)
   return {
-    name: adapter.name,
+    title: adapter.name,
+    device: software ? null : findDevice(adapter.name),
+    calibration,
     memoryBytes: adapter.memory.totalBytes,
-    device: adapter.type === 'software' ? null : findDevice(adapter.name),
+    software,
   }
-}
-
-function speedOn(
-  device: Device,
-  shape: ModelShape,
-  facts: FolderFacts,
-  contextTokens: number,
-  batch: number,
-): { low: number; high: number } {
-  const embeddingBytes = facts.bytesByKind['embedding'] ?? 0
-  const headBytes = facts.bytesByKind['head'] ?? embeddingBytes
-  const linearBytes = facts.weightBytes - embeddingBytes - (facts.bytesByKind['head'] ?? 0)
-  const at = (share: number): number =>
-    predictDecodeTokensPerSecond(
-      shape,
-      { linearBytes, headBytes, contextTokens, batch, kvBytesPerElement: KV_BYTES },
-      {
-        bytesPerSecond: device.gigabytesPerSecond * 1e9 * share,
-        operationsPerSecond: (device.tensor.bf16 ?? device.shaderTeraflops ?? 1) * 1e12 * share,
-        overheadSeconds: OVERHEAD_SECONDS,
-      },
-    )
-  return { low: at(BANDWIDTH_SHARE.low), high: at(BANDWIDTH_SHARE.high) }
-}
-
-const VERDICTS: Readonly<Record<Fit['verdict'], string>> = {
-  fits: 'fits',
-  tight: 'fits, with little to spare',
-  context: 'does not fit at this context: shorten it, or serve fewer requests at once',
-  weights: 'does not fit: the weights alone are too large; choose a smaller format',
-  unknown: 'unknown: nobody says how much memory this adapter has',
-}
-
-function describe(
-  fit: Fit,
-  target: Target,
-  largest: number | null,
-  speed: { low: number; high: number } | null,
-  contextTokens: number,
-  concurrency: number,
-): string {
-  return formatFacts([
-    ['GPU', `${target.name}${target.memoryBytes === null ? '' : `, ${formatBytes(target.memoryBytes)}`}`],
-    ['Weights', formatBytes(fit.weightBytes)],
-    ['KV cache', `${formatBytes(fit.kvBytes)} for ${concurrency} × ${contextTokens} tokens (f16)`],
-    ['Activations', formatBytes(fit.activationBytes)],
-    ['Verdict', VERDICTS[fit.verdict]],
-    ['Largest context', largest === null ? 'unknown' : `${largest} tokens`],
-    [
-      'Decode (estimate)',
-      speed === null ? 'no estimate for this adapter' : `${speed.low.toPrecision(2)} to ${speed.high.toPrecision(2)} tok/s in all`,
-    ],
-  ])
 }

@@ -1,5 +1,7 @@
 /** The fit port over engine/capacity: weights exactly, KV cache exactly, activations of one default step, against the adapter's memory. */
+import { reserveBytes } from '../../capacity/budget.ts'
 import { fitOf } from '../../capacity/fit.ts'
+import { latheKvBytes } from '../../capacity/kv-room.ts'
 import { LatheError } from '../../contract/index.ts'
 import { DEFAULT_CAPACITY } from '../../model/load.ts'
 import { activationBytes } from '../../model/memory.ts'
@@ -9,13 +11,15 @@ import type { FitPort, FolderFacts, GpuPort } from '../ports.ts'
 export function bindFit(gpu: GpuPort): FitPort {
   return {
     fit: async (facts, weightBytes, contextTokens) => {
-      const { gpuBudgetBytes } = await gpu.state()
+      const { gpuBudgetBytes, adapters } = await gpu.state()
+      const type = adapters.find((adapter) => adapter.selected)?.type
       const context = Math.min(contextTokens, facts.architecture.contextLength ?? contextTokens)
       return fitOf({
         weightBytes,
-        kvBytesPerToken: facts.kvBytesPerToken ?? 0,
+        kvBytes: latheKvBytes(facts.kvBytesPerToken ?? 0, context, 1),
         contextTokens: context,
         activationBytes: activationsOf(facts),
+        reserveBytes: reserveBytes('lathe', { tensorParallel: 1, software: type === 'software' || type === 'reference' }),
         budgetBytes: gpuBudgetBytes,
       })
     },

@@ -124,4 +124,17 @@ export const MIGRATIONS: readonly Migration[] = [
       ) STRICT;
     `,
   },
+  {
+    version: 2,
+    title: 'calibrations of adapters',
+    sql: `
+      CREATE TABLE calibrations (
+        adapter_id TEXT NOT NULL,
+        driver TEXT NOT NULL,
+        payload TEXT NOT NULL CHECK (json_valid(payload)),
+        measured_at TEXT NOT NULL,
+        PRIMARY KEY (adapter_id, driver)
+      ) STRICT;
+    `,
+  },
 ]
