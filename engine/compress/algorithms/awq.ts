@@ -120,14 +120,18 @@ export function relativeColumnMeans(balance: readonly Matrix[], columnsPerGroup:
   let rows = 0
   balance.forEach((matrix, i) => {
     const group = columnsPerGroup[i] ?? cols
-    if (group <= 0 || cols % group !== 0) throw new RangeError(`${cols} columns do not divide into groups of ${group}`)
-    for (let start = 0; start < matrix.values.length; start += group) {
-      let largest = 0
-      for (let at = start; at < start + group; at++) largest = Math.max(largest, Math.abs(matrix.values[at] as number))
-      const inverse = 1 / (largest + GROUP_EPSILON)
-      const column = start % cols
-      for (let k = 0; k < group; k++) {
-        sums[column + k] = (sums[column + k] as number) + Math.abs(matrix.values[start + k] as number) * inverse
+    if (!(group > 0)) throw new RangeError(`Groups of ${group} columns`)
+    for (let row = 0; row < matrix.rows; row++) {
+      for (let column = 0; column < cols; column += group) {
+        const start = row * cols + column
+        // The last block of a row may be narrower (FP8_BLOCK).
+        const width = Math.min(group, cols - column)
+        let largest = 0
+        for (let at = start; at < start + width; at++) largest = Math.max(largest, Math.abs(matrix.values[at] as number))
+        const inverse = 1 / (largest + GROUP_EPSILON)
+        for (let k = 0; k < width; k++) {
+          sums[column + k] = (sums[column + k] as number) + Math.abs(matrix.values[start + k] as number) * inverse
+        }
       }
     }
     rows += matrix.rows

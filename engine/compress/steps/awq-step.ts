@@ -90,7 +90,8 @@ async function clipLayer(clip: { readonly nGrid: number; readonly maxShrink: num
     const { gram, meanSquare } = await context.statistics(input)
     for (const { module, role, rows, cols, weight, dtype } of readersOf(context, input)) {
       const storage = context.storage(module)
-      if (storage === null || UNCLIPPED.includes(role)) continue
+      // Clipping is for grids that a range stretches; floats have their range in the exponent.
+      if (storage === null || storage.scheme.kind !== 'packed-int' || UNCLIPPED.includes(role)) continue
       context.throwIfCancelled()
       context.note(`AWQ clips ${role}`)
       const steps = Math.max(1, Math.round(clip.maxShrink * clip.nGrid))
