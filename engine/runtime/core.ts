@@ -16,9 +16,12 @@ import { finishReason } from './request.ts'
 import type { Request } from './request.ts'
 import { Scheduler } from './scheduler.ts'
 import type { PlannedRequest, StepPlan } from './scheduler.ts'
+import type { Speculator } from './speculation/speculator.ts'
 import { StepBuilder } from './step-builder.ts'
 import type { StepBudget } from './step-budget.ts'
-import type { FinishReason, GenerationStats, RuntimeTelemetry, ScoreResult } from './types.ts'
+import { refusedToken, rowAdjustments } from './token-rules.ts'
+import type { FinishReason, GenerationStats, RuntimeTelemetry, ScoreResult, TokenLogprob } from './types.ts'
+import { isHang, StepWatchdog } from './watchdog.ts'
 
 export type RequestEnd =
   | { readonly kind: 'finished'; readonly reason: FinishReason; readonly stopTokenId: number | null; readonly stats: GenerationStats }
@@ -31,6 +34,8 @@ export interface RequestOutput {
   readonly progress: { readonly done: number; readonly total: number } | null
   readonly tokens: readonly number[]
   readonly logprobs: readonly number[]
+  /** Per token, where the request asked for them. */
+  readonly top?: readonly (readonly TokenLogprob[])[] | undefined
   readonly end: RequestEnd | null
 }
 
@@ -46,11 +51,20 @@ export interface CoreOptions {
   /** Called synchronously after each step, before the next is planned. Must not throw. */
   readonly emit: (outputs: readonly RequestOutput[]) => void
   readonly now?: () => number
+  /** Default: none. The core disposes of it. */
+  readonly speculator?: Speculator | null
+  readonly watchdog?: StepWatchdog
+  /** A step hangs; the device should be given up. The core has failed by then. */
+  readonly onHang?: () => void
+  /** Default 16 384. */
+  readonly maxQueued?: number | undefined
 }
 
 /** Requests waiting for admission. In-process callers may queue a whole evaluation; a server puts its own, smaller bound in front. */
 const MOST_QUEUED = 16_384
-/** Weight of the newest step in the smoothed host time. */
+/** However long the queue: a client that waits longer has given up. */
+const MOST_RETRY_SECONDS = 120
+/** Weight of the newest step in the smoothed host time, and of the newest request in the smoothed service time. */
 const SMOOTHING = 0.1
 
 /** Orders cores, so that holding several at once cannot deadlock (pair.ts). */
@@ -68,6 +82,10 @@ export class Core {
   readonly #modelId: string
   readonly #emit: CoreOptions['emit']
   readonly #now: () => number
+  readonly #speculator: Speculator | null
+  readonly #watchdog: StepWatchdog
+  readonly #onHang: (() => void) | undefined
+  readonly #maxQueued: number
 
   readonly #requests = new Map<string, Request>()
   #added: Request[] = []
@@ -84,6 +102,9 @@ export class Core {
   #generatedTokens = 0
   #lastStepMs: number | null = null
   #hostMsPerStep: number | null = null
+  /** Smoothed time that a generation holds its place, for telling others when to come back. */
+  #serviceMs: number | null = null
+  readonly #unready = new Map<Request, unknown>()
 
   constructor(options: CoreOptions) {
     const { executable, pool, contextLimit } = options
@@ -109,6 +130,10 @@ export class Core {
     this.#contextLimit = contextLimit
     this.#modelId = options.modelId
     this.#emit = options.emit
+    this.#speculator = options.speculator ?? null
+    this.#watchdog = options.watchdog ?? new StepWatchdog()
+    this.#onHang = options.onHang
+    this.#maxQueued = options.maxQueued ?? MOST_QUEUED
     this.#stopped = this.#run().catch((error: unknown) => this.fail(asError(error)))
   }
 
@@ -134,11 +159,16 @@ export class Core {
       )
     }
     const queued = this.scheduler.waiting.length + this.#added.length
-    if (queued >= MOST_QUEUED) {
-      throw new LatheError('runtime.queue-full', `${queued} requests are waiting already.`, 'Wait for some to finish, then try again.', {
-        data: { queued },
-      })
+    if (queued >= this.#maxQueued) {
+      const retryAfterSeconds = this.#retryAfterSeconds()
+      throw new LatheError(
+        'runtime.queue-full',
+        `${queued} requests are waiting already.`,
+        `Wait for some to finish, about ${retryAfterSeconds} s, then try again.`,
+        { data: { queued, retryAfterSeconds } },
+      )
     }
+    this.#awaitMask(request)
     this.#requests.set(request.id, request)
     this.#added.push(request)
     this.#stir()
@@ -186,6 +216,7 @@ export class Core {
     this.#failure = error
     const outputs: RequestOutput[] = []
     for (const request of this.#requests.values()) {
+      disposeMask(request)
       if (request.status !== 'ended') this.scheduler.remove(request)
       outputs.push(endOutput(request.id, { kind: 'failed', error }))
     }
@@ -204,6 +235,7 @@ export class Core {
     for (const id of this.#requests.keys()) this.#aborted.add(id)
     this.#stir()
     if (this.#failure === null) await this.#stopped
+    this.#speculator?.[Symbol.dispose]()
   }
 
   telemetry(): RuntimeTelemetry {
@@ -220,6 +252,7 @@ export class Core {
       cachedPromptTokens: this.#cachedPromptTokens,
       generatedTokens: this.#generatedTokens,
       hostMsPerStep: this.#hostMsPerStep,
+      ...(this.#speculator === null ? {} : { speculation: this.#speculator.telemetry() }),
     }
   }
 
@@ -235,21 +268,42 @@ export class Core {
       }
       if (section !== undefined) await section.run()
       if (this.#failure !== null) return
+      const plannedFrom = section === undefined ? began : this.#now()
+      const draftMs = this.#speculator === null ? 0 : await this.#speculate(this.#speculator)
+      if (this.#isFailed()) return
       const planned = this.scheduler.schedule(this.#tokenBudget())
-      if (planned !== null) await this.#step(planned, section === undefined ? began : this.#now())
-      else if (section === undefined && this.#added.length === 0 && this.#aborted.size === 0 && this.#sections.length === 0)
-        await this.#sleep()
+      if (planned !== null) await this.#step(planned, plannedFrom, draftMs)
+      else if (section === undefined && this.#isIdle()) await this.#sleep()
       // Lets timers, sockets and aborts in even where steps resolve without leaving the microtask queue.
       await nextTurn()
     }
   }
 
-  async #step(plan: StepPlan, began: number): Promise<void> {
+  /** Guesses of what comes next, for the step about to be planned. Resolves to the time it took. */
+  async #speculate(speculator: Speculator): Promise<number> {
+    if (!this.scheduler.decoding) return 0
+    const started = this.#now()
+    try {
+      await speculator.propose(this.scheduler.running, isLoss)
+    } catch (thrown) {
+      this.fail(asError(thrown))
+    }
+    return this.#now() - started
+  }
+
+  /** As a call, since control flow analysis does not know that `fail` may run during an await. */
+  #isFailed(): boolean {
+    return this.#failure !== null
+  }
+
+  async #step(asked: StepPlan, began: number, draftMs: number): Promise<void> {
+    const plan = await this.#withRules(asked)
+    if (plan === null || this.#failure !== null) return
     const input = this.#builder.build(plan)
     const submitted = this.#now()
     let results: StepResult[]
     try {
-      const output = await this.executable.step(input)
+      const output = await this.#watchdog.watch(plan.tokens, this.executable.step(input))
       this.#lastStepMs = this.#now() - submitted
       results = output.nonFinite && plan.entries.length > 1 ? await this.#isolate(plan) : [{ plan, output }]
     } catch (thrown) {
@@ -259,11 +313,47 @@ export class Core {
     if (this.#failure !== null) return
     const returned = this.#now()
     this.#budget.observe(plan.tokens, this.#lastStepMs)
+    this.#watchdog.observe(plan.tokens, this.#lastStepMs)
     this.#steps++
     this.scheduler.complete(plan)
+    const generatedBefore = this.#generatedTokens
     this.#emit(results.flatMap((result) => this.#apply(result, returned)))
-    const hostMs = this.#now() - returned + (submitted - began)
+    if (this.#speculator !== null && plan.entries.every(({ request, rows }) => request.work.kind === 'generate' && rows > 0)) {
+      const speculated = plan.rows > plan.entries.length
+      this.#speculator.observe(plan.entries.length, this.#generatedTokens - generatedBefore, returned - submitted + draftMs, speculated)
+    }
+    const hostMs = this.#now() - returned + (submitted - began) - draftMs
     this.#hostMsPerStep = this.#hostMsPerStep === null ? hostMs : this.#hostMsPerStep + SMOOTHING * (hostMs - this.#hostMsPerStep)
+  }
+
+  /**
+   * Adds to the plan what the requests' rules make of its rows; the same plan where none has any. A request whose output constraint fails ends
+   * here, and the step is planned again without it: null.
+   */
+  async #withRules(plan: StepPlan): Promise<StepPlan | null> {
+    if (!plan.entries.some(({ request, rows }) => request.rules !== null && rows > 0)) return plan
+    const entries: PlannedRequest[] = []
+    const broken: RequestOutput[] = []
+    for (const entry of plan.entries) {
+      const { request, rows } = entry
+      if (request.rules === null || rows === 0) {
+        entries.push(entry)
+        continue
+      }
+      const { id, tokens, tokenCount, promptCount } = request
+      try {
+        const drafts = tokens.subarray(tokenCount, tokenCount + rows - 1)
+        const adjustments = await rowAdjustments({ id, state: request.rules, tokens, tokenCount, promptCount }, drafts)
+        entries.push({ ...entry, adjustments })
+      } catch (thrown) {
+        if (this.#failure !== null) return null
+        this.scheduler.remove(request)
+        broken.push(this.#end(request, { kind: 'failed', error: asError(thrown) }))
+      }
+    }
+    if (broken.length === 0) return { ...plan, entries }
+    this.#emit(broken)
+    return null
   }
 
   /**
@@ -274,7 +364,8 @@ export class Core {
     const results: StepResult[] = []
     for (const entry of plan.entries) {
       const alone = { entries: [entry], tokens: entry.count, rows: entry.rows }
-      results.push({ plan: alone, output: await this.executable.step(this.#builder.build(alone)) })
+      const step = this.executable.step(this.#builder.build(alone))
+      results.push({ plan: alone, output: await this.#watchdog.watch(entry.count, step) })
     }
     return results
   }
@@ -312,20 +403,73 @@ export class Core {
     const progress = request.decoding ? null : { done: request.computed, total: request.tokenCount }
     if (rows === 0) return { id, progress, tokens: [], logprobs: [], end: null }
 
-    const token = output.sampled[row]
-    const logprob = output.sampledLogprob[row]
-    if (token === undefined || token === NO_TOKEN || logprob === undefined) throw new Error(`The step returned no token for request ${id}`)
     request.decoding = true
-    request.append(token)
-    request.firstTokenAt ??= now
-    request.lastTokenAt = now
-    this.#generatedTokens++
-    const reason = finishReason(request, work, this.#contextLimit)
-    const tokens = [token]
-    const logprobs = [logprob]
-    if (reason === null) return { id, progress, tokens, logprobs, end: null }
+    const drafts = request.tokens.slice(request.tokenCount, request.tokenCount + rows - 1)
+    const tokens: number[] = []
+    const logprobs: number[] = []
+    const top: TokenLogprob[][] = []
+    const topCount = work.topCount ?? 0
+    let reason: FinishReason | null = null
+    let accepted = 0
+    let error: Error | null = null
+    // Row i is what follows if the first i drafts were right; the first one that was not ends it.
+    for (let i = 0; i < rows && reason === null; i++) {
+      const token = output.sampled[row + i]
+      const logprob = output.sampledLogprob[row + i]
+      if (token === undefined || logprob === undefined) throw new Error(`The step returned no token for request ${id}`)
+      if (token === NO_TOKEN) {
+        error = noTokenError(request, this.#modelId)
+        break
+      }
+      request.append(token)
+      request.firstTokenAt ??= now
+      request.lastTokenAt = now
+      this.#generatedTokens++
+      tokens.push(token)
+      logprobs.push(logprob)
+      if (topCount > 0) top.push(topOf(output, row + i, topCount))
+      reason = finishReason(request, work, this.#contextLimit)
+      if (reason === null && request.rules?.rules.mask?.accept(token) === false) {
+        error = refusedToken(id, token)
+        break
+      }
+      if (token !== drafts[i]) break
+      accepted++
+    }
+    if (rows > 1) this.#speculator?.verified(request, rows - 1, accepted)
+    request.draftCount = 0
+    // What was computed beyond the known tokens is overwritten by the next step; nothing is read beyond them.
+    request.computed = Math.min(request.computed, request.tokenCount - 1)
+    const produced = { progress, tokens, logprobs, ...(topCount > 0 ? { top } : {}) }
+    if (error !== null) {
+      this.scheduler.remove(request)
+      return { ...this.#end(request, { kind: 'failed', error }), ...produced }
+    }
+    if (reason === null) return { id, ...produced, end: null }
     this.scheduler.remove(request)
-    return { ...this.#end(request, this.#finished(request, reason, now)), progress, tokens, logprobs }
+    return { ...this.#end(request, this.#finished(request, reason, now)), ...produced }
+  }
+
+  /** A request with a constraint that is still being prepared waits, and lets others pass. */
+  #awaitMask(request: Request): void {
+    const ready = request.rules?.rules.mask?.ready
+    if (ready === undefined) return
+    request.ready = false
+    const settle = (error: unknown): void => {
+      this.#unready.set(request, error)
+      this.#stir()
+    }
+    ready.then(
+      () => settle(null),
+      (error: unknown) => settle(asError(error)),
+    )
+  }
+
+  /** Seconds until about one of those who wait will have got a place. */
+  #retryAfterSeconds(): number {
+    const { sequences } = this.executable.capacity
+    const waitMs = ((this.#serviceMs ?? 1000) * Math.max(1, this.scheduler.waiting.length)) / sequences
+    return Math.min(MOST_RETRY_SECONDS, Math.max(1, Math.ceil(waitMs / 1000)))
   }
 
   #finished(request: Request, reason: FinishReason, now: number): RequestEnd {
@@ -336,14 +480,20 @@ export class Core {
   #end(request: Request, end: RequestEnd): RequestOutput {
     this.#requests.delete(request.id)
     this.#aborted.delete(request.id)
+    disposeMask(request)
+    if (request.scheduledAt !== null && request.work.kind === 'generate') {
+      const heldMs = this.#now() - request.scheduledAt
+      this.#serviceMs = this.#serviceMs === null ? heldMs : this.#serviceMs + SMOOTHING * (heldMs - this.#serviceMs)
+    }
     this.#cachedPromptTokens += request.cachedTokens
     return endOutput(request.id, end)
   }
 
   #stepFailed(plan: StepPlan, error: Error): void {
     if (this.#failure !== null) return
-    if (error instanceof LatheError && error.code === 'gpu.device-lost') {
+    if (isLoss(error)) {
       this.fail(error)
+      if (isHang(error)) this.#onHang?.()
       return
     }
     // What the step wrote is unknown, so nothing of it may be found by others; those who were not part of it go on.
@@ -358,9 +508,16 @@ export class Core {
     const added = this.#added
     this.#added = []
     for (const request of added) this.scheduler.add(request)
-    if (this.#aborted.size === 0) return
+    if (this.#aborted.size === 0 && this.#unready.size === 0) return
     const now = this.#now()
     const outputs: RequestOutput[] = []
+    for (const [request, error] of this.#unready) {
+      request.ready = true
+      if (error === null || request.status === 'ended') continue
+      this.scheduler.remove(request)
+      outputs.push(this.#end(request, { kind: 'failed', error: asError(error) }))
+    }
+    this.#unready.clear()
     for (const id of this.#aborted) {
       const request = this.#requests.get(id)
       if (request === undefined) continue
@@ -373,6 +530,11 @@ export class Core {
 
   #tokenBudget(): number {
     return Math.min(this.#budget.tokens(this.scheduler.decoding), this.executable.capacity.tokens)
+  }
+
+  /** Nothing was asked that the loop has not taken up, closing included: it may have been asked while guesses were made. */
+  #isIdle(): boolean {
+    return this.#added.length + this.#aborted.size + this.#unready.size + this.#sections.length === 0 && !this.#closing
   }
 
   #sleep(): Promise<void> {
@@ -408,6 +570,32 @@ function nonFiniteError({ start, count }: PlannedRequest, modelId: string): Lath
     `The weights of ${modelId} are damaged or overflow in this scheme. Try the original model; if that works, compress again with a finer scheme.`,
     { data: { modelId, position: start + count } },
   )
+}
+
+/** No token is left to choose: the request asked for what cannot be. */
+function noTokenError({ id, completionTokens }: Request, modelId: string): LatheError {
+  return new LatheError(
+    'runtime.no-token',
+    `After ${completionTokens} tokens, none of ${modelId}'s tokens is allowed as the next of request ${id}.`,
+    'Its grammar, allowed ids, biases and bad words together leave nothing: allow an end-of-sequence id, or loosen one of them.',
+    { data: { completionTokens } },
+  )
+}
+
+function topOf({ topIds, topLogprobs, sampled }: StepOutput, row: number, count: number): TokenLogprob[] {
+  const width = topIds.length / sampled.length
+  return Array.from({ length: count }, (_, i) => ({
+    id: topIds[row * width + i] ?? 0,
+    logprob: topLogprobs[row * width + i] ?? Number.NaN,
+  }))
+}
+
+function disposeMask({ rules }: Request): void {
+  rules?.rules.mask?.dispose?.()
+}
+
+function isLoss(error: unknown): boolean {
+  return error instanceof LatheError && error.code === 'gpu.device-lost'
 }
 
 function topCountOf(output: StepOutput): number {

@@ -11,6 +11,8 @@ export interface StreamParts {
   /** null = no tokenizer: tokens have no text. */
   readonly decoder: StreamDecoder | null
   readonly matcher: StopMatcher | null
+  /** Text of the tokens before this many is not searched for stop strings. */
+  readonly minTokens: number
   /** Ends the request in the core; its last output still arrives. */
   readonly abort: () => void
 }
@@ -24,6 +26,7 @@ export class GenerationStream implements AsyncIterator<GenerationEvent, undefine
   #error: Error | null = null
   #ended = false
   #stopString: string | null = null
+  #received = 0
   #wake: (() => void) | null = null
 
   /** `start` runs at the first `next()`; what it throws, that `next()` rejects with. */
@@ -93,7 +96,7 @@ export class GenerationStream implements AsyncIterator<GenerationEvent, undefine
   }
 
   #acceptContent(output: RequestOutput, parts: StreamParts): void {
-    const { progress, tokens, logprobs, end } = output
+    const { progress, tokens, logprobs, top, end } = output
     if (progress !== null) this.#pushPrefill(progress)
     const ids: number[] = []
     const kept: number[] = []
@@ -105,14 +108,15 @@ export class GenerationStream implements AsyncIterator<GenerationEvent, undefine
       // The token that ended the answer is counted but is no part of its text.
       if (stopToken !== null && i === tokens.length - 1) break
       const piece = parts.decoder?.push([id]) ?? ''
-      const result = parts.matcher?.push(piece) ?? { text: piece, stop: null }
+      const searched = this.#received++ >= parts.minTokens ? parts.matcher : null
+      const result = searched?.push(piece) ?? { text: piece, stop: null }
       text += result.text
       if (result.stop === null) continue
       this.#stopString = result.stop
       if (end === null) parts.abort()
       break
     }
-    this.#pushTokens(ids, kept, text)
+    this.#pushTokens(ids, kept, text, top?.slice(0, ids.length))
   }
 
   /** Text withheld until now, which no stop string can claim any more. */
@@ -127,7 +131,7 @@ export class GenerationStream implements AsyncIterator<GenerationEvent, undefine
     this.#queue.push({ kind: 'prefill', done, total })
   }
 
-  #pushTokens(ids: readonly number[], logprobs: readonly number[], text: string): void {
+  #pushTokens(ids: readonly number[], logprobs: readonly number[], text: string, top?: TokensEvent['top']): void {
     if (ids.length === 0 && text === '') return
     const last = this.#queue.at(-1)
     const before: TokensEvent = last?.kind === 'tokens' ? last : { kind: 'tokens', ids: [], logprobs: [], text: '' }
@@ -137,6 +141,7 @@ export class GenerationStream implements AsyncIterator<GenerationEvent, undefine
       ids: [...before.ids, ...ids],
       logprobs: [...before.logprobs, ...logprobs],
       text: before.text + text,
+      ...(top === undefined && before.top === undefined ? {} : { top: [...(before.top ?? []), ...(top ?? [])] }),
     })
   }
 

@@ -9,7 +9,8 @@ import type { Tokenizer } from '../tokenizer/tokenizer.ts'
 import type { Core, RequestOutput } from './core.ts'
 import { GenerationStream } from './generation-stream.ts'
 import { Request } from './request.ts'
-import { resolveSampling, validateGeneration, validateScore } from './sampling.ts'
+import { resolveRules, resolveSampling, validateGeneration, validateScore } from './sampling.ts'
+import { createTokenRules } from './token-rules.ts'
 import type { GenerationEvent, GenerationRequest, Runtime, RuntimeInfo, RuntimeTelemetry, ScoreRequest, ScoreResult } from './types.ts'
 
 /** Enough of the prompt for a decoder to know that the answer continues a text. */
@@ -63,22 +64,53 @@ export class LocalRuntime implements Runtime {
   }
 
   generate(request: GenerationRequest): AsyncIterable<GenerationEvent> {
+    if (request.promptLogprobs !== undefined) return this.#withPromptScores(request, request.promptLogprobs)
     return { [Symbol.asyncIterator]: () => new GenerationStream((stream) => this.#start(request, stream)) }
   }
 
   async score(request: ScoreRequest): Promise<ScoreResult> {
+    return this.#score(request, { interactive: false })
+  }
+
+  /** Scores the prompt first, which leaves its keys and values in the cache for the answer. */
+  async *#withPromptScores(request: GenerationRequest, topCount: number): AsyncGenerator<GenerationEvent, undefined> {
+    const { promptTokens, signal } = request
+    validateGeneration(request, this.info)
+    try {
+      const nothing = {
+        logprobs: new Float32Array(0),
+        argmax: new Uint32Array(0),
+        topIds: new Uint32Array(0),
+        topLogprobs: new Float32Array(0),
+      }
+      const asked = { tokens: promptTokens, from: 1, topCount, signal }
+      const scores = promptTokens.length === 1 ? nothing : await this.#score(asked, { interactive: true })
+      yield { kind: 'prompt', scores }
+    } catch (error) {
+      // A generation ends with an event when its caller aborts it.
+      if (signal?.aborted !== true) throw error
+    }
+    yield* { [Symbol.asyncIterator]: () => new GenerationStream((stream) => this.#start(request, stream)) }
+    return undefined
+  }
+
+  async #score(request: ScoreRequest, { interactive }: { readonly interactive: boolean }): Promise<ScoreResult> {
     validateScore(request, this.info)
     const { signal, onProgress, topCount = 0, from } = request
     if (signal?.aborted === true) throw aborted('Scoring')
     const id = `score:${this.#nextId++}`
     const { promise, resolve, reject } = Promise.withResolvers<ScoreResult>()
-    this.#add(new Request(id, request.tokens.slice(), { kind: 'score', from, topCount }, performance.now()), signal, (output) => {
-      const { progress, end } = output
-      if (progress !== null) onProgress?.(progress.done, progress.total)
-      if (end?.kind === 'scored') resolve(end.result)
-      else if (end?.kind === 'failed') reject(end.error)
-      else if (end !== null) reject(aborted('Scoring'))
-    })
+    this.#add(
+      new Request(id, request.tokens.slice(), { kind: 'score', from, topCount, interactive }, performance.now()),
+      signal,
+      (output) => {
+        const { progress, end } = output
+        if (progress !== null) onProgress?.(progress.done, progress.total)
+        if (end?.kind === 'scored') resolve(end.result)
+        else if (end?.kind === 'failed') reject(end.error)
+        else if (end !== null) reject(aborted('Scoring'))
+      },
+    )
     return promise
   }
 
@@ -111,11 +143,27 @@ export class LocalRuntime implements Runtime {
       )
     }
     const sampling = resolveSampling(request.sampling)
+    const { minTokens = 0, topLogprobs = 0, promptLogprobs, priority = 0, mask = null } = request
     const ids = new Set([...(ignoreEos ? [] : this.info.eosTokenIds), ...stopTokenIds])
     const entry = new Request(
       id,
       promptTokens.slice(),
-      { kind: 'generate', sampling, maxTokens, stopTokenIds: ids },
+      {
+        kind: 'generate',
+        sampling,
+        maxTokens,
+        stopTokenIds: ids,
+        rules: createTokenRules(resolveRules(request.sampling, this.info.vocabulary), {
+          vocabulary: this.info.vocabulary,
+          minTokens,
+          // Those that the caller ignores may come, and mean nothing.
+          endTokenIds: [...ids],
+          mask,
+        }),
+        topCount: topLogprobs,
+        priority,
+        fresh: promptLogprobs !== undefined,
+      },
       performance.now(),
       cacheSalt,
     )
@@ -123,6 +171,7 @@ export class LocalRuntime implements Runtime {
       decoder:
         this.#tokenizer?.createStreamDecoder({ skipSpecialTokens: true, promptTail: promptTokens.slice(-PROMPT_TAIL_TOKENS) }) ?? null,
       matcher: stopStrings.length > 0 ? createStopMatcher(stopStrings) : null,
+      minTokens,
       abort: () => this.core.abort(id),
     }
     if (signal?.aborted === true) {

@@ -4,7 +4,8 @@
  * `from` on; `reserved` only holds blocks for a sequence that someone else steps (pair.ts).
  */
 import type { ResolvedSampling } from './sampling.ts'
-import type { FinishReason, GenerationStats, ScoreResult } from './types.ts'
+import { RuleState, type TokenRules } from './token-rules.ts'
+import type { CacheMiss, FinishReason, GenerationStats, ScoreResult } from './types.ts'
 
 export type RequestStatus = 'waiting' | 'running' | 'preempted' | 'ended'
 
@@ -14,12 +15,22 @@ export interface GenerateWork {
   /** null = until the context is full. */
   readonly maxTokens: number | null
   readonly stopTokenIds: ReadonlySet<number>
+  /** null or absent = nothing but the model decides. */
+  readonly rules?: TokenRules | null
+  /** Most probable tokens to report with each one generated; default 0. */
+  readonly topCount?: number
+  /** Lower first; default 0. */
+  readonly priority?: number
+  /** The prompt was computed for this request alone, to score it: finding it in the cache is no saving. */
+  readonly fresh?: boolean
 }
 
 export interface ScoreWork {
   readonly kind: 'score'
   readonly from: number
   readonly topCount: number
+  /** Somebody waits for it, as for an answer. */
+  readonly interactive?: boolean
 }
 
 export interface ReservedWork {
@@ -45,6 +56,19 @@ export class Request {
   /** Leading blocks of `table` whose content is published or was found. */
   published = 0
   status: RequestStatus = 'waiting'
+  /** Guesses for the next tokens, kept in `tokens` behind the known ones until they are verified. */
+  draftCount = 0
+  drafted = 0
+  accepted = 0
+  /** Guesses to ask for next time, and since how many times in a row none was right. */
+  draftLength = 2
+  draftMisses = 0
+  /** No guesses before this many tokens are known. */
+  draftFrom = 0
+  /** False while an output constraint is being prepared: it waits, and others go first. */
+  ready = true
+  readonly rules: RuleState | null
+  cacheMiss: CacheMiss | null = null
   /** False until the first token is sampled since the last admission. */
   decoding = false
   cachedTokens = 0
@@ -65,13 +89,14 @@ export class Request {
     this.promptCount = tokens.length
     this.cacheSalt = cacheSalt
     this.addedAt = addedAt
+    this.rules = work.kind === 'generate' && work.rules ? new RuleState(work.rules) : null
     this.scored = work.kind === 'score' ? work.from : 0
     this.#result = work.kind === 'score' ? emptyResult(tokens.length - work.from, work.topCount) : null
   }
 
   /** Tokens that must be computed before the request has what it wants. The last token of a scored sequence is never fed. */
   get target(): number {
-    return this.work.kind === 'generate' ? this.tokenCount : this.tokenCount - 1
+    return this.work.kind === 'generate' ? this.tokenCount + this.draftCount : this.tokenCount - 1
   }
 
   /** Most tokens that a prefix hit may skip: those after it must be computed, for their logits do not exist otherwise. */
@@ -88,13 +113,27 @@ export class Request {
     return this.work.kind === 'score' ? this.scored - 1 : this.tokenCount - 1
   }
 
+  get priority(): number {
+    return this.work.kind === 'generate' ? (this.work.priority ?? 0) : 0
+  }
+
   append(token: number): void {
-    if (this.tokenCount === this.tokens.length) {
-      const grown = new Uint32Array(Math.max(2 * this.tokens.length, 64))
-      grown.set(this.tokens)
-      this.tokens = grown
-    }
+    this.#makeRoom(1)
     this.tokens[this.tokenCount++] = token
+  }
+
+  /** Replaces the guesses that follow the known tokens. */
+  setDrafts(drafts: ArrayLike<number>): void {
+    this.#makeRoom(drafts.length)
+    this.tokens.set(drafts, this.tokenCount)
+    this.draftCount = drafts.length
+  }
+
+  #makeRoom(count: number): void {
+    if (this.tokenCount + count <= this.tokens.length) return
+    const grown = new Uint32Array(Math.max(2 * this.tokens.length, this.tokenCount + count, 64))
+    grown.set(this.tokens)
+    this.tokens = grown
   }
 
   /** scores of consecutive tokens starting at `scored`, from rows `row…` of a step's output. */
@@ -131,6 +170,8 @@ export class Request {
       totalMs: now - this.addedAt,
       preemptions: this.preemptions,
       seed: this.work.kind === 'generate' ? this.work.sampling.seed : 0,
+      ...(this.drafted === 0 ? {} : { draftedTokens: this.drafted, acceptedTokens: this.accepted }),
+      ...(this.cacheMiss === null ? {} : { cacheMiss: this.cacheMiss }),
     }
   }
 }
@@ -149,7 +190,7 @@ interface ScoreRows {
  */
 export function finishReason(request: Request, work: GenerateWork, contextLimit: number): FinishReason | null {
   const last = request.tokens[request.tokenCount - 1]
-  if (last !== undefined && work.stopTokenIds.has(last)) return 'stop'
+  if (last !== undefined && work.stopTokenIds.has(last) && request.completionTokens > (work.rules?.minTokens ?? 0)) return 'stop'
   if (work.maxTokens !== null && request.completionTokens >= work.maxTokens) return 'length'
   return request.tokenCount >= contextLimit ? 'context' : null
 }

@@ -28,6 +28,11 @@ const MOST_STOP_STRINGS = 16
 /** A stop string withholds up to this much text; anything longer is a mistake. */
 const MOST_STOP_STRING_LENGTH = 1024
 const MOST_STOP_TOKEN_IDS = 1024
+const MOST_PENALTY = 2
+/** OpenAI's limit; vLLM clamps to it. Enough to decide any choice. */
+const MOST_BIAS = 100
+/** Each is compared at every token. */
+const MOST_BAD_WORDS = 1024
 const U64 = 64
 const U32_MASK = 0xffffffffn
 /** 48 bits: a drawn seed is exact as a JSON number. */
@@ -51,6 +56,36 @@ export function resolveSampling(parameters: SamplingParameters): ResolvedSamplin
   }
 }
 
+/** The parameters that change logits, checked, with biases clamped. Throws `runtime.invalid-request`. */
+export function resolveRules(parameters: SamplingParameters, vocabulary: number): SamplingParameters {
+  const { presencePenalty = 0, frequencyPenalty = 0, repetitionPenalty = 1, logitBias, badWords = [], allowedTokenIds } = parameters
+  const penaltyRange = `−${MOST_PENALTY}…${MOST_PENALTY}`
+  requireRange('presence penalty', presencePenalty, Math.abs(presencePenalty) <= MOST_PENALTY, penaltyRange)
+  requireRange('frequency penalty', frequencyPenalty, Math.abs(frequencyPenalty) <= MOST_PENALTY, penaltyRange)
+  requireRange(
+    'repetition penalty',
+    repetitionPenalty,
+    repetitionPenalty > 0 && repetitionPenalty <= MOST_PENALTY,
+    `above 0, at most ${MOST_PENALTY}`,
+  )
+  const bias = new Map<number, number>()
+  for (const [id, value] of logitBias ?? []) {
+    requireToken('biased token', id, vocabulary)
+    requireRange(`bias of token ${id}`, value, !Number.isNaN(value), 'a number')
+    bias.set(id, value === -Infinity ? value : Math.max(-MOST_BIAS, Math.min(value, MOST_BIAS)))
+  }
+  requireRange('number of bad words', badWords.length, badWords.length <= MOST_BAD_WORDS, `at most ${MOST_BAD_WORDS}`)
+  for (const word of badWords) {
+    requireRange('length of a bad word', word.length, word.length > 0, 'at least one token')
+    for (const id of word) requireToken('token of a bad word', id, vocabulary)
+  }
+  if (allowedTokenIds !== undefined) {
+    requireRange('number of allowed tokens', allowedTokenIds.length, allowedTokenIds.length > 0, 'at least one')
+    for (const id of allowedTokenIds) requireToken('allowed token', id, vocabulary)
+  }
+  return { ...parameters, ...(bias.size === 0 ? { logitBias: undefined } : { logitBias: bias }) }
+}
+
 /** The two halves of the seed modulo 2^64 (two's complement for negative ones). Doubles beyond 2^53 are whole numbers and taken exactly. */
 export function foldSeed(seed: number): { readonly seedLow: number; readonly seedHigh: number } {
   requireRange('seed', seed, Number.isInteger(seed), 'a whole number')
@@ -63,10 +98,19 @@ export function validateGeneration(request: GenerationRequest, limits: RequestLi
   validateTokens(request.promptTokens, limits.vocabulary)
   const prompt = request.promptTokens.length
   if (prompt >= limits.contextLimit) throw contextExceeded(prompt, limits.contextLimit)
-  refuseUnbuilt(request)
   const { maxTokens, stopStrings = [], stopTokenIds = [] } = request
   if (maxTokens !== undefined)
     requireRange('max tokens', maxTokens, Number.isInteger(maxTokens) && maxTokens >= 1, 'a whole number above 0')
+  const { minTokens = 0, topLogprobs = 0, promptLogprobs = 0, priority = 0 } = request
+  const mostMin = maxTokens ?? limits.contextLimit
+  requireRange('min tokens', minTokens, Number.isInteger(minTokens) && minTokens >= 0 && minTokens <= mostMin, `0…${mostMin}`)
+  const mostTop = Math.min(MAX_TOP_COUNT, limits.vocabulary)
+  for (const [what, count] of [
+    ['top log-probabilities', topLogprobs],
+    ['prompt log-probabilities', promptLogprobs],
+  ] as const)
+    requireRange(`number of ${what}`, count, Number.isInteger(count) && count >= 0 && count <= mostTop, `0…${mostTop}`)
+  requireRange('priority', priority, Number.isInteger(priority), 'a whole number')
   requireRange('number of stop strings', stopStrings.length, stopStrings.length <= MOST_STOP_STRINGS, `at most ${MOST_STOP_STRINGS}`)
   for (const stop of stopStrings) {
     requireRange(
@@ -78,7 +122,7 @@ export function validateGeneration(request: GenerationRequest, limits: RequestLi
   }
   requireRange('number of stop ids', stopTokenIds.length, stopTokenIds.length <= MOST_STOP_TOKEN_IDS, `at most ${MOST_STOP_TOKEN_IDS}`)
   for (const id of stopTokenIds) {
-    requireRange('stop id', id, Number.isInteger(id) && id >= 0 && id < limits.vocabulary, `0…${limits.vocabulary - 1}`)
+    requireToken('stop id', id, limits.vocabulary)
   }
 }
 
@@ -132,17 +176,11 @@ export function drawSeed(): number {
   return randomBytes(DRAWN_SEED_BYTES).readUIntLE(0, DRAWN_SEED_BYTES)
 }
 
+function requireToken(what: string, id: number, vocabulary: number): void {
+  requireRange(what, id, Number.isInteger(id) && id >= 0 && id < vocabulary, `0…${vocabulary - 1}`)
+}
+
 function requireRange(what: string, value: number, valid: boolean, range: string): void {
   if (valid) return
   throw new LatheError('runtime.invalid-request', `The ${what} is ${value}.`, `It must be ${range}.`, { data: { field: what, value } })
-}
-
-/** Options of types.ts whose implementation follows. */
-function refuseUnbuilt(request: GenerationRequest): void {
-  const { presencePenalty, frequencyPenalty, repetitionPenalty, logitBias, badWords, allowedTokenIds } = request.sampling
-  const { minTokens, topLogprobs, promptLogprobs, priority, mask } = request
-  const options = { presencePenalty, frequencyPenalty, repetitionPenalty, logitBias, badWords, allowedTokenIds }
-  for (const [name, value] of Object.entries({ ...options, minTokens, topLogprobs, promptLogprobs, priority, mask })) {
-    if (value !== undefined) throw new LatheError('runtime.invalid-request', `${name} is not built yet.`, 'Leave it out.')
-  }
 }

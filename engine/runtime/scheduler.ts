@@ -4,21 +4,20 @@
  * and resumption after preemption are only different values of those two numbers.
  *
  * Two lanes: people waiting for an answer (`generate`) come first, measurement (`score`, `reserved`) takes what they leave, so a chat stays
- * quick while an evaluation of thousands of windows is queued. Within a lane, first come, first served.
+ * quick while an evaluation of thousands of windows is queued. Within a lane by priority, then first come, first served; who is not ready (its
+ * grammar compiles) or would compute a prefix that a running request is computing right now lets others pass.
  *
  * Pure bookkeeping: nothing here waits, measures time or touches a device. `schedule` and `complete` alternate; in between nothing else
  * may be called (core.ts drains additions and aborts before it schedules).
  */
 import type { BlockPool } from './block-pool.ts'
 import type { PrefixHasher } from './prefix-hash.ts'
+import { PrefixMemory } from './prefix-memory.ts'
 import type { Request } from './request.ts'
+import type { StepEntry } from './step-builder.ts'
 
-/** A request's share of a step: tokens start…start+count, logits wanted for the last `rows` of them. */
-export interface PlannedRequest {
+export interface PlannedRequest extends StepEntry {
   readonly request: Request
-  readonly start: number
-  readonly count: number
-  readonly rows: number
 }
 
 export interface StepPlan {
@@ -37,6 +36,9 @@ export interface SchedulerOptions {
   readonly now: () => number
 }
 
+/** Prefixes are remembered until the cache has been filled this many times over. */
+const REMEMBERED_CACHES = 8
+
 export class Scheduler {
   readonly #pool: BlockPool
   readonly #hasher: PrefixHasher | null
@@ -46,6 +48,7 @@ export class Scheduler {
   readonly #interactive: Lane = { running: [], waiting: [] }
   readonly #background: Lane = { running: [], waiting: [] }
   readonly #reserved = new Set<Request>()
+  readonly #memory: PrefixMemory
   preemptions = 0
 
   constructor(options: SchedulerOptions) {
@@ -55,6 +58,7 @@ export class Scheduler {
     this.#maxSequences = options.maxSequences
     this.#maxRows = options.maxRows
     this.#now = options.now
+    this.#memory = new PrefixMemory(REMEMBERED_CACHES * options.pool.blocks)
   }
 
   get running(): readonly Request[] {
@@ -75,7 +79,7 @@ export class Scheduler {
   }
 
   add(request: Request): void {
-    this.#laneOf(request).waiting.push(request)
+    enqueue(this.#laneOf(request).waiting, request, (other) => other.priority > request.priority)
   }
 
   /** Takes a request out, in whatever state, and gives its blocks back. */
@@ -119,10 +123,15 @@ export class Scheduler {
     for (const { request, count } of plan.entries) {
       request.computed += count
       if (this.#hasher === null) continue
-      const full = Math.floor(request.computed / this.#pool.blockSize)
+      // What was computed of drafts is not known to be right yet.
+      const full = Math.floor(Math.min(request.computed, request.tokenCount) / this.#pool.blockSize)
       if (full <= request.published) continue
       this.#hasher.extend(request.hashes, request.cacheSalt, request.tokens, full)
-      for (let i = request.published; i < full; i++) this.#pool.publish(element(request.table, i), element(request.hashes, i))
+      for (let i = request.published; i < full; i++) {
+        const hash = element(request.hashes, i)
+        this.#pool.publish(element(request.table, i), hash)
+        this.#memory.note(hash, request.hashes[i - 1] ?? '')
+      }
       request.published = full
     }
   }
@@ -132,13 +141,14 @@ export class Scheduler {
   }
 
   #laneOf({ work }: Request): Lane {
-    return work.kind === 'generate' ? this.#interactive : this.#background
+    return work.kind === 'generate' || (work.kind === 'score' && work.interactive === true) ? this.#interactive : this.#background
   }
 
   #scheduleRunning({ running }: Lane, entries: PlannedRequest[], left: StepRoom): boolean {
     let preempted = false
     for (let i = 0; i < running.length; i++) {
       const request = element(running, i)
+      if (request.draftCount > 0) this.#trimDrafts(request, left, this.#runningCount - entries.length - 1)
       const planned = shareOf(request, left)
       if (planned === null) continue
       const missing = this.#pool.blocksFor(planned.start + planned.count) - request.table.length
@@ -154,17 +164,30 @@ export class Scheduler {
     return preempted
   }
 
+  /** Guesses are the first to go: every other running request gets a token and a row before them, and nobody is preempted for them. */
+  #trimDrafts(request: Request, { tokens, rows }: StepRoom, others: number): void {
+    const spare = Math.max(0, Math.min(tokens, rows) - others - 1)
+    request.draftCount = Math.min(request.draftCount, spare)
+    const missing = this.#pool.blocksFor(request.target) - request.table.length
+    if (missing > this.#pool.free) request.draftCount = 0
+  }
+
   #admitWaiting({ running, waiting }: Lane, entries: PlannedRequest[], left: StepRoom): void {
     // The last place is kept for whoever wants an answer, and so is memory that becomes free while one waits for it.
     const background = running === this.#background.running
-    if (background && this.#interactive.waiting.length > 0) return
+    if (background && this.#interactive.waiting.some((request) => request.ready && !this.#sharesPending(request))) return
     const most = background ? Math.max(1, this.#maxSequences - 1) : this.#maxSequences
-    for (let head = waiting[0]; head !== undefined; head = waiting[0]) {
+    for (let place = 0; place < waiting.length;) {
+      const head = element(waiting, place)
+      if (!head.ready || this.#sharesPending(head)) {
+        place++
+        continue
+      }
       const steps = head.work.kind !== 'reserved'
       if (steps && (left.tokens < 1 || this.#runningCount >= most)) return
       // Never skip to a smaller request: the head would starve.
       if (!this.#allocateWhole(head)) return
-      waiting.shift()
+      waiting.splice(place, 1)
       head.status = 'running'
       head.scheduledAt ??= this.#now()
       if (head.work.kind === 'reserved') {
@@ -172,7 +195,8 @@ export class Scheduler {
         head.work.granted(head.table)
         continue
       }
-      running.push(head)
+      // Ordered, so that the last to be served is the first to be preempted and never part of the plan already.
+      enqueue(running, head, (other) => other.priority > head.priority)
       const planned = shareOf(head, left)
       if (planned !== null) take(entries, left, planned)
     }
@@ -193,7 +217,7 @@ export class Scheduler {
     request.computed = hits.length * this.#pool.blockSize
     request.published = hits.length
     request.decoding = false
-    if (request.preemptions === 0) request.cachedTokens = request.computed
+    if (request.preemptions === 0 && request.scheduledAt === null) this.#account(request, hits.length)
     return true
   }
 
@@ -210,7 +234,40 @@ export class Scheduler {
     return hits
   }
 
-  /** Measurement before answers, the latest first. There is one: who asks is running itself. */
+  /** What the first admission found in the cache, and why not more. */
+  #account(request: Request, hits: number): void {
+    const { work } = request
+    const { blockSize } = this.#pool
+    if (work.kind !== 'generate') {
+      request.cachedTokens = hits * blockSize
+      return
+    }
+    if (work.fresh === true) {
+      request.cacheMiss = { reason: 'fresh', position: 0 }
+      return
+    }
+    request.cachedTokens = hits * blockSize
+    const most = Math.floor(request.mostCached / blockSize)
+    if (this.#hasher === null) request.cacheMiss = { reason: 'disabled', position: 0 }
+    else if (most === 0) request.cacheMiss = { reason: 'short', position: 0 }
+    else if (hits < most) {
+      const reason = this.#memory.explain(element(request.hashes, hits), request.hashes[hits - 1] ?? '')
+      request.cacheMiss = { reason, position: hits * blockSize }
+    }
+  }
+
+  /** Whether the first block that the cache lacks is being computed by a running request: waiting for it is cheaper than doing it twice. */
+  #sharesPending(request: Request): boolean {
+    if (this.#hasher === null || this.#runningCount === 0 || request.work.kind === 'reserved') return false
+    const hits = this.#findPrefix(request).length
+    if ((hits + 1) * this.#pool.blockSize > request.mostCached) return false
+    const next = request.hashes[hits]
+    const computes = (other: Request): boolean =>
+      other.published <= hits && other.hashes[hits] === next && other.target >= (hits + 1) * this.#pool.blockSize
+    return this.#interactive.running.some(computes) || this.#background.running.some(computes)
+  }
+
+  /** Measurement before answers, then the least urgent, then the latest. There is one: who asks is running itself. */
   #victim(): Request {
     return element([...this.#interactive.running, ...this.#background.running], this.#runningCount - 1)
   }
@@ -222,15 +279,16 @@ export class Scheduler {
     this.#pool.release(victim.table)
     victim.table = []
     victim.computed = 0
+    victim.draftCount = 0
     victim.published = 0
     victim.status = 'preempted'
     victim.preemptions++
     this.preemptions++
-    waiting.unshift(victim)
+    enqueue(waiting, victim, (other) => other.priority >= victim.priority)
   }
 }
 
-/** In order of admission: the first is served first. */
+/** In order of priority, then of admission: the first is served first. */
 interface Lane {
   readonly running: Request[]
   readonly waiting: Request[]
@@ -255,6 +313,13 @@ function take(entries: PlannedRequest[], left: StepRoom, planned: PlannedRequest
   entries.push(planned)
   left.tokens -= planned.count
   left.rows -= planned.rows
+}
+
+/** Puts the request before the first that `comesAfter` it. */
+function enqueue(waiting: Request[], request: Request, comesAfter: (other: Request) => boolean): void {
+  const place = waiting.findIndex(comesAfter)
+  if (place < 0) waiting.push(request)
+  else waiting.splice(place, 0, request)
 }
 
 function removeFrom(list: Request[], request: Request): void {

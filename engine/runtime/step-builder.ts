@@ -4,8 +4,21 @@
  * do not overlap.
  */
 import { NO_TOKEN } from '../gpu/check-step.ts'
-import type { Capacity, RowSampler, StepInput } from '../gpu/program.ts'
-import type { StepPlan } from './scheduler.ts'
+import type { Capacity, RowAdjustment, RowSampler, StepInput } from '../gpu/program.ts'
+import type { Request } from './request.ts'
+
+/** What of a request a step is made from. */
+export type StepSequence = Pick<Request, 'id' | 'table' | 'tokens' | 'work' | 'promptCount'>
+
+/** A sequence's share of a step: tokens start…start+count, logits wanted for the last `rows` of them. */
+export interface StepEntry {
+  readonly request: StepSequence
+  readonly start: number
+  readonly count: number
+  readonly rows: number
+  /** Per row; absent = none. */
+  readonly adjustments?: readonly (RowAdjustment | undefined)[] | undefined
+}
 
 export class StepBuilder {
   readonly #capacity: Capacity
@@ -34,7 +47,7 @@ export class StepBuilder {
     this.#targets = new Uint32Array(capacity.rows)
   }
 
-  build(plan: StepPlan): StepInput {
+  build(plan: { readonly entries: readonly StepEntry[]; readonly tokens: number; readonly rows: number }): StepInput {
     const capacity = this.#capacity
     const sequences = plan.entries.length
     if (plan.tokens > capacity.tokens || plan.rows > capacity.rows || sequences > capacity.sequences) {
@@ -43,7 +56,7 @@ export class StepBuilder {
     const samplers: (RowSampler | null)[] = []
     let token = 0
     let topCount = 0
-    for (const [sequence, { request, start, count, rows }] of plan.entries.entries()) {
+    for (const [sequence, { request, start, count, rows, adjustments }] of plan.entries.entries()) {
       const { table, work, tokens } = request
       const width = capacity.blocksPerSequence
       if (table.length > width) throw new RangeError(`Request ${request.id} holds ${table.length} blocks, a table has room for ${width}`)
@@ -61,14 +74,17 @@ export class StepBuilder {
         if (block === undefined) throw new RangeError(`Request ${request.id} has no block for position ${position}`)
         this.#slots[token] = block * this.#blockSize + (position % this.#blockSize)
       }
-      if (work.kind === 'score') topCount = Math.max(topCount, work.topCount)
+      if (work.kind !== 'reserved' && rows > 0) topCount = Math.max(topCount, work.topCount ?? 0)
       for (let i = 0; i < rows; i++) {
         const row = samplers.length
         const position = start + count - rows + i
         this.#logitRows[row] = token - rows + i
         if (work.kind === 'generate') {
           const { temperature, topK, topP, minP, seedLow, seedHigh } = work.sampling
-          samplers.push({ temperature, topK, topP, minP, seedLow, seedHigh, outputIndex: request.completionTokens })
+          const outputIndex = position + 1 - request.promptCount
+          const sampler = { temperature, topK, topP, minP, seedLow, seedHigh, outputIndex }
+          const adjust = adjustments?.[i]
+          samplers.push(adjust === undefined ? sampler : { ...sampler, adjust })
           this.#targets[row] = NO_TOKEN
         } else {
           samplers.push(null)

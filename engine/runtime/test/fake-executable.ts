@@ -5,10 +5,12 @@
  * It also refuses every StepInput that a real executable could not be given: wrong lengths, slots that disagree with the block table, two
  * writers of one slot, writes to the null block, reads of slots never written.
  *
+ * A row's adjustment is part of what its choice depends on, so a count, ban or mask that is out of step with the history changes the output too.
+ *
  * `expectedTokens` and `expectedLogprob` compute the same from plain arrays, with no paging: the oracle.
  */
 import { NO_TOKEN } from '../../gpu/check-step.ts'
-import type { Capacity, Executable, KernelTiming, Program, RowSampler, StepInput, StepOutput } from '../../gpu/program.ts'
+import type { Capacity, Executable, KernelTiming, Program, RowAdjustment, RowSampler, StepInput, StepOutput } from '../../gpu/program.ts'
 
 const EMPTY = 0xffffffff
 const HASH_START = 0x811c9dc5
@@ -190,11 +192,13 @@ export function expectedTokens(
   vocabulary: number,
   sampling: FakeSampling,
   variant = 0,
+  adjustOf: (output: readonly number[]) => RowAdjustment | undefined = () => undefined,
 ): number[] {
   let hash = hashOf(prompt, variant)
   const output: number[] = []
   for (let outputIndex = 0; outputIndex < count; outputIndex++) {
-    const token = choose(hash, { ...sampling, outputIndex }, vocabulary)
+    const token = choose(hash, { ...sampling, outputIndex, adjust: adjustOf(output) }, vocabulary)
+    if (token === NO_TOKEN) break
     output.push(token)
     hash = mix(hash, token)
   }
@@ -211,8 +215,30 @@ export function hashOf(prefix: readonly number[], variant = 0): number {
 }
 
 function choose(hash: number, sampler: Omit<RowSampler, 'topK' | 'topP' | 'minP'>, vocabulary: number): number {
-  if (sampler.temperature === 0) return hash % vocabulary
-  return mix(mix(mix(hash, sampler.seedLow), sampler.seedHigh), sampler.outputIndex) % vocabulary
+  const { adjust } = sampler
+  const start = adjust === undefined ? hash : mix(hash, foldAdjustment(adjust))
+  const first = sampler.temperature === 0 ? start : mix(mix(mix(start, sampler.seedLow), sampler.seedHigh), sampler.outputIndex)
+  if (adjust === undefined) return first % vocabulary
+  const banned = new Set(adjust.ids.filter((_, i) => adjust.bias[i] === -Infinity))
+  for (let i = 0; i < vocabulary; i++) {
+    const token = (first + i) % vocabulary
+    const allowed = adjust.allowed === null || ((adjust.allowed[token >> 5]! >>> (token & 31)) & 1) === 1
+    if (allowed && !banned.has(token)) return token
+  }
+  return NO_TOKEN
+}
+
+/** All that has an effect, in any order. */
+function foldAdjustment({ ids, bias, generated, seen, presence, frequency, repetition }: RowAdjustment): number {
+  const words = new Uint32Array(Float32Array.of(presence, frequency, repetition).buffer)
+  let fold = words.reduce(mix, 0)
+  for (const [i, id] of ids.entries()) {
+    const counts = presence !== 0 || frequency !== 0 ? generated[i]! : 0
+    const repeats = repetition === 1 ? 0 : seen[i]!
+    if (counts + repeats > 0 || bias[i] !== 0)
+      fold = (fold + mix(mix(mix(id, counts), repeats), Math.trunc(8 * Math.max(bias[i]!, -200)) >>> 0)) >>> 0
+  }
+  return fold
 }
 
 /** The log-probability of `token` where the tokens before it have this hash. Exact in f32, so that comparisons are of bit patterns. */

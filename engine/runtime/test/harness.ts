@@ -6,7 +6,10 @@ import { PrefixHasher } from '../prefix-hash.ts'
 import { Request } from '../request.ts'
 import type { GenerateWork, ScoreWork } from '../request.ts'
 import { resolveSampling } from '../sampling.ts'
+import type { Speculator } from '../speculation/speculator.ts'
 import { FixedStepBudget } from '../step-budget.ts'
+import type { StepWatchdog } from '../watchdog.ts'
+import type { TokenLogprob } from '../types.ts'
 import { FakeExecutable } from './fake-executable.ts'
 import type { FakeOptions } from './fake-executable.ts'
 
@@ -24,11 +27,16 @@ export interface HarnessOptions {
   readonly onStep?: FakeOptions['onStep']
   readonly spoil?: FakeOptions['spoil']
   readonly checkInvariants?: boolean
+  readonly speculator?: Speculator
+  readonly watchdog?: StepWatchdog
+  readonly onHang?: () => void
+  readonly maxQueued?: number
 }
 
 export interface Outcome {
   tokens: number[]
   logprobs: number[]
+  top: TokenLogprob[][]
   progress: { done: number; total: number }[]
   end: RequestEnd
   /** Steps done when the end was emitted. */
@@ -69,13 +77,17 @@ export class Harness {
       contextLimit,
       modelId: 'fake',
       emit: (outputs) => this.#collect(outputs),
+      ...(options.speculator === undefined ? {} : { speculator: options.speculator }),
+      ...(options.watchdog === undefined ? {} : { watchdog: options.watchdog }),
+      ...(options.onHang === undefined ? {} : { onHang: options.onHang }),
+      maxQueued: options.maxQueued,
     })
   }
 
   generate(
     id: string,
     prompt: readonly number[],
-    options: Partial<Omit<GenerateWork, 'kind' | 'sampling'>> & { seed?: number; salt?: string } = {},
+    options: Partial<Omit<GenerateWork, 'kind' | 'sampling'>> & { seed?: number | undefined; salt?: string } = {},
   ): Promise<Outcome> {
     const temperature = options.seed === undefined ? 0 : 1
     const sampling = resolveSampling({ temperature, topK: 0, topP: 1, minP: 0, seed: options.seed ?? 0 })
@@ -84,6 +96,9 @@ export class Harness {
       sampling,
       maxTokens: options.maxTokens ?? null,
       stopTokenIds: options.stopTokenIds ?? new Set(),
+      rules: options.rules ?? null,
+      topCount: options.topCount ?? 0,
+      priority: options.priority ?? 0,
     }
     return this.#add(new Request(id, Uint32Array.from(prompt), work, performance.now(), options.salt))
   }
@@ -157,6 +172,7 @@ export class Harness {
     const record = {
       tokens: [],
       logprobs: [],
+      top: [],
       progress: [],
       settle: (end: RequestEnd) => resolve({ ...record, end, stepsAtEnd: this.executable.steps }),
     }
@@ -172,6 +188,7 @@ export class Harness {
       if (record === undefined) throw new Error(`Output for ${output.id}, which has ended or never was`)
       record.tokens.push(...output.tokens)
       record.logprobs.push(...output.logprobs)
+      record.top.push(...(output.top ?? []).map((list) => [...list]))
       if (output.progress !== null) record.progress.push(output.progress)
       if (output.end === null) continue
       this.#collected.delete(output.id)
