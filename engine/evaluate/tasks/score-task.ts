@@ -1,0 +1,330 @@
+/**
+ * From answers to figures and samples: filters, metrics, group scores (specs/evaluation.md §2–§3), and their comparison with a baseline's on the
+ * same items. Pure; what it returns is what results files and the board are made from.
+ */
+import { LatheError } from '../../contract/errors.ts'
+import type { PairedComparison, SampleRow, TaskResult } from '../../contract/index.ts'
+import { comparePaired } from '../paired.ts'
+import { pooledStandardError, Z95 } from '../statistics.ts'
+import { compilePipeline } from './filters.ts'
+import { fewshotCount, sha256 } from './prompts.ts'
+import type { PreparedItem } from './prompts.ts'
+import type { TaskAnswers } from './run-task.ts'
+import type { GroupConfig, TaskConfig } from './task-config.ts'
+import {
+  countWords,
+  figureOf,
+  goldIndices,
+  metricsOf,
+  normalizerOf,
+  scoreChoices,
+  scoreGenerated,
+  scoreLoglikelihood,
+} from './task-metrics.ts'
+import type { DocumentValue, Figure } from './task-metrics.ts'
+
+/** One document as one filter sees it. */
+export interface ScoredSample {
+  readonly item: PreparedItem
+  readonly filter: string
+  /** What was asked, as lm-eval's `arguments`: context and continuation, or prompt. */
+  readonly arguments: readonly (readonly [string, string])[]
+  /** Raw answers: [log p, greedy] of each continuation, or texts. */
+  readonly responses: readonly (readonly [number, boolean] | string)[]
+  readonly filtered: readonly string[]
+  readonly metrics: Readonly<Record<string, number>>
+  /** The chosen choice, or the first filtered text. */
+  readonly answer: string
+}
+
+export interface ScoredTask {
+  readonly task: TaskConfig
+  readonly answers: TaskAnswers
+  readonly figures: readonly Figure[]
+  readonly samples: readonly ScoredSample[]
+  readonly chance: number | null
+  /** Name and digest of what was asked: equal means the same items, prompts and examples. */
+  readonly dataset: string
+}
+
+export function scoreTask(answers: TaskAnswers): ScoredTask {
+  const { task, items } = answers
+  const configs = metricsOf(task)
+  const clusters = task.clusterField === null ? null : items.map((item) => item.cluster ?? String(item.docId))
+  const samples = task.outputType === 'generate_until' ? generatedSamples(answers) : scoredSamples(answers)
+  const filters = [...new Set(samples.map(({ filter }) => filter))]
+  const figures = filters.flatMap((filter) => {
+    const own = samples.filter((sample) => sample.filter === filter)
+    return configs.map((config) =>
+      figureOf(
+        config,
+        filter,
+        own.map((sample) => documentValue(task, config.metric, sample)),
+        clusters,
+      ),
+    )
+  })
+  return { task, answers, figures, samples, chance: chanceOf(task, items), dataset: datasetOf(answers) }
+}
+
+function documentValue(task: TaskConfig, metric: string, sample: ScoredSample): DocumentValue {
+  const value = sample.metrics[metric] ?? Number.NaN
+  if (task.outputType !== 'loglikelihood_rolling') return { value, weight: 1 }
+  const text = sample.item.continuations[0] ?? ''
+  return { value, weight: metric === 'word_perplexity' ? countWords(text) : Buffer.byteLength(text) }
+}
+
+function scoredSamples(answers: TaskAnswers): ScoredSample[] {
+  const { task, items } = answers
+  return items.map((item, i) => {
+    const scores = answers.likelihoods[i] ?? []
+    const [first] = scores
+    if (first === undefined)
+      throw new LatheError('internal', `Document ${item.docId} of ${task.name} has no score.`, 'Copy the details and report it.')
+    const asked: [string, string][] =
+      item.contexts.length > 1
+        ? item.contexts.map((context) => [context, item.continuations[0] ?? ''])
+        : item.continuations.map((continuation) => [item.contexts[0] ?? '', continuation])
+    const metrics =
+      task.outputType === 'multiple_choice'
+        ? scoreChoices(item, scores, answers.unconditional?.[i] ?? null)
+        : task.outputType === 'loglikelihood'
+          ? scoreLoglikelihood(first)
+          : { word_perplexity: first.logprob, byte_perplexity: first.logprob, bits_per_byte: first.logprob }
+    let chosen = 0
+    for (const [index, score] of scores.entries()) if (score.logprob > (scores[chosen]?.logprob ?? -Infinity)) chosen = index
+    return {
+      item,
+      filter: 'none',
+      arguments: asked,
+      responses: scores.map(({ logprob, isGreedy }) => [logprob, isGreedy] as const),
+      filtered: scores.map(({ logprob, isGreedy }) => `(${logprob}, ${isGreedy ? 'True' : 'False'})`),
+      metrics,
+      answer:
+        task.outputType === 'multiple_choice'
+          ? (item.choices[chosen] ?? '')
+          : task.outputType === 'loglikelihood' && first.isGreedy
+            ? item.target
+            : '',
+    }
+  })
+}
+
+const TAKE_FIRST = { name: 'none', steps: [{ function: 'take_first', options: {} }] }
+
+function generatedSamples(answers: TaskAnswers): ScoredSample[] {
+  const { task, items } = answers
+  const pipelines = task.filters.length > 0 ? task.filters : [TAKE_FIRST]
+  const configs = metricsOf(task).map((config) => ({ config, normalize: normalizerOf(config) }))
+  const choices = items.map((item) => item.choices)
+  return pipelines.flatMap((pipeline) => {
+    const filtered = compilePipeline(pipeline)(answers.texts, choices)
+    return items.map((item, i): ScoredSample => {
+      const kept = filtered[i] ?? []
+      const answer = kept[0] ?? ''
+      const gold: readonly unknown[] = Array.isArray(item.gold) ? item.gold : [item.gold]
+      const references = gold.map((entry) =>
+        typeof entry === 'number' && item.choices.length > 0 ? (item.choices[entry] ?? '') : String(entry),
+      )
+      return {
+        item,
+        filter: pipeline.name,
+        arguments: [[item.contexts[0] ?? '', '']],
+        responses: answers.texts[i] ?? [],
+        filtered: kept,
+        metrics: Object.fromEntries(
+          configs.map(({ config, normalize }) => [config.metric, scoreGenerated(config.metric, normalize, answer, references)]),
+        ),
+        answer,
+      }
+    })
+  })
+}
+
+/** 1/k, averaged where k varies; a task's own word where it is free text. */
+function chanceOf(task: TaskConfig, items: readonly PreparedItem[]): number | null {
+  if (task.chance !== null) return task.chance
+  if (task.outputType !== 'multiple_choice') return null
+  return (
+    items.reduce((sum, item) => sum + Math.max(1, goldIndices(item.gold, item.choices).length) / Math.max(1, item.choices.length), 0) /
+    items.length
+  )
+}
+
+function datasetOf({ task, items }: TaskAnswers): string {
+  return `${task.name}@${sha256(items.map((item) => item.docHash).join('')).slice(0, 12)}`
+}
+
+/** Prompts, items and settings: results of equal keys may share an axis. */
+export function taskProtocolKey({ answers, dataset, task }: ScoredTask): string {
+  const prompts = sha256(answers.items.map((item) => item.promptHash).join('')).slice(0, 12)
+  return `task:${task.outputType}:${dataset}:prompts-${prompts}:${answers.protocol}`
+}
+
+/** The key under which a figure stands on the board: the task's name for the first, its metric and filter too for the others. */
+export function resultName(task: string, metric: string, filter: string, primary: boolean): string {
+  return primary ? task : `${task}:${metric}${filter === 'none' ? '' : `,${filter}`}`
+}
+
+export interface ScoredBaseline {
+  readonly id: string
+  readonly scored: ScoredTask
+}
+
+/** All figures of a task as the contract has them. Throws `evaluate.incomparable` when the baseline answered other items. */
+export function taskResults(scored: ScoredTask, baseline: ScoredBaseline | null, margin: number | null): TaskResult[] {
+  if (baseline !== null && baseline.scored.dataset !== scored.dataset) {
+    throw new LatheError(
+      'evaluate.incomparable',
+      `The baseline answered ${baseline.scored.dataset}, this model ${scored.dataset}.`,
+      'Evaluate both models on the same items.',
+    )
+  }
+  const { task, answers } = scored
+  return scored.figures.map((figure, index) => ({
+    name: resultName(task.name, figure.metric, figure.filter, index === 0),
+    title: index === 0 ? task.title : `${task.title} (${figure.metric}${figure.filter === 'none' ? '' : `, ${figure.filter}`})`,
+    metric: figure.metric,
+    value: figure.value,
+    standardError: figure.standardError,
+    interval: [figure.interval[0], figure.interval[1]],
+    n: figure.values.length,
+    chance: figure.aggregation === 'share' ? scored.chance : null,
+    paired: baseline === null ? null : pairedFigure(figure, scored, baseline, margin),
+    dataset: scored.dataset,
+    task: task.name,
+    filter: figure.filter,
+    higherIsBetter: figure.higherIsBetter,
+    fewshot: fewshotCount(task, answers.prompts),
+    outputType: task.outputType,
+    primary: index === 0,
+    origin: 'measured',
+    hasSamples: true,
+    note: null,
+  }))
+}
+
+function pairedFigure(figure: Figure, scored: ScoredTask, baseline: ScoredBaseline, margin: number | null): PairedComparison | null {
+  const other = baseline.scored.figures.find(({ metric, filter }) => metric === figure.metric && filter === figure.filter)
+  if (other === undefined) return null
+  const isShare = figure.aggregation === 'share' || figure.aggregation === 'mean'
+  const own = scored.samples.filter((sample) => sample.filter === figure.filter)
+  const theirs = baseline.scored.samples.filter((sample) => sample.filter === figure.filter)
+  const samePrompts = own.every((sample, i) => sample.item.promptHash === theirs[i]?.item.promptHash)
+  const paired = comparePaired({
+    baselineId: baseline.id,
+    // Of a perplexity, what differs by item is the mean log-likelihood.
+    baseline: other.values.map(({ value, weight }) => value / weight),
+    candidate: figure.values.map(({ value, weight }) => value / weight),
+    higherIsBetter: isShare ? figure.higherIsBetter : true,
+    margin: isShare ? margin : null,
+    chance: figure.aggregation === 'share' ? scored.chance : null,
+    changed: own.filter((sample, i) => sample.answer !== theirs[i]?.answer).length,
+    logLikelihoods: goldLikelihoods(scored, baseline.scored),
+    warnings: samePrompts ? [] : ['The two models were asked in different words (another chat template).'],
+    hasRecovery: isShare,
+  })
+  if (isShare) return paired
+  const ratio = figure.value - other.value
+  return { ...paired, difference: ratio, interval: intervalOfRatio(figure, other, paired), lost: null, gained: null, mcnemarP: null }
+}
+
+/** Perplexities differ by a factor: the interval of the mean log-likelihood's difference, carried over. */
+function intervalOfRatio(figure: Figure, other: Figure, paired: PairedComparison): [number, number] {
+  const half = Z95 * (paired.standardError ?? 0)
+  const at = (logDifference: number): number =>
+    figure.aggregation === 'bits-per-byte' ? -logDifference / Math.LN2 : other.value * (Math.exp(-logDifference) - 1)
+  return [at(paired.difference + half), at(paired.difference - half)]
+}
+
+function goldLikelihoods(own: ScoredTask, other: ScoredTask): { readonly baseline: number[]; readonly candidate: number[] } | null {
+  if (own.task.outputType !== 'multiple_choice') return null
+  const of = (scored: ScoredTask): number[] =>
+    scored.answers.items.map(
+      (item, i) => scored.answers.likelihoods[i]?.[goldIndices(item.gold, item.choices)[0] ?? 0]?.logprob ?? Number.NaN,
+    )
+  return { baseline: of(other), candidate: of(own) }
+}
+
+/** A task's items as the board shows them, under its first filter. */
+export function sampleRows(scored: ScoredTask): SampleRow[] {
+  const [first] = scored.figures
+  if (first === undefined) return []
+  return scored.samples
+    .filter((sample) => sample.filter === first.filter)
+    .map((sample): SampleRow => {
+      const { item } = sample
+      const value = sample.metrics[first.metric] ?? null
+      const text = sample.responses.find((response) => typeof response === 'string')
+      return {
+        docId: item.docId,
+        docHash: item.docHash,
+        prompt: item.contexts[0] ?? '',
+        target: item.target,
+        choices: scored.task.outputType === 'multiple_choice' ? [...item.choices] : [],
+        output: text ?? sample.answer,
+        answer: sample.answer,
+        baselineOutput: null,
+        baselineAnswer: null,
+        correct: first.aggregation === 'share' && value !== null ? value > 0.5 : null,
+        baselineCorrect: null,
+        metrics: Object.fromEntries(
+          Object.entries(sample.metrics).map(([name, figure]) => [name, Number.isFinite(figure) ? figure : null]),
+        ),
+        baselineMetrics: null,
+        logprobs: sample.responses.flatMap((response) =>
+          typeof response === 'string' ? [] : [Number.isFinite(response[0]) ? response[0] : null],
+        ),
+        baselineLogprobs: null,
+        samePrompt: true,
+      }
+    })
+}
+
+/** Group scores over the tasks that were run: size-weighted or macro means with the pooled error. */
+export function groupResults(
+  group: GroupConfig,
+  scored: readonly ScoredTask[],
+  membersOf: (name: string) => readonly string[],
+): TaskResult[] {
+  const members = scored.filter(({ task }) => group.members.some((name) => membersOf(name).includes(task.name)))
+  return group.aggregates.flatMap(({ metric, weightBySize, filters }) => {
+    const byFilter = Map.groupBy(
+      members.flatMap((member) =>
+        member.figures
+          .filter((figure) => figure.metric === metric && (filters === null || filters.includes(figure.filter)))
+          .map((figure) => ({ figure, member })),
+      ),
+      ({ figure }) => figure.filter,
+    )
+    return Array.from(byFilter, ([filter, parts], index): TaskResult => {
+      const sizes = parts.map(({ figure }) => figure.values.length)
+      const total = sizes.reduce((sum, n) => sum + n, 0)
+      const weights = weightBySize ? sizes.map((n) => n / total) : sizes.map(() => 1 / parts.length)
+      const value = parts.reduce((sum, { figure }, i) => sum + figure.value * (weights[i] ?? 0), 0)
+      const standardError = pooledStandardError(parts.map(({ figure }, i) => ({ standardError: figure.standardError, n: sizes[i] ?? 0 })))
+      const half = Z95 * (standardError ?? 0)
+      return {
+        name: resultName(group.name, metric, filter, index === 0),
+        title: group.title,
+        metric,
+        value,
+        standardError,
+        interval: [value - half, value + half],
+        n: total,
+        chance: null,
+        paired: null,
+        dataset: `${group.name}@${sha256(parts.map(({ member }) => member.dataset).join('')).slice(0, 12)}`,
+        task: group.name,
+        filter,
+        higherIsBetter: parts[0]?.figure.higherIsBetter ?? true,
+        fewshot: null,
+        outputType: 'group',
+        primary: index === 0,
+        origin: 'measured',
+        hasSamples: false,
+        note: `${parts.length} tasks, ${weightBySize ? 'weighted by size' : 'each alike'}; the error ignores what varies between tasks`,
+      }
+    })
+  })
+}

@@ -1,0 +1,65 @@
+/**
+ * What a task asks of a model, wherever it runs: log-likelihoods of text, and generated text. Two kinds exist: the local runtime and any server
+ * with OpenAI's interface. What a target can't do it refuses by name; nothing is approximated in silence.
+ */
+export interface LoglikelihoodRequest {
+  readonly context: string
+  readonly continuation: string
+}
+
+export interface Loglikelihood {
+  /** Σ log p of the continuation's tokens, nats. */
+  readonly logprob: number
+  /** Whether every token of it is the most probable one. */
+  readonly isGreedy: boolean
+  readonly tokens: number
+}
+
+export interface ChatTurnText {
+  readonly role: 'system' | 'user' | 'assistant'
+  readonly content: string
+}
+
+export interface GenerateRequest {
+  /** A text to continue, or a conversation that the target renders itself. */
+  readonly prompt: string | readonly ChatTurnText[]
+  readonly maxTokens: number
+  readonly until: readonly string[]
+  readonly temperature: number
+  readonly topP: number
+  readonly seed: number
+}
+
+export interface Generated {
+  readonly text: string
+  readonly tokens: number
+}
+
+export interface EvaluationTarget {
+  readonly name: string
+  readonly kind: 'local' | 'remote'
+  /** Identifies model, adapter and number types: equal keys give equal answers. Part of every cache key. */
+  readonly fingerprint: string
+  /** How tokens are split and where a start token goes, for the protocol of a result. */
+  readonly protocol: string
+  /** Requests worth keeping in flight. */
+  readonly parallel: number
+  /** null where the target has no template of its own to show; conversations may still be sent. */
+  readonly renderChat: ((turns: readonly ChatTurnText[], options: { readonly continueFinal: boolean }) => string) | null
+  /** Text of the end-of-sequence token, which always stops. */
+  readonly endText: string | null
+  loglikelihood(request: LoglikelihoodRequest, signal: AbortSignal | undefined): Promise<Loglikelihood>
+  /** Σ log p of a whole document under rolling windows. */
+  rolling(text: string, window: number, signal: AbortSignal | undefined): Promise<{ readonly logprob: number; readonly tokens: number }>
+  generate(request: GenerateRequest, signal: AbortSignal | undefined): Promise<Generated>
+}
+
+/** The text up to the earliest stop string. */
+export function cutAtStops(text: string, stops: readonly string[]): string {
+  let end = text.length
+  for (const stop of stops) {
+    const at = stop === '' ? -1 : text.indexOf(stop)
+    if (at >= 0 && at < end) end = at
+  }
+  return text.slice(0, end)
+}
