@@ -45,8 +45,9 @@ export function applyEvent(cache: QueryClient, queries: EngineQueries, event: St
       )
       return
     case 'results.changed':
-      void cache.invalidateQueries({ queryKey: queries.results.board.key() })
+      void cache.invalidateQueries({ queryKey: queries.results.key() })
       void cache.invalidateQueries({ queryKey: queries.optimize.presets.key() })
+      void cache.invalidateQueries({ queryKey: queries.capacity.key() })
       return
     case 'threads.changed':
       void cache.invalidateQueries({ queryKey: queries.chat.threads.key() })

@@ -19,7 +19,7 @@ export interface FitView {
 }
 
 export function describeFit(fit: Fit): FitView {
-  const totalBytes = fit.weightBytes + fit.kvBytes + fit.activationBytes
+  const totalBytes = fit.weightBytes + fit.kvBytes + fit.activationBytes + (fit.reserveBytes ?? 0)
   const budget = fit.budgetBytes
   const scaleBytes = Math.max(totalBytes, budget ?? 0, 1)
   const need = formatBytes(totalBytes, 'memory')

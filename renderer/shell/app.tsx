@@ -4,6 +4,7 @@ import { useQuery, type QueryClient } from '@tanstack/react-query'
 import { useEffect, useRef } from 'react'
 import { Redirect, Route, Switch, useLocation } from 'wouter'
 import { EngineProvider, useEngine } from '../data/engine.tsx'
+import { CapacityScreen } from '../features/capacity/index.tsx'
 import { ChatScreen } from '../features/chat/index.tsx'
 import { CompareScreen } from '../features/compare/index.tsx'
 import { HardwareScreen } from '../features/hardware/index.tsx'
@@ -116,6 +117,9 @@ function Screens() {
       <Route path="/compare/:modelId?">{({ modelId }) => <CompareScreen modelId={modelId} />}</Route>
       <Route path="/chat/:threadId?">{({ threadId }) => <ChatScreen threadId={threadId} />}</Route>
       <Route path="/jobs/:jobId?">{({ jobId }) => <JobsScreen jobId={jobId} />}</Route>
+      <Route path="/capacity">
+        <CapacityScreen />
+      </Route>
       <Route path="/hardware">
         <HardwareScreen />
       </Route>

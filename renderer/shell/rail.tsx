@@ -7,6 +7,7 @@ import {
   GitCompareArrows,
   ListChecks,
   MessageSquare,
+  Ruler,
   Search,
   Settings,
   SlidersHorizontal,
@@ -52,6 +53,9 @@ export function Rail() {
             <RailLink {...place} />
           </li>
         ))}
+        <li>
+          <RailLink title="Capacity" href="/capacity" icon={Ruler} />
+        </li>
       </ul>
       <ul className={styles.bottom}>
         <li>

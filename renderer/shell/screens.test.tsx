@@ -23,6 +23,8 @@ describe('with data', () => {
     ['/optimize/m-pebble', 'Optimize', 'Balanced 4-bit'],
     ['/compare', 'Compare', 'All figures'],
     ['/compare/m-pebble-w4', 'Compare', 'What it costs to be smaller'],
+    ['/capacity', 'Capacity', 'Which model?'],
+    ['/capacity?published=llama-3.1-8b&gpu=rtx-4090', 'Capacity', 'Under load'],
     ['/hardware', 'Hardware', 'No hardware GPU was found'],
     ['/settings', 'Settings', 'Theme'],
     ['/settings/models', 'Settings', 'Inside the studio’s data folder'],
@@ -58,6 +60,7 @@ describe('failing', () => {
     ['/optimize/m-pebble', 'optimize.presets'],
     ['/compare/m-pebble', 'results.board'],
     ['/jobs', 'jobs.list'],
+    ['/capacity?model=m-pebble', 'capacity.plan'],
     ['/hardware', 'system.hardware'],
     ['/settings', 'settings.get'],
   ])('%s says what happened, what to do, and can be tried again', async (path, procedure) => {
@@ -84,6 +87,7 @@ describe('loading', () => {
     ['/optimize/m-pebble', 'optimize.presets', 'Predicting sizes'],
     ['/compare/m-pebble', 'results.board', 'Reading the results'],
     ['/jobs', 'jobs.list', 'Reading the jobs'],
+    ['/capacity?model=m-pebble', 'capacity.plan', 'Planning'],
     ['/hardware', 'system.hardware', 'Asking the adapters'],
   ])('%s shows a skeleton, but not at once', async (path, procedure, label) => {
     renderApp(path, { hanging: [procedure] })

@@ -9,6 +9,7 @@ import {
   Moon,
   PackageOpen,
   PanelRight,
+  Ruler,
   Search,
   Settings as SettingsIcon,
   Sun,
@@ -55,6 +56,14 @@ export function useShellCommands(): void {
         run: go(place.href),
       })),
       { id: 'go/jobs', menuCommand: 'go-jobs', section: 'Go to', title: 'Jobs', icon: ListChecks, shortcut: '$mod+5', run: go('/jobs') },
+      {
+        id: 'go/capacity',
+        section: 'Go to',
+        title: 'Capacity',
+        icon: Ruler,
+        keywords: ['fit', 'plan', 'gpu', 'cost', 'users'],
+        run: go('/capacity'),
+      },
       {
         id: 'go/hardware',
         menuCommand: 'go-hardware',

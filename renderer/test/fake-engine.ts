@@ -20,6 +20,7 @@ import {
   type Settings,
   type StudioEvent,
 } from '../../engine/contract/index.ts'
+import { CATALOG, CHECKS, PLAN } from './capacity-fixtures.ts'
 import type { Connection, ConnectionState, EngineClient } from '../rpc.ts'
 import { detailOf, hardware, LIBRARY, predictionsOf, PRESETS, RESULTS, SAMPLE, tensorsOf } from './fixtures.ts'
 
@@ -544,6 +545,21 @@ export class FakeEngine implements Connection {
             return job
           }),
         ),
+      },
+      capacity: {
+        catalog: os.capacity.catalog.handler(() => CATALOG),
+        plan: os.capacity.plan.handler(({ input }) => {
+          const model = input.subject.kind === 'model' ? this.#model(input.subject.modelId) : null
+          const title = model?.name ?? CATALOG.models.find((one) => input.subject.kind === 'published' && one.id === input.subject.id)?.name
+          const gpu = CATALOG.devices.find((device) => device.id === input.deviceId)
+          return {
+            ...PLAN,
+            request: input,
+            subject: { ...PLAN.subject, title: title ?? PLAN.subject.title },
+            gpu: { ...PLAN.gpu, title: gpu?.name ?? PLAN.gpu.title },
+          }
+        }),
+        checks: os.capacity.checks.handler(() => CHECKS),
       },
       chat: {
         threads: os.chat.threads.handler(() => this.#threads.toSorted((one, other) => other.updatedAt.localeCompare(one.updatedAt))),

@@ -17,21 +17,25 @@ const PARTS = [
   { key: 'weightBytes', name: 'Weights', style: 'weights' },
   { key: 'kvBytes', name: 'KV cache', style: 'kv' },
   { key: 'activationBytes', name: 'Activations', style: 'activations' },
+  { key: 'reserveBytes', name: 'Reserve', style: 'reserve' },
 ] as const
+
+const TERMS = { weightBytes: null, kvBytes: 'kv', activationBytes: 'activations', reserveBytes: 'reserve' } as const
 
 export function FitBar({ fit, detail = 'sentence' }: FitBarProps) {
   const view = describeFit(fit)
+  const parts = PARTS.flatMap((part) => {
+    const bytes = fit[part.key] ?? 0
+    return bytes > 0 ? [{ ...part, bytes }] : []
+  })
   const share = (bytes: number) => `${(bytes / view.scaleBytes) * 100}%`
   const over = fit.budgetBytes === null ? 0 : Math.max(0, view.totalBytes - fit.budgetBytes)
   return (
     <div className={styles.fit}>
       <div className={styles.bar} role="img" aria-label={`${view.label}. ${view.sentence}`}>
-        {PARTS.map(
-          (part) =>
-            fit[part.key] > 0 && (
-              <span key={part.key} className={classNames(styles.segment, styles[part.style])} style={{ width: share(fit[part.key]) }} />
-            ),
-        )}
+        {parts.map((part) => (
+          <span key={part.key} className={classNames(styles.segment, styles[part.style])} style={{ width: share(part.bytes) }} />
+        ))}
         {over > 0 && fit.budgetBytes !== null && (
           <>
             <span className={styles.over} style={{ width: share(over) }} />
@@ -41,19 +45,16 @@ export function FitBar({ fit, detail = 'sentence' }: FitBarProps) {
       </div>
       {detail === 'full' && (
         <div className={styles.legend}>
-          {PARTS.filter((part) => fit[part.key] > 0).map((part) => (
-            <span key={part.key} className={styles.key}>
-              <span className={classNames(styles.swatch, styles[part.style])} aria-hidden />
-              {part.key === 'kvBytes' ? (
-                <Term name="kv">{part.name}</Term>
-              ) : part.key === 'activationBytes' ? (
-                <Term name="activations">{part.name}</Term>
-              ) : (
-                part.name
-              )}
-              <Bytes value={fit[part.key]} kind="memory" />
-            </span>
-          ))}
+          {parts.map((part) => {
+            const term = TERMS[part.key]
+            return (
+              <span key={part.key} className={styles.key}>
+                <span className={classNames(styles.swatch, styles[part.style])} aria-hidden />
+                {term === null ? part.name : <Term name={term}>{part.name}</Term>}
+                <Bytes value={part.bytes} kind="memory" />
+              </span>
+            )
+          })}
         </div>
       )}
       {detail !== 'bar' && (

@@ -3,7 +3,7 @@
  * A measurement takes `provenance` and shows it on hover; an estimate takes `estimate` (its source) and looks different.
  */
 import type { ReactNode } from 'react'
-import type { Provenance } from '../../engine/contract/index.ts'
+import type { Estimate, Provenance } from '../../engine/contract/index.ts'
 import { classNames } from '../lib/class-names.ts'
 import {
   MISSING,
@@ -147,6 +147,24 @@ export function Significant({
       {...figure}
     />
   )
+}
+
+function twoDigits(value: number): string {
+  return formatSignificant(Number(value.toPrecision(2)), value < 99.5 ? 2 : 3)
+}
+
+/** Both ends of an estimate, two digits each: more would promise too much. */
+export function EstimateRange({
+  value,
+  unit,
+  source,
+}: {
+  readonly value: Estimate | null
+  readonly unit: string
+  readonly source: string
+}) {
+  const text = value === null ? null : `${twoDigits(value.low)}–${twoDigits(value.high)}${unit === '' ? '' : ` ${unit}`}`
+  return <Figure text={text} estimate={source} />
 }
 
 /** A signed difference. Colour only where one direction is better; the sign says the same without it. */

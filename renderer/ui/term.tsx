@@ -12,6 +12,7 @@ const DEFINITIONS = {
   decode: 'Writing the answer, one token at a time. Limited by how fast the weights can be read.',
   kv: 'Keys and values of every token in the context, kept so that they are not computed again. Grows with the context.',
   activations: 'Scratch memory for the step being computed.',
+  reserve: 'Left to the driver, the server’s own buffers and the desktop; the model cannot have it.',
   'bits-per-weight': 'Average storage per parameter, scales and tensors left as they were included.',
   'group-size': 'How many neighbouring weights share one scale. Smaller groups follow the weights more closely and cost more bits.',
   scheme: 'What is stored: W is bits per weight, A bits per activation, g the group size.',

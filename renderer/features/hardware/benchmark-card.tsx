@@ -1,5 +1,5 @@
 /** A few seconds of copy, read and matrix kernels: what the adapter can do at best, to judge model speeds against. */
-import { useMutation } from '@tanstack/react-query'
+import { useMutation, useQueryClient } from '@tanstack/react-query'
 import { Gauge } from 'lucide-react'
 import type { Adapter } from '../../../engine/contract/index.ts'
 import { useEngine } from '../../data/engine.tsx'
@@ -12,8 +12,14 @@ import { ErrorCard } from '../../ui/state.tsx'
 import styles from './hardware.module.css'
 
 export function BenchmarkCard({ adapter }: { readonly adapter: Adapter | undefined }) {
-  const { client } = useEngine()
-  const benchmark = useMutation({ mutationKey: ['benchmark'], mutationFn: () => client.system.benchmark() })
+  const { client, queries } = useEngine()
+  const cache = useQueryClient()
+  const benchmark = useMutation({
+    mutationKey: ['benchmark'],
+    mutationFn: () => client.system.benchmark(),
+    // estimates start from the calibration that this run was
+    onSuccess: () => cache.invalidateQueries({ queryKey: queries.capacity.key() }),
+  })
   const result = benchmark.data
   return (
     <Card
@@ -29,13 +35,17 @@ export function BenchmarkCard({ adapter }: { readonly adapter: Adapter | undefin
         <p className={styles.quiet}>
           {benchmark.isPending
             ? 'Copying, reading and multiplying…'
-            : 'A few seconds of copy, read and matrix kernels show what this adapter can reach.'}
+            : 'A few seconds of copy, read and matrix kernels show what this adapter can reach, and make the estimates of Capacity those of this machine.'}
         </p>
       ) : (
         <Facts
           rows={[
             ['Copy', <Rate key="copy" value={result.copyGigabytesPerSecond} unit="GB/s" />],
             ['Read', <Rate key="read" value={result.readGigabytesPerSecond} unit="GB/s" />],
+            ...result.linear.map(
+              ({ format, readGigaweightsPerSecond }) =>
+                [`Decode, ${format} weights`, <Rate key={format} value={readGigaweightsPerSecond} unit="G weights/s" />] as const,
+            ),
             ['Matrix product', <Rate key="matmul" value={result.matmulGigaflops} unit="GFLOP/s" />],
             ['Round trip', <Significant key="trip" value={result.submitRoundTripMs} unit="ms" />],
             ['On', result.adapter],
