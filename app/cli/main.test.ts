@@ -161,9 +161,9 @@ describe('serve', () => {
   })
 
   it('names what it can not do', async () => {
-    expect(await failure(['serve', demo, '--speculate', 'ngram'])).toMatchObject({
-      code: 'request.invalid',
-      message: expect.stringMatching(/Speculative/),
+    expect(await failure(['serve', demo, '--speculate', 'guesses'])).toMatchObject({
+      code: 'runtime.invalid-request',
+      hint: 'Use ngram[:k] | draft:<folder>.',
     })
     expect(await failure(['serve', demo, '--kv-dtype', 'int8'])).toMatchObject({ message: expect.stringMatching(/f16 or f32/) })
   })

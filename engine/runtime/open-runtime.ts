@@ -18,11 +18,11 @@ import { LocalRuntime } from './local-runtime.ts'
 import { PrefixHasher } from './prefix-hash.ts'
 import { Request } from './request.ts'
 import { StepBuilder } from './step-builder.ts'
-import { NgramProposer } from './speculation/ngram.ts'
-import { Speculator } from './speculation/speculator.ts'
+import { openSpeculator } from './speculation/open.ts'
+import type { Speculator } from './speculation/speculator.ts'
 import { CALIBRATION_TOKENS, FixedStepBudget, TimedStepBudget } from './step-budget.ts'
 import type { StepBudget } from './step-budget.ts'
-import type { OpenRuntimeOptions, Runtime, RuntimeInfo, Speculation } from './types.ts'
+import type { OpenRuntimeOptions, Runtime, RuntimeInfo } from './types.ts'
 
 const DEFAULT_SEQUENCES = 8
 /**
@@ -74,7 +74,8 @@ async function open(checkpoint: Checkpoint, options: OpenRuntimeOptions, began: 
     onProgress?.({ phase: 'calibrating', doneBytes: model.weightBytes, totalBytes: model.weightBytes })
     const budget = await budgetFor(model, options)
     signal?.throwIfAborted()
-    return createRuntime(model, { tokenizer, budget, owner, began, options })
+    const speculator = await openSpeculator(options.speculation, { model, backend, owner, kvDtype, signal })
+    return createRuntime(model, { tokenizer, budget, speculator, owner, began, options })
   } catch (error) {
     model.dispose()
     throw error
@@ -84,12 +85,13 @@ async function open(checkpoint: Checkpoint, options: OpenRuntimeOptions, began: 
 interface RuntimeSetting {
   readonly tokenizer: Tokenizer | null
   readonly budget: StepBudget
+  readonly speculator: Speculator | null
   readonly owner: string
   readonly began: number
   readonly options: OpenRuntimeOptions
 }
 
-function createRuntime(model: LoadedModel, { tokenizer, budget, owner, began, options }: RuntimeSetting): Runtime {
+function createRuntime(model: LoadedModel, { tokenizer, budget, speculator, owner, began, options }: RuntimeSetting): Runtime {
   const { backend, modelId, kvDtype, prefixCache = true } = options
   const { spec, executable, contextTokens: contextLimit } = model
   const { blocks, blockSize } = model.kv.layout
@@ -122,27 +124,13 @@ function createRuntime(model: LoadedModel, { tokenizer, budget, owner, began, op
         contextLimit,
         modelId,
         emit,
-        speculator: speculatorFor(options.speculation, contextLimit),
+        speculator,
         maxQueued: options.maxQueued,
         // The driver has not noticed: closing the device makes the loss known to every model on it, and the next request opens another.
         onHang: () => void backend[Symbol.asyncDispose](),
       }),
     release: () => model.dispose(),
   })
-}
-
-/** Guesses per step: more are rarely all right, and each is a row to compute. */
-const DEFAULT_DRAFT_TOKENS = 4
-const MOST_DRAFT_TOKENS = 16
-
-function speculatorFor(speculation: Speculation | undefined, contextLimit: number): Speculator | null {
-  if (speculation === undefined) return null
-  const { tokens = DEFAULT_DRAFT_TOKENS } = speculation
-  if (!Number.isInteger(tokens) || tokens < 1 || tokens > MOST_DRAFT_TOKENS) {
-    throw new LatheError('runtime.invalid-request', `${tokens} speculated tokens per step.`, `Ask for 1…${MOST_DRAFT_TOKENS}.`)
-  }
-  if (speculation.kind === 'draft') throw new LatheError('runtime.invalid-request', 'Draft models are not built yet.', 'Use n-grams.')
-  return new Speculator({ proposer: new NgramProposer(), tokens, contextLimit })
 }
 
 async function tokenizerOf(folder: string): Promise<Tokenizer | null> {

@@ -20,7 +20,7 @@ import type {
   TokenizerInfo,
 } from '../contract/index.ts'
 import type { TextCodec } from '../evaluate/text-codec.ts'
-import type { LoadProgress, ModelLease, ScorePair } from '../runtime/types.ts'
+import type { LoadProgress, ModelLease, ScorePair, Speculation } from '../runtime/types.ts'
 
 /** Severity and one line for people; never a secret, may hold paths (diagnostics redact the home folder). */
 export type Log = (level: 'info' | 'warn' | 'error', text: string) => void
@@ -99,6 +99,8 @@ export interface ModelRef {
 export interface AcquireModel extends ModelRef {
   readonly contextTokens: number
   readonly kvDtype: 'f16' | 'f32'
+  /** How a load made for this speculates; one that exists is shared as it is, since its answers are the same. */
+  readonly speculation?: Speculation | undefined
   readonly signal: AbortSignal
   readonly onProgress?: (progress: LoadProgress) => void
 }

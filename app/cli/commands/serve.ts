@@ -7,6 +7,7 @@ import { basename } from 'node:path'
 import { LatheError } from '../../../engine/contract/index.ts'
 import { startServer } from '../../../engine/server/http-server.ts'
 import type { ServedModel, ServedModels } from '../../../engine/server/served-model.ts'
+import { parseSpeculation, SPECULATION_USAGE } from '../../../engine/runtime/speculation/parse.ts'
 import type { Runtime } from '../../../engine/runtime/types.ts'
 import { loadTokenizer } from '../../../engine/tokenizer/tokenizer.ts'
 import type { Tokenizer } from '../../../engine/tokenizer/tokenizer.ts'
@@ -19,7 +20,7 @@ const DEFAULT_PORT = 8000
 const DEFAULT_CONTEXT = 4096
 
 export const serve: Command = {
-  usage: 'lathe serve <folder> [--port N] [--api-key K] [--name NAME] [--context N] [--kv-dtype f16|f32]',
+  usage: 'lathe serve <folder> [--port N] [--api-key K] [--name NAME] [--context N] [--kv-dtype f16|f32] [--speculate MODE]',
   summary: 'OpenAI-compatible server for one model, on 127.0.0.1',
   options: {
     port: { type: 'string', value: 'N', help: `port to listen on; 0 is any free one (${DEFAULT_PORT})` },
@@ -27,18 +28,19 @@ export const serve: Command = {
     name: { type: 'string', value: 'NAME', help: 'model name for clients (the folder’s name)' },
     context: { type: 'string', value: 'N', help: `tokens of context of one request (${DEFAULT_CONTEXT})` },
     'kv-dtype': { type: 'string', value: 'TYPE', help: 'type of the KV cache: f16 or f32 (f16)' },
-    speculate: { type: 'string', value: 'MODE', help: 'speculative decoding (not in this version)' },
+    speculate: { type: 'string', value: 'MODE', help: `speculative decoding: ${SPECULATION_USAGE}; answers stay the same (off)` },
   },
   async run(args, context) {
     const model = await modelAt(args.onlyPositional('model folder'))
     const port = args.integer('port', { min: 0, max: 65_535 }) ?? DEFAULT_PORT
     const kvDtype = args.text('kv-dtype') ?? 'f16'
     if (kvDtype !== 'f16' && kvDtype !== 'f32') throw args.invalid(`--kv-dtype takes f16 or f32, not "${kvDtype}".`)
-    if (args.text('speculate') !== null) throw args.invalid('Speculative decoding is not in this version.')
+    const wish = args.text('speculate')
+    const speculation = wish === null ? undefined : parseSpeculation(wish)
     const apiKey = args.text('api-key') ?? randomBytes(24).toString('base64url')
     const contextTokens = args.integer('context', { min: 64 }) ?? DEFAULT_CONTEXT
     const tokenizer = await loadTokenizer(model.folder)
-    using lease = await acquire(context, model, { contextTokens, kvDtype })
+    using lease = await acquire(context, model, { contextTokens, kvDtype, speculation })
     // Load tools split metric lines on spaces, so a name has none.
     const name = (args.text('name') ?? basename(model.folder)).trim().replaceAll(/\s+/g, '-')
     const server = await startServer({

@@ -1,6 +1,6 @@
 /** Loading a model for one command: the lease is released when the command ends, however it ends. */
 import { resolve } from 'node:path'
-import type { ModelLease } from '../../../engine/runtime/types.ts'
+import type { ModelLease, Speculation } from '../../../engine/runtime/types.ts'
 import { resolveModelFolder } from '../../../engine/studio/library.ts'
 import type { ModelRef } from '../../../engine/studio/ports.ts'
 import type { CommandContext } from '../command.ts'
@@ -9,6 +9,7 @@ import { formatBytes } from '../format.ts'
 export interface LoadOptions {
   readonly contextTokens: number
   readonly kvDtype?: 'f16' | 'f32'
+  readonly speculation?: Speculation | undefined
 }
 
 /** The folder behind a path on the command line, as the studio would import it. */
@@ -24,6 +25,7 @@ export async function acquire(context: CommandContext, model: ModelRef, options:
     ...model,
     contextTokens: options.contextTokens,
     kvDtype: options.kvDtype ?? 'f16',
+    speculation: options.speculation,
     signal: context.signal,
     onProgress: (progress) => context.progress(loadingLine(model.name, progress)),
   })

@@ -18,8 +18,9 @@ interface Rate {
 interface Bucket {
   readonly on: Rate
   readonly off: Rate
-  /** Steps left of a trial of the kind not preferred. */
+  /** Steps left of a trial of the kind that was not preferred when it began, and which that is. */
   trial: number
+  trialOn: boolean
   sinceTrial: number
 }
 
@@ -36,10 +37,13 @@ export class SpeculationGovernor {
   speculates(sequences: number): boolean {
     const bucket = this.#bucket(sequences)
     const preferred = prefersOn(bucket)
-    if (bucket.trial === 0 && bucket.sinceTrial >= RETRY_STEPS) bucket.trial = TRIAL_STEPS
-    if (bucket.trial === 0 && bucket.on.steps >= TRIAL_STEPS && bucket.off.steps < TRIAL_STEPS)
-      bucket.trial = TRIAL_STEPS - bucket.off.steps
-    this.#last = bucket.trial > 0 ? !preferred : preferred
+    const { on, off } = bucket
+    const unknown = on.steps >= TRIAL_STEPS && off.steps < TRIAL_STEPS
+    if (bucket.trial === 0 && (unknown || bucket.sinceTrial >= RETRY_STEPS)) {
+      bucket.trial = TRIAL_STEPS
+      bucket.trialOn = !unknown && !preferred
+    }
+    this.#last = bucket.trial > 0 ? bucket.trialOn : preferred
     return this.#last
   }
 
@@ -60,7 +64,7 @@ export class SpeculationGovernor {
     const size = Math.clz32(sequences)
     let bucket = this.#buckets.get(size)
     if (bucket === undefined) {
-      bucket = { on: { tokensPerMs: null, steps: 0 }, off: { tokensPerMs: null, steps: 0 }, trial: 0, sinceTrial: 0 }
+      bucket = { on: { tokensPerMs: null, steps: 0 }, off: { tokensPerMs: null, steps: 0 }, trial: 0, trialOn: false, sinceTrial: 0 }
       this.#buckets.set(size, bucket)
     }
     return bucket

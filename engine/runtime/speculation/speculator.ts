@@ -56,6 +56,7 @@ export class Speculator implements Disposable {
     } catch (error) {
       if (isLoss(error)) throw error
       this.#failed = true
+      for (const request of running) request.draftCount = 0
       this.#options.onFailure?.(error)
       return
     }
