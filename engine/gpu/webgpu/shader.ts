@@ -4,8 +4,8 @@
  *
  *   //#include name              the text of name.wgsl
  *   //#if NAME  //#else  //#end  keeps one branch; `!NAME` negates; true means present and not 0
- *   //#repeat i NAME … //#end    repeats the body with {i} = 0 … NAME−1, also as {2*i+1}; i is one letter, NAME a constant or a number
- *   {NAME}                       the constant's value as text
+ *   //#repeat i NAME … //#end    repeats the body with {i} = 0 … NAME−1; i is one letter, NAME a constant or a number
+ *   {NAME}  {2*i+1}  {i*BITS/32} whole-number arithmetic over constants and repeat variables: + - * / % and parentheses
  *
  * Every constant is also declared in the module (`const NAME: u32 = …` or f32), so plain expressions use it directly.
  */
@@ -58,7 +58,7 @@ function expand(lines: readonly string[], constants: ShaderConstants, where: str
     const line = lines[i] ?? ''
     const directive = /^\s*\/\/#(\w+)\s*(.*)$/.exec(line)
     if (directive === null) {
-      out.push(line.replace(/\{([A-Z][A-Z0-9_]*)\}/g, (_, name: string) => String(valueOf(name, constants, where))))
+      out.push(line.replace(EXPRESSION, (whole, text: string) => (/[a-z]/.test(text) ? whole : String(evaluate(text, constants, where)))))
       continue
     }
     const [, verb, argument = ''] = directive
@@ -78,9 +78,7 @@ function expand(lines: readonly string[], constants: ShaderConstants, where: str
       const [variable = '', count = ''] = argument.trim().split(/\s+/)
       for (let n = 0; n < valueOf(count, constants, where); n++) {
         const body = block.body.map((text) =>
-          text.replace(/\{(\d+\*)?([a-z])(\+\d+)?\}/g, (whole, times: string | undefined, name: string, plus: string | undefined) => {
-            return name === variable ? String(Number.parseInt(times ?? '1', 10) * n + Number(plus ?? 0)) : whole
-          }),
+          text.replace(EXPRESSION, (_, inner: string) => `{${inner.replaceAll(new RegExp(`\\b${variable}\\b`, 'g'), String(n))}}`),
         )
         out.push(...expand(body, constants, where))
       }
@@ -89,6 +87,40 @@ function expand(lines: readonly string[], constants: ShaderConstants, where: str
     }
   }
   return out
+}
+
+/** No spaces, so that no block of WGSL on one line is taken for one. */
+const EXPRESSION = /\{([A-Za-z0-9_+*/%()-]+)\}/g
+
+/** Whole-number arithmetic; `/` rounds down. */
+function evaluate(text: string, constants: ShaderConstants, where: string): number {
+  const tokens = text.match(/\w+|[+*/%()-]/g) ?? []
+  let at = 0
+  const product = (): number => {
+    let value = term()
+    for (let operator = tokens[at]; operator !== undefined && '*/%'.includes(operator); operator = tokens[at]) {
+      at++
+      const right = term()
+      value = operator === '*' ? value * right : operator === '/' ? Math.floor(value / right) : value % right
+    }
+    return value
+  }
+  const sum = (): number => {
+    let value = product()
+    for (let operator = tokens[at]; operator === '+' || operator === '-'; operator = tokens[at]) {
+      at++
+      value += operator === '+' ? product() : -product()
+    }
+    return value
+  }
+  const term = (): number => {
+    const token = tokens[at++] ?? ''
+    if (token !== '(') return valueOf(token, constants, where)
+    const value = sum()
+    at++
+    return value
+  }
+  return sum()
 }
 
 function takeBlock(lines: readonly string[], start: number, where: string): { body: string[]; otherwise: string[]; end: number } {

@@ -4,7 +4,7 @@
  * load `vec4<u32>`. Matrices larger than a binding are cut by rows (specs/dawn-node.md §3); parts of a fused weight are stacked.
  */
 import { LatheError } from '../../contract/errors.ts'
-import { FLOAT_BITS, weightBytes } from '../check-program.ts'
+import { FLOAT_BITS, SCALE_BYTES, weightBytes } from '../check-program.ts'
 import type { WeightBytes, WeightFormat, WeightPart, WeightSpec } from '../program.ts'
 import type { GpuDevice } from './device.ts'
 import type { Allocation, LedgerAccount } from './ledger.ts'
@@ -18,13 +18,17 @@ export interface WeightShard {
 export interface DeviceMatrix {
   readonly kind: 'matrix'
   readonly spec: WeightSpec
-  /** Length of a row in 16-byte units. */
+  /** Length of a row in units of `unitBytesOf`. */
   readonly rowUnits: number
   readonly shards: readonly WeightShard[]
   /** [rows, groups] in the stored scale dtype; 16-bit values two to a word. */
   readonly scale: GPUBuffer | null
   /** [⌈rows·bits/32⌉, groups] words, packed down the rows. */
   readonly zeroPoint: GPUBuffer | null
+  /** f32 [rows]: 1/G of the row's part, where the format has a global scale. */
+  readonly rowGain: GPUBuffer | null
+  /** u32 [cols]: the input column that each stored column multiplies, where columns were sorted by group; else null. */
+  readonly order: GPUBuffer | null
 }
 
 export interface DeviceVector {
@@ -37,7 +41,9 @@ export interface DeviceVector {
 
 export type DeviceWeight = DeviceMatrix | DeviceVector
 
-const ROW_ALIGNMENT_BYTES = 16
+/** Kernels load rows as `vec4<u32>`; codes of widths that 32 bits do not hold whole come in units of 32, as many words as bits. */
+const UNIT_BYTES = 16
+const UNIT_CODES = 32
 /** Large enough for full disk and bus speed, small enough to cancel within a moment and to keep staging memory low. */
 const CHUNK_BYTES = 16 * 2 ** 20
 /** writeBuffer copies into staging memory that is recycled only when the GPU has caught up. */
@@ -63,8 +69,23 @@ function storedRowBytes(format: WeightFormat, cols: number): number {
   return format.kind === 'dense' ? cols * dtypeBytes(format.dtype) : Math.ceil((cols * format.bits) / 32) * 4
 }
 
+/** Widths with units of their own: all but 4, 8, 16 and 32 bits. */
+function isOddWidth(bits: number): boolean {
+  return bits < 8 && bits !== 4
+}
+
+export function unitElementsOf(format: WeightFormat): number {
+  const bits = bitsOf(format)
+  return isOddWidth(bits) ? UNIT_CODES : (UNIT_BYTES * 8) / bits
+}
+
+function unitBytesOf(format: WeightFormat): number {
+  const bits = bitsOf(format)
+  return isOddWidth(bits) ? (UNIT_CODES * bits) / 8 : UNIT_BYTES
+}
+
 export function rowUnitsOf(format: WeightFormat, cols: number): number {
-  return Math.ceil(storedRowBytes(format, cols) / ROW_ALIGNMENT_BYTES)
+  return Math.ceil(cols / unitElementsOf(format))
 }
 
 export interface UploadOptions {
@@ -199,9 +220,8 @@ async function uploadMatrix(
   shardBytes: number | null,
 ): Promise<DeviceMatrix> {
   const { format, cols, rows } = spec
-  if (spec.parts.some((part) => (part.groupIndex ?? null) !== null)) throw invalid(spec, 'no kernel reorders its columns yet')
   const rowUnits = rowUnitsOf(format, cols)
-  const rowBytes = rowUnits * ROW_ALIGNMENT_BYTES
+  const rowBytes = rowUnits * unitBytesOf(format)
   const limit = Math.min(gpu.limits.maxStorageBufferBindingSize, gpu.limits.maxBufferSize)
   const rowsPerShard = Math.floor(Math.min(limit, shardBytes ?? limit) / rowBytes)
   if (rowsPerShard === 0) throw invalid(spec, `one row has ${rowBytes} bytes, more than this adapter binds at once (${limit})`)
@@ -211,24 +231,27 @@ async function uploadMatrix(
     requests.push({ name: spec.name, bytes: Math.min(rowsPerShard, rows - row) * rowBytes, usage: WEIGHT_USAGE() })
   }
   const shardCount = requests.length
-  if (format.kind === 'packed-int') {
-    const scaleBytes = rows * groups * dtypeBytes(format.scaleDtype)
-    const zeroBytes = format.hasZeroPoint ? Math.ceil((rows * format.bits) / 32) * groups * 4 : 0
+  if (format.kind !== 'dense') {
+    const scaleBytes = Math.ceil((rows * groups * SCALE_BYTES[format.scaleDtype]) / 4) * 4
+    const zeroBytes = format.kind === 'packed-int' && format.hasZeroPoint ? Math.ceil((rows * format.bits) / 32) * groups * 4 : 0
     if (Math.max(scaleBytes, zeroBytes) > limit) {
       const message = `${spec.name}: its ${Math.max(scaleBytes, zeroBytes)} bytes of scales exceed one binding of this adapter (${limit}).`
       throw new LatheError('gpu.unsupported', message, 'Compress with a larger group, or use another adapter.')
     }
     requests.push({ name: `${spec.name} scale`, bytes: scaleBytes, usage: WEIGHT_USAGE() })
-    if (format.hasZeroPoint) requests.push({ name: `${spec.name} zero point`, bytes: zeroBytes, usage: WEIGHT_USAGE() })
+    if (zeroBytes > 0) requests.push({ name: `${spec.name} zero point`, bytes: zeroBytes, usage: WEIGHT_USAGE() })
   }
   const buffers = await account.allocate(requests)
   const shards = buffers.slice(0, shardCount).map((buffer, index) => {
     return { buffer, firstRow: index * rowsPerShard, rows: Math.min(rowsPerShard, rows - index * rowsPerShard) }
   })
 
+  const groupIndex = spec.parts[0]?.groupIndex ?? null
+  const order = groupIndex === null ? null : columnOrder(asWords(await groupIndex.read(0, groupIndex.byteLength)))
   let firstRow = 0
   for (const part of spec.parts) {
-    await uploadRows(uploader, shards, part, firstRow, storedRowBytes(format, cols), rowBytes, rowsPerShard)
+    const arrange = order === null ? null : (data: Uint8Array, count: number) => arrangeColumns(data, count, cols, bitsOf(format), order)
+    await uploadRows(uploader, shards, part, firstRow, storedRowBytes(format, cols), rowBytes, rowsPerShard, arrange)
     firstRow += part.rows
   }
   const scale = buffers[shardCount] ?? null
@@ -245,7 +268,68 @@ async function uploadMatrix(
       zeroPoint,
       spec.parts.map((part) => part.zeroPoint),
     )
-  return { kind: 'matrix', spec, rowUnits, shards, scale, zeroPoint }
+  const rowGain = await uploadRowGains(uploader, account, spec)
+  const orderBuffer = order === null ? null : await uploadWords(uploader, account, `${spec.name} order`, order)
+  return { kind: 'matrix', spec, rowUnits, shards, scale, zeroPoint, rowGain, order: orderBuffer }
+}
+
+async function uploadWords(
+  uploader: Uploader,
+  account: LedgerAccount,
+  name: string,
+  words: Uint32Array | Float32Array,
+): Promise<GPUBuffer> {
+  const buffer = await account.allocateOne(name, words.byteLength, WEIGHT_USAGE())
+  await uploader.write(buffer, 0, new Uint8Array(words.buffer))
+  return buffer
+}
+
+/** 1/G of each row's part, so that parts with factors of their own still stack. */
+async function uploadRowGains(uploader: Uploader, account: LedgerAccount, spec: WeightSpec): Promise<GPUBuffer | null> {
+  if (spec.format.kind !== 'packed-float' || !spec.format.hasGlobalScale) return null
+  const gains = new Float32Array(spec.rows)
+  let row = 0
+  for (const part of spec.parts) {
+    if (part.globalScale === null || part.globalScale === undefined) throw invalid(spec, 'a part has no global scale')
+    const bytes = await part.globalScale.read(0, 4)
+    const factor = new DataView(bytes.buffer, bytes.byteOffset, 4).getFloat32(0, true)
+    gains.fill(1 / factor, row, row + part.rows)
+    row += part.rows
+  }
+  return uploadWords(uploader, account, `${spec.name} global scale`, gains)
+}
+
+function asWords(bytes: Uint8Array): Uint32Array {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+  return Uint32Array.from({ length: bytes.byteLength / 4 }, (_, i) => view.getUint32(i * 4, true))
+}
+
+/** Columns sorted by group, each group's in their own order: the stored column c comes from column order[c]. */
+function columnOrder(groupOf: Uint32Array): Uint32Array {
+  return Uint32Array.from(groupOf.keys()).sort((a, b) => (groupOf[a] ?? 0) - (groupOf[b] ?? 0) || a - b)
+}
+
+/** Rows of dense codes with their columns in another order; rows are whole words before and after. */
+function arrangeColumns(data: Uint8Array, rows: number, cols: number, bits: number, order: Uint32Array): Uint8Array {
+  const rowWords = Math.ceil((cols * bits) / 32)
+  const from = asWords(data)
+  const to = new Uint32Array(rows * rowWords)
+  const mask = 2 ** bits - 1
+  for (let row = 0; row < rows; row++) {
+    const base = row * rowWords
+    for (let col = 0; col < cols; col++) {
+      const bit = (order[col] as number) * bits
+      const shift = bit & 31
+      let code = (from[base + (bit >>> 5)] as number) >>> shift
+      if (shift + bits > 32) code |= (from[base + (bit >>> 5) + 1] as number) << (32 - shift)
+      code &= mask
+      const target = col * bits
+      const at = base + (target >>> 5)
+      to[at] = (to[at] as number) | (code << (target & 31))
+      if ((target & 31) + bits > 32) to[at + 1] = (to[at + 1] as number) | (code >>> (32 - (target & 31)))
+    }
+  }
+  return new Uint8Array(to.buffer)
 }
 
 async function uploadRows(
@@ -256,6 +340,7 @@ async function uploadRows(
   storedBytesPerRow: number,
   rowBytes: number,
   rowsPerShard: number,
+  arrange: ((data: Uint8Array, rows: number) => Uint8Array) | null,
 ): Promise<void> {
   const rowsPerChunk = Math.max(1, Math.floor(CHUNK_BYTES / storedBytesPerRow))
   let row = 0
@@ -264,7 +349,8 @@ async function uploadRows(
     const shard = shards[Math.floor(global / rowsPerShard)]
     if (shard === undefined) throw new Error('row beyond the last shard')
     const count = Math.min(rowsPerChunk, part.rows - row, shard.firstRow + shard.rows - global)
-    const data = await uploader.read(part.values, row * storedBytesPerRow, count * storedBytesPerRow)
+    const stored = await uploader.read(part.values, row * storedBytesPerRow, count * storedBytesPerRow)
+    const data = arrange === null ? stored : arrange(stored, count)
     await uploader.write(shard.buffer, (global - shard.firstRow) * rowBytes, padRows(data, count, storedBytesPerRow, rowBytes))
     row += count
   }

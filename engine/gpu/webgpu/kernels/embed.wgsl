@@ -4,7 +4,11 @@ struct Params {
   rows: u32,
 }
 var<immediate> params: Params;
+//#if INT_ANY
+@group(0) @binding(0) var<storage, read> values: array<array<u32, BITS>>;
+//#else
 @group(0) @binding(0) var<storage, read> values: array<vec4<u32>>;
+//#end
 @group(0) @binding(1) var<storage, read> tokenIds: array<u32>;
 @group(0) @binding(2) var<storage, read_write> out: array<f32>;
 //#if PACKED
@@ -12,6 +16,9 @@ var<immediate> params: Params;
 //#end
 //#if ZERO
 @group(0) @binding(4) var<storage, read> zeros: array<u32>;
+//#end
+//#if ROW_GAIN
+@group(0) @binding(4) var<storage, read> rowGains: array<f32>;
 //#end
 //#if PACKED
 fn groups() -> u32 { return GROUPS; }
@@ -23,7 +30,11 @@ fn write(row: u32, token: u32, element: u32, raw: vec4<f32>) {
   if (element + {k}u < COLS) {
 //#if PACKED
     let group = (element + {k}u) / GROUP_SIZE;
+//#if ROW_GAIN
+    let value = gainOf(row, group) * raw[{k}] * rowGains[row];
+//#else
     let value = gainOf(row, group) * (raw[{k}] - centerOf(row, group));
+//#end
 //#else
     let value = raw[{k}];
 //#end

@@ -32,6 +32,9 @@ var<immediate> params: Params;
 //#if ZERO
 @group(0) @binding(5) var<storage, read> zeros: array<u32>;
 //#end
+//#if ROW_GAIN
+@group(0) @binding(5) var<storage, read> rowGains: array<f32>;
+//#end
 
 //#if DYNAMIC
 fn cols() -> u32 { return params.cols; }
@@ -58,7 +61,11 @@ fn inputQuad(base: u32, quad: u32) -> vec4<f32> {
 
 fn store(row: u32, column: u32, value: f32) {
   let index = column * params.outStride + params.outOffset + params.firstRow + row;
+//#if ROW_GAIN
+  var sum = value * rowGains[params.firstRow + row];
+//#else
   var sum = value;
+//#end
   if ((params.flags & 2u) != 0u) {
     sum += bias[params.firstRow + row];
   }

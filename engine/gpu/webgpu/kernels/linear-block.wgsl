@@ -1,54 +1,51 @@
 // One unit of ROWS rows against COLUMNS inputs: adds to acc_r_c. Wants weight_r, row_r (global), unit (index of the unit in the row),
 // source_c and loadX(source_c, quad); quad counts from firstQuad. The order of every operation is fixed: it is the same for any COLUMNS.
 //#if PACKED
-//#if GROUP_UNIT
-      let group = unit * UNIT_ELEMENTS / GROUP_SIZE;
-//#repeat r ROWS
-      let gain_{r} = gainOf(row_{r}, group);
-      let center_{r} = centerOf(row_{r}, group);
-//#end
-//#repeat c COLUMNS
-      var sum_{c} = 0.0f;
-//#repeat r ROWS
-      var part_{r}_{c} = 0.0f;
-//#end
-//#end
-//#repeat j QUADS
-//#repeat c COLUMNS
-      let x_{j}_{c} = loadX(source_{c}, firstQuad + {j}u);
-      sum_{c} += sumQuad(x_{j}_{c});
-//#end
-//#repeat r ROWS
-      let w_{j}_{r} = rawQuad{j}(weight_{r});
-//#repeat c COLUMNS
-      part_{r}_{c} = dotQuad(w_{j}_{r}, x_{j}_{c}, part_{r}_{c});
-//#end
-//#end
-//#end
-//#repeat r ROWS
-//#repeat c COLUMNS
-      acc_{r}_{c} = fma(gain_{r}, fma(-center_{r}, sum_{c}, part_{r}_{c}), acc_{r}_{c});
-//#end
-//#end
-//#end
-//#if GROUP_QUAD
-//#repeat j QUADS
+//#if SPANS
+//#repeat s SPANS
       {
-        let group = (unit * UNIT_ELEMENTS + 4u * {j}u) / GROUP_SIZE;
-        if (group < GROUPS) {
-//#repeat c COLUMNS
-          let x_{c} = loadX(source_{c}, firstQuad + {j}u);
-          let sum_{c} = sumQuad(x_{c});
+//#if GROUP_INSIDE
+        let group = min((unit * UNIT_ELEMENTS + {s*SPAN_QUADS*4}u) / GROUP_SIZE, GROUPS - 1u);
+//#else
+        let group = unit * UNIT_ELEMENTS / GROUP_SIZE;
 //#end
 //#repeat r ROWS
-          let w_{r} = rawQuad{j}(weight_{r});
-          let gain_{r} = gainOf(row_{r}, group);
-          let center_{r} = centerOf(row_{r}, group);
+        let gain_{r} = gainOf(row_{r}, group);
+//#if CENTERED
+        let center_{r} = centerOf(row_{r}, group);
+//#end
+//#end
 //#repeat c COLUMNS
-          acc_{r}_{c} = fma(gain_{r}, fma(-center_{r}, sum_{c}, dotQuad(w_{r}, x_{c}, 0.0f)), acc_{r}_{c});
+//#if CENTERED
+        var sum_{c} = 0.0f;
+//#end
+//#repeat r ROWS
+        var part_{r}_{c} = 0.0f;
 //#end
 //#end
-        }
+//#repeat j SPAN_QUADS
+//#repeat c COLUMNS
+        let x_{j}_{c} = loadX(source_{c}, firstQuad + {s*SPAN_QUADS+j}u);
+//#if CENTERED
+        sum_{c} += sumQuad(x_{j}_{c});
+//#end
+//#end
+//#repeat r ROWS
+        let w_{j}_{r} = rawQuad{s*SPAN_QUADS+j}(weight_{r});
+//#repeat c COLUMNS
+        part_{r}_{c} = dotQuad(w_{j}_{r}, x_{j}_{c}, part_{r}_{c});
+//#end
+//#end
+//#end
+//#repeat r ROWS
+//#repeat c COLUMNS
+//#if CENTERED
+        acc_{r}_{c} = fma(gain_{r}, fma(-center_{r}, sum_{c}, part_{r}_{c}), acc_{r}_{c});
+//#else
+        acc_{r}_{c} = fma(gain_{r}, part_{r}_{c}, acc_{r}_{c});
+//#end
+//#end
+//#end
       }
 //#end
 //#end

@@ -2,7 +2,11 @@
 // coalesce. The workgroup stages the inputs in shared memory, padded so that the lanes' strided quads fall into different banks. A lane's
 // units come in rising order and the lanes' sums are added in lane order, whatever the number of columns: the result has the same bits for any
 // batch (specs/runtime.md §9.2).
+//#if INT_ANY
+alias Stored = array<u32, BITS>;
+//#else
 alias Stored = vec4<u32>;
+//#end
 //#include linear-bindings
 //#include weight-decode
 

@@ -35,6 +35,33 @@ fn granuleQuad0(w: Stored) -> vec4<f32> {
   return bitcast<vec4<f32>>(w);
 }
 //#end
+//#if INT_ANY
+alias Stored = array<u32, BITS>;
+//#repeat j 8
+fn granuleQuad{j}(w: Stored) -> vec4<f32> {
+  return unitFloats(vec4<u32>(
+//#repeat k 4
+    codeBits(w[{(4*j+k)*BITS/32}], w[{((4*j+k)*BITS+BITS-1)/32}], {(4*j+k)*BITS%32}u),
+//#end
+  ));
+}
+//#end
+//#end
+//#if E4M3
+alias Stored = u32;
+fn granuleQuad0(w: Stored) -> vec4<f32> {
+  return eightBitFloats(w);
+}
+//#end
+//#if E2M1
+alias Stored = u32;
+fn granuleQuad0(w: Stored) -> vec4<f32> {
+  return fourBitFloats(w);
+}
+fn granuleQuad1(w: Stored) -> vec4<f32> {
+  return fourBitFloats(w >> 16u);
+}
+//#end
 //#include linear-bindings
 //#include weight-scale
 
@@ -87,7 +114,7 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
 //#end
 //#repeat c COLUMNS
         let x_{c} = inputQuad(source_{c}, granule * GRANULE_QUADS + {q}u);
-//#if PACKED
+//#if CENTERED
         sum_{c} += sumQuad(x_{c});
 //#end
 //#repeat r ROWS
@@ -101,9 +128,15 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
     let group = first * GRANULE_QUADS * 4u / params.groupSize;
 //#repeat r ROWS
     let gain_{r} = gainOf(row_{r}, group);
+//#if CENTERED
     let center_{r} = centerOf(row_{r}, group);
+//#end
 //#repeat c COLUMNS
+//#if CENTERED
     acc_{r}_{c} = fma(gain_{r}, fma(-center_{r}, sum_{c}, part_{r}_{c}), acc_{r}_{c});
+//#else
+    acc_{r}_{c} = fma(gain_{r}, part_{r}_{c}, acc_{r}_{c});
+//#end
 //#end
 //#end
 //#else

@@ -1,6 +1,6 @@
 /** Linear and embedding kernels against the f64 reference: every stored format, ragged shapes, fused parts, shards. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import type { Backend, Capacity, Program, WeightFormat, WeightPart, WeightSpec } from '../../program.ts'
+import type { Backend, Capacity, IntegerBits, Program, WeightFormat, WeightPart, WeightSpec } from '../../program.ts'
 import { decodeWeight } from '../../reference/decode-weight.ts'
 import { casesOf, testConfigurations } from '../../test/adapters.ts'
 import { denseWeight } from '../../test/memory-weights.ts'
@@ -29,8 +29,12 @@ const DOT_TOLERANCE = 2 ** -20
 const CAPACITY: Capacity = { tokens: 24, rows: 24, sequences: 1, blocksPerSequence: 1 }
 
 const dense = (dtype: 'f32' | 'f16' | 'bf16'): WeightFormat => ({ kind: 'dense', dtype })
-function packed(bits: 4 | 8, groupSize: number, hasZeroPoint = false, scaleDtype: 'f32' | 'f16' | 'bf16' = 'bf16'): WeightFormat {
+function packed(bits: IntegerBits, groupSize: number, hasZeroPoint = false, scaleDtype: 'f32' | 'f16' | 'bf16' = 'bf16'): WeightFormat {
   return { kind: 'packed-int', bits, groupSize, hasZeroPoint, scaleDtype }
+}
+
+function floats(element: 'e4m3' | 'e2m1', groupSize: number, scaleDtype: 'f32' | 'f16' | 'bf16' | 'e4m3' | 'e8m0' = 'bf16'): WeightFormat {
+  return { kind: 'packed-float', element, groupSize, scaleDtype, hasGlobalScale: scaleDtype === 'e4m3' }
 }
 
 interface Case {
@@ -67,6 +71,18 @@ const CASES: readonly Case[] = [
   { rows: 9, cols: 172, tokens: 3, format: packed(8, 43, true) },
   { rows: 12, cols: 100, tokens: 1, format: packed(4, 20, true, 'f32') },
   { rows: 5, cols: 2080, tokens: 4, format: packed(4, 32) },
+  // Widths that 32 bits do not hold whole, rows that end inside a unit, zero points that straddle words.
+  { rows: 40, cols: 192, tokens: 3, format: packed(3, 64), extras: { parts: [24, 16] } },
+  { rows: 21, cols: 172, tokens: 1, format: packed(2, 172, true) },
+  { rows: 70, cols: 160, tokens: 5, format: packed(5, 32, true), extras: { bias: true } },
+  { rows: 9, cols: 90, tokens: 2, format: packed(6, 45, true, 'f16') },
+  { rows: 33, cols: 256, tokens: 1, format: packed(7, 128, false, 'f32') },
+  // FP8 per row, in blocks with a ragged end; NVFP4; MXFP4; MXFP8.
+  { rows: 40, cols: 172, tokens: 3, format: floats('e4m3', 172), extras: { bias: true, accumulate: true } },
+  { rows: 17, cols: 200, tokens: 1, format: floats('e4m3', 128, 'f32') },
+  { rows: 48, cols: 160, tokens: 5, format: floats('e2m1', 16, 'e4m3'), extras: { parts: [32, 16] } },
+  { rows: 20, cols: 96, tokens: 1, format: floats('e2m1', 32, 'e8m0') },
+  { rows: 24, cols: 288, tokens: 2, format: floats('e4m3', 32, 'e8m0') },
 ]
 
 /** More shapes than a person would think of; the seed makes them the same on every machine. */
@@ -163,25 +179,32 @@ describe.each(await testConfigurations())('$name', (configuration) => {
     expect(worstError(found, expected.logits, scale)).toBeLessThanOrEqual(DOT_TOLERANCE)
   })
 
-  it.each(casesOf(configuration, [packed(4, 32, true), packed(8, 43), packed(4, 86), dense('bf16'), dense('f16')]))(
-    'embeds $kind rows exactly',
-    async (format) => {
-      const cols = format.kind === 'packed-int' && format.groupSize === 32 ? 96 : 172
-      const weight = weightOf(1, [randomPart(randomFrom(7), 'table', 50, cols, format)])
-      const tokens = Uint32Array.of(49, 0, 17, 17)
-      const program = operationProgram(new Float32Array(50 * cols), cols, (x) => {
-        return { operations: [{ op: 'embed', weight, scale: 2, out: x }], result: x, weights: [weight] }
-      })
-      const step = { ...sequenceStep(4, NO_CACHE, CAPACITY), tokenIds: tokens }
-      using prepared = await prepare(backend, program, NO_CACHE, CAPACITY)
-      const matrix = await decodeWeight(weight)
-      const expected = Float32Array.from({ length: 4 * cols }, (_, at) => 2 * matrix[tokens[Math.floor(at / cols)]! * cols + (at % cols)]!)
-      // One rounding of scale · (q − z): exact for dense weights.
-      expect(worstError(await logitsOf(prepared, step), expected, (at) => Math.abs(expected[at]!) + 1e-30)).toBeLessThanOrEqual(
-        format.kind === 'dense' ? 0 : 2 ** -22,
-      )
-    },
-  )
+  it.each(
+    casesOf(configuration, [
+      packed(4, 32, true),
+      packed(8, 43),
+      packed(4, 86),
+      dense('bf16'),
+      dense('f16'),
+      packed(3, 32),
+      floats('e2m1', 16, 'e4m3'),
+    ]),
+  )('embeds $kind rows exactly', async (format) => {
+    const cols = format.kind !== 'dense' && format.groupSize <= 32 ? 96 : 172
+    const weight = weightOf(1, [randomPart(randomFrom(7), 'table', 50, cols, format)])
+    const tokens = Uint32Array.of(49, 0, 17, 17)
+    const program = operationProgram(new Float32Array(50 * cols), cols, (x) => {
+      return { operations: [{ op: 'embed', weight, scale: 2, out: x }], result: x, weights: [weight] }
+    })
+    const step = { ...sequenceStep(4, NO_CACHE, CAPACITY), tokenIds: tokens }
+    using prepared = await prepare(backend, program, NO_CACHE, CAPACITY)
+    const matrix = await decodeWeight(weight)
+    const expected = Float32Array.from({ length: 4 * cols }, (_, at) => 2 * matrix[tokens[Math.floor(at / cols)]! * cols + (at % cols)]!)
+    // One rounding of scale · (q − z): exact for dense weights.
+    expect(worstError(await logitsOf(prepared, step), expected, (at) => Math.abs(expected[at]!) + 1e-30)).toBeLessThanOrEqual(
+      format.kind === 'dense' ? 0 : 2 ** -22,
+    )
+  })
 
   it('gives the stored weight back for a one-hot input', async () => {
     // What an independent decoder of the stored bytes says, element by element, is what the kernel multiplies by.

@@ -9,7 +9,7 @@ import type { Dispatch, PlanContext, StepShape } from '../plan.ts'
 import { strideOf } from '../plan.ts'
 import type { ShaderConstants } from '../shader.ts'
 import type { Tuning } from '../tuning.ts'
-import { bitsOf, groupsOf } from '../weights.ts'
+import { groupsOf } from '../weights.ts'
 import { type FormatFacts, formatBuffers, formatFacts, weightBytes } from './weight-format.ts'
 
 type Linear = Extract<Operation, { op: 'linear' }>
@@ -39,11 +39,10 @@ function nextPowerOfTwo(n: number): number {
 function rowsShape(tuning: Tuning['linear'], facts: FormatFacts, weight: WeightSpec, columns: number): LinearShape {
   const { workgroup, rows } = tuning
   const { format, cols } = weight
-  const bits = bitsOf(format)
-  const granuleElements = bits === 4 ? 8 : 4
+  const { granuleElements } = facts
   const groups = Math.max(1, groupsOf(format, cols))
-  const groupSize = format.kind === 'packed-int' ? format.groupSize : cols
-  const scaled = format.kind === 'packed-int' && (groups === 1 || groupSize % granuleElements === 0)
+  const groupSize = format.kind === 'dense' ? cols : format.groupSize
+  const scaled = format.kind !== 'dense' && (groups === 1 || groupSize % granuleElements === 0)
   const chunk = scaled && groups > 1 && groupSize % CHUNK_ELEMENTS !== 0 ? groupSize : CHUNK_ELEMENTS
   return {
     constants: {

@@ -1,4 +1,5 @@
-// Stored weights to f32, sixteen bytes (one unit) at a time. rawQuadJ gives elements 4J…4J+3 of a unit. Dense formats give the weight itself.
+// Stored weights to f32, one unit at a time: sixteen bytes, or the BITS words of 32 codes of other widths. rawQuadJ gives elements 4J…4J+3 of a
+// unit. Dense formats give the weight itself; 8- and 4-bit floats the weight divided by a power of two (weight-scale.wgsl).
 // Packed codes q give 1 + q/2^BITS by writing the code into the top mantissa bits of 1.0 (shift, and, or; no conversion): then
 // w = scale·2^BITS·(raw − center) with center = 1 + z/2^BITS, and Σ w·x = scale·2^BITS·(Σ raw·x − center·Σ x) over a group.
 //#if BF16
@@ -49,5 +50,30 @@ fn rawQuad4(w: vec4<u32>) -> vec4<f32> { return rawQuadLow2(w); }
 fn rawQuad5(w: vec4<u32>) -> vec4<f32> { return rawQuadHigh2(w); }
 fn rawQuad6(w: vec4<u32>) -> vec4<f32> { return rawQuadLow3(w); }
 fn rawQuad7(w: vec4<u32>) -> vec4<f32> { return rawQuadHigh3(w); }
+//#end
+//#if INT_ANY
+//#repeat j 8
+fn rawQuad{j}(w: array<u32, BITS>) -> vec4<f32> {
+  return unitFloats(vec4<u32>(
+//#repeat k 4
+    codeBits(w[{(4*j+k)*BITS/32}], w[{((4*j+k)*BITS+BITS-1)/32}], {(4*j+k)*BITS%32}u),
+//#end
+  ));
+}
+//#end
+//#end
+//#if E4M3
+//#repeat j 4
+fn rawQuad{j}(w: vec4<u32>) -> vec4<f32> {
+  return eightBitFloats(w[{j}]);
+}
+//#end
+//#end
+//#if E2M1
+//#repeat j 8
+fn rawQuad{j}(w: vec4<u32>) -> vec4<f32> {
+  return fourBitFloats(w[{j/2}] >> {j%2*16}u);
+}
+//#end
 //#end
 //#include weight-scale

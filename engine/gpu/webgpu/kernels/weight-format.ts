@@ -1,64 +1,78 @@
 /** What every kernel that reads stored weights needs from a format: the constants of weight-decode.wgsl and its bindings. */
-import { LatheError } from '../../../contract/errors.ts'
 import type { WeightFormat } from '../../program.ts'
 import type { BindingAccess, BufferSlice } from '../kernel.ts'
 import type { ShaderConstants } from '../shader.ts'
-import { bitsOf, type DeviceMatrix, groupsOf, rowUnitsOf } from '../weights.ts'
-
-const UNIT_BITS = 128
+import { bitsOf, type DeviceMatrix, groupsOf, rowUnitsOf, unitElementsOf } from '../weights.ts'
 
 export interface FormatFacts {
   /** What the stored bytes are, whatever the shape. */
   readonly storage: ShaderConstants
-  /** Scale groups end inside a unit. */
+  /** Scale groups end inside four elements. */
   readonly straddles: boolean
   /** Storage and shape. */
   readonly constants: ShaderConstants
-  /** Bindings after the kernel's own: scales and zero points, where the format has them. */
+  /** Bindings after the kernel's own: scales, and zero points or row gains, where the format has them. */
   readonly bindings: readonly BindingAccess[]
   readonly unitElements: number
   readonly units: number
+  /** Fewest weights that fill whole words and whole fours of inputs (linear-rows.wgsl). */
+  readonly granuleElements: number
 }
 
 export function formatFacts(format: WeightFormat, cols: number): FormatFacts {
   const bits = bitsOf(format)
-  const unitElements = UNIT_BITS / bits
+  const unitElements = unitElementsOf(format)
   const units = rowUnitsOf(format, cols)
-  const shape = { COLS: cols, UNITS: units, UNIT_ELEMENTS: unitElements, QUADS: unitElements / 4 }
+  const quads = unitElements / 4
+  const shape = { COLS: cols, UNITS: units, UNIT_ELEMENTS: unitElements, QUADS: quads }
+  const base = { unitElements, units, granuleElements: bits === 4 ? 8 : bits >= 8 ? 4 : unitElements }
   if (format.kind === 'dense') {
     const storage = { [format.dtype.toUpperCase()]: true }
-    return { storage, straddles: false, constants: { ...shape, ...storage }, bindings: [], unitElements, units }
-  }
-  if (format.kind === 'packed-float' || (bits !== 4 && bits !== 8)) {
-    throw new LatheError('gpu.unsupported', `No kernel reads weights of ${bits} bits yet.`, 'Use the reference adapter.')
+    return { ...base, storage, straddles: false, constants: { ...shape, ...storage }, bindings: [] }
   }
   const { groupSize } = format
-  // Scale per unit where no unit straddles groups, else per four elements, else per element.
-  const grouping = groupSize >= cols || groupSize % unitElements === 0 ? 'GROUP_UNIT' : groupSize % 4 === 0 ? 'GROUP_QUAD' : 'GROUP_SINGLE'
-  const storage = {
-    PACKED: true,
-    [`INT${bits}`]: true,
-    BITS: bits,
-    [`SCALE_${format.scaleDtype.toUpperCase()}`]: true,
-    ...(format.hasZeroPoint ? { ZERO: true } : {}),
-  }
+  const storage = storageOf(format)
+  const bindings: readonly BindingAccess[] = hasSecondArray(format) ? ['read', 'read'] : ['read']
+  const grouping = groupingOf(groupSize, cols, unitElements)
   return {
+    ...base,
     storage,
-    straddles: grouping !== 'GROUP_UNIT',
-    constants: { ...shape, ...storage, [grouping]: true, GROUP_SIZE: groupSize, GROUPS: groupsOf(format, cols) },
-    bindings: format.hasZeroPoint ? ['read', 'read'] : ['read'],
-    unitElements,
-    units,
+    straddles: 'GROUP_INSIDE' in grouping || 'GROUP_SINGLE' in grouping ? groupSize % 16 !== 0 : false,
+    constants: { ...shape, ...storage, ...grouping, GROUP_SIZE: groupSize, GROUPS: groupsOf(format, cols) },
+    bindings,
   }
 }
 
+/** A scale per unit where no unit straddles groups, else per span of whole fours within it, else per element. */
+function groupingOf(groupSize: number, cols: number, unitElements: number): ShaderConstants {
+  const quads = unitElements / 4
+  if (groupSize >= cols || groupSize % unitElements === 0) return { SPANS: 1, SPAN_QUADS: quads }
+  if (groupSize % 4 !== 0) return { GROUP_SINGLE: true }
+  const spanElements = unitElements % groupSize === 0 ? groupSize : groupSize % 16 === 0 ? 16 : 4
+  return { SPANS: unitElements / spanElements, SPAN_QUADS: spanElements / 4, GROUP_INSIDE: true }
+}
+
+function storageOf(format: Exclude<WeightFormat, { kind: 'dense' }>): ShaderConstants {
+  const scale = { PACKED: true, [`SCALE_${format.scaleDtype.toUpperCase()}`]: true }
+  if (format.kind === 'packed-float') {
+    return { ...scale, FLOATS: true, [format.element.toUpperCase()]: true, ...(format.hasGlobalScale ? { ROW_GAIN: true } : {}) }
+  }
+  const { bits, hasZeroPoint } = format
+  const codes = bits === 4 || bits === 8 ? { [`INT${bits}`]: true } : { INT_ANY: true }
+  return { ...scale, CENTERED: true, ...codes, BITS: bits, ...(hasZeroPoint ? { ZERO: true } : {}) }
+}
+
+function hasSecondArray(format: Exclude<WeightFormat, { kind: 'dense' }>): boolean {
+  return format.kind === 'packed-int' ? format.hasZeroPoint : format.hasGlobalScale
+}
+
 export function formatBuffers(matrix: DeviceMatrix): readonly BufferSlice[] {
-  return [matrix.scale, matrix.zeroPoint].filter((buffer) => buffer !== null).map((buffer) => ({ buffer }))
+  return [matrix.scale, matrix.zeroPoint ?? matrix.rowGain].filter((buffer) => buffer !== null).map((buffer) => ({ buffer }))
 }
 
 /** Bytes that one reading of the whole weight moves. */
 export function weightBytes(matrix: DeviceMatrix): number {
-  return [...matrix.shards.map((shard) => shard.buffer), matrix.scale, matrix.zeroPoint].reduce(
+  return [...matrix.shards.map((shard) => shard.buffer), matrix.scale, matrix.zeroPoint, matrix.rowGain].reduce(
     (sum, buffer) => sum + (buffer?.size ?? 0),
     0,
   )
