@@ -11,6 +11,7 @@ export function toCliReport(report: CompressReport): CliReport {
     bits_per_weight: report.bitsPerWeight,
     seconds: report.seconds,
     peak_rss_bytes: report.peakRssBytes,
+    peak_gpu_bytes: report.peakGpuBytes ?? null,
     resumed: report.resumed,
     tensors: report.tensors.map((tensor) => ({
       name: tensor.name,

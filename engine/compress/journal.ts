@@ -25,6 +25,8 @@ const HeaderSchema = z.object({
   tensorsTotal: z.number(),
   /** SHA-256 of the recipe as YAML. */
   recipeSha256: z.string(),
+  /** SHA-256 of the calibration tokens and the adapter that layers run on; null for a recipe without calibration. */
+  calibrationSha256: z.string().nullable().default(null),
   source: z.object({
     /** SHA-256 of names, dtypes, shapes and files of all tensors: what the headers say. */
     headerSha256: z.string(),
@@ -51,6 +53,8 @@ const EntrySchema = z.object({
   outputs: z.array(z.object({ name: z.string(), file: z.string(), offset: z.number(), bytes: z.number(), sha256: z.string() })),
   /** null for a tensor kept as it is. */
   figures: FiguresSchema.nullable(),
+  /** See TensorResult. */
+  decodedSha256: z.string().optional(),
 })
 export type JournalEntry = z.infer<typeof EntrySchema>
 
@@ -135,6 +139,7 @@ function parse(line: string): unknown {
 /** Throws `compress.journal-mismatch` with the first difference between what was begun and what is asked for now. */
 export function assertSameSubject(begun: JournalSubject, now: JournalSubject): void {
   if (begun.recipeSha256 !== now.recipeSha256) throw mismatch('it was begun with another recipe')
+  if (begun.calibrationSha256 !== now.calibrationSha256) throw mismatch('it was begun with other calibration text, or on another adapter')
   if (begun.seed !== now.seed) throw mismatch(`it was begun with seed ${begun.seed}, not ${now.seed}`)
   if (begun.source.headerSha256 !== now.source.headerSha256) throw mismatch('the tensors of the source model have changed since')
   if (begun.source.configSha256 !== now.source.configSha256) throw mismatch('config.json of the source model has changed since')

@@ -47,15 +47,24 @@ export function journaledSink(
       const outputs = outputNames(item).map((name, i) => {
         const place = placeOfOutput.get(name)
         if (place === undefined || !writer.isComplete(name)) throw new Error(`${name} was declared finished too early`)
-        const role = item.action === 'keep' ? 'copy' : item.stored[i]?.role
+        const role = item.action === 'compress' ? item.stored[i]?.role : 'copy'
         const known = role === undefined ? undefined : result.partSha256[role]
         const digest = role === 'shape' ? (known ?? shapeDigest(item)) : known
         // An empty tensor has no block, and so no digest of its own.
         return { name, file: place.file, offset: place.offset, bytes: place.byteLength, sha256: digest ?? sha256('') }
       })
-      const { epsilonScales, scales } = result
+      const { epsilonScales, scales, decodedSha256 } = result
       const figures = result.error === null ? null : { ...errorFigures(result.error), epsilonScales, scales }
-      waiting.push({ item, entry: { tensor: item.source.name, sourceSha256: result.sourceSha256, outputs, figures } })
+      waiting.push({
+        item,
+        entry: {
+          tensor: item.source.name,
+          sourceSha256: result.sourceSha256,
+          outputs,
+          figures,
+          ...(decodedSha256 === undefined ? {} : { decodedSha256 }),
+        },
+      })
       waitingBytes += outputs.reduce((sum, output) => sum + output.bytes, 0)
       if (waitingBytes < batchBytes && performance.now() - lastFlush < JOURNAL_BATCH_MS) return
       // One at a time, in order; a tensor that finishes meanwhile joins the next.
@@ -69,6 +78,6 @@ export function journaledSink(
 }
 
 function shapeDigest(item: PlanItem): string {
-  if (item.action === 'keep') throw new Error('a kept tensor has no shape tensor')
+  if (item.action !== 'compress') throw new Error('a kept tensor has no shape tensor')
   return sha256(encodeShape(item.rows, item.cols))
 }

@@ -71,16 +71,24 @@ interface RawJson {
 }
 
 /**
- * config.json with `quantization_config`, indented by two. Numbers keep their spelling: 10000.0 stays a float for readers that tell it
+ * config.json with `quantization_config` and what else a recipe changes, indented by two. Numbers keep their spelling: 10000.0 stays a float for readers that tell it
  * from 10000.
  */
-export function configWithQuantization(configBytes: Uint8Array, quantization: QuantizationConfig): Uint8Array {
+export function configWithQuantization(
+  configBytes: Uint8Array,
+  quantization: QuantizationConfig | null,
+  changes: Readonly<Record<string, unknown>> = {},
+): Uint8Array {
   // Strict parsing first: duplicate keys would be merged silently below.
   parseStrictJson(configBytes, { what: CONFIG_FILE, code: 'checkpoint.invalid-config' })
   const json = JSON as unknown as RawJson
   const config = json.parse(new TextDecoder().decode(configBytes), (_, value, { source }) =>
     typeof value === 'number' && source !== undefined ? json.rawJSON(source) : value,
   ) as Record<string, unknown>
-  const written = { ...config, quantization_config: serializeQuantizationConfig(quantization) }
+  const written = {
+    ...config,
+    ...changes,
+    ...(quantization === null ? {} : { quantization_config: serializeQuantizationConfig(quantization) }),
+  }
   return new TextEncoder().encode(`${JSON.stringify(written, null, 2)}\n`)
 }

@@ -17,6 +17,7 @@ import type { TensorError } from '../contract/index.ts'
 import { JOURNAL_FILE, openJournal } from './journal.ts'
 import type { JournalEntry, ReadJournal } from './journal.ts'
 import { JOURNAL_BATCH_BYTES, journaledSink } from './journaled-sink.ts'
+import { calibratedProducer, prepareCalibration } from './calibration/prepare.ts'
 import { modelCard } from './model-card.ts'
 import { placeOf } from './module-roles.ts'
 import {
@@ -36,6 +37,8 @@ import { presetById } from './presets.ts'
 import { progressMeter } from './progress.ts'
 import { recipeToYaml } from './recipe-yaml.ts'
 import { MODEL_FOLDER, intactEntries, partialFolderOf, preparePartial, subjectOf } from './resume.ts'
+import { isLayered } from './recipe.ts'
+import { rotateCheckpoint } from './rotation/rotated-checkpoint.ts'
 import { runRecord } from './run-record.ts'
 import { schemeName } from './scheme.ts'
 import { DEFAULT_BLOCK_BYTES, streamingProducer } from './streaming-producer.ts'
@@ -62,14 +65,18 @@ export async function compress(options: CompressOptions, tuning: CompressTuning 
     signal?.throwIfAborted()
     assertOutside(resolve(options.sourceFolder), outFolder)
     await refuseExisting(outFolder)
-    await using source = await openCheckpoint(options.sourceFolder, signal === undefined ? {} : { signal })
+    await using opened = await openCheckpoint(options.sourceFolder, signal === undefined ? {} : { signal })
     const preset = 'presetId' in options.recipe ? presetById(options.recipe.presetId) : null
     const recipe = 'recipe' in options.recipe ? options.recipe.recipe : presetById(options.recipe.presetId).recipe
+    const rotation = recipe.steps.find((step) => step.kind === 'rotation')
+    const rotated = rotation === undefined ? null : rotateCheckpoint(opened, rotation, { seed: options.seed })
+    const source = rotated?.checkpoint ?? opened
     const plan = planCompression(source, recipe, tuning.maxShardBytes === undefined ? {} : { maxShardBytes: tuning.maxShardBytes })
     const recipeText = recipeToYaml(recipe)
     const configBytes = await readConfigBytes(options.sourceFolder)
-    const config = configWithQuantization(configBytes, plan.quantization)
-    const subject = await subjectOf(options, source, plan, recipeText, configBytes)
+    const config = configWithQuantization(configBytes, plan.quantization, rotated?.configChanges ?? {})
+    await using calibration = isLayered(recipe) ? await prepareCalibration(options, source, recipe) : null
+    const subject = await subjectOf(options, opened, plan, recipeText, configBytes, calibration?.sha256 ?? null)
 
     const partial = partialFolderOf(outFolder)
     const modelFolder = join(partial, MODEL_FOLDER)
@@ -80,14 +87,17 @@ export async function compress(options: CompressOptions, tuning: CompressTuning 
     await refuseFullDisk(partial, plan, previous, sideBytes, tuning)
 
     const meter = progressMeter(plan, options.onProgress)
+    for (const note of rotated?.notes ?? []) options.onLog?.({ level: 'info', text: note })
+    for (const line of calibration?.log ?? []) options.onLog?.(line)
     for (const warning of plan.warnings) options.onLog?.({ level: 'warn', text: warning })
     if (side.left.length > 0) options.onLog?.({ level: 'info', text: `Not copied: ${side.left.join(', ')}.` })
 
     await using pool = createWorkerPool(tuning.threads ?? Math.min(availableParallelism(), MAX_THREADS))
     const entries = await intactEntries(modelFolder, plan, previous, signal)
     const tensors: TensorError[] = []
+    const warnings = [...plan.warnings]
     const report = (item: PlanItem, entry: JournalEntry): void => {
-      const error = tensorErrorOf(item, entry)
+      const error = tensorErrorOf(item, entry, plan.schemeName)
       if (error === null) return
       tensors.push(error)
       options.onTensor?.(error)
@@ -113,7 +123,11 @@ export async function compress(options: CompressOptions, tuning: CompressTuning 
         meter.finishTensor()
         report(item, entry)
       })
-      const produce = streamingProducer(pool, tuning.blockBytes ?? DEFAULT_BLOCK_BYTES)
+      const streaming = streamingProducer(pool, tuning.blockBytes ?? DEFAULT_BLOCK_BYTES)
+      const produce =
+        calibration === null
+          ? streaming
+          : calibratedProducer({ calibration, options, recipe, plan, source, pool, streaming, partial, config, meter, warnings })
       try {
         await produce({
           source,
@@ -161,10 +175,12 @@ export async function compress(options: CompressOptions, tuning: CompressTuning 
       bitsPerWeight: plan.bitsPerWeight,
       seconds: (performance.now() - started) / 1000,
       peakRssBytes: meter.peakRssBytes(),
+      peakGpuBytes: calibration?.peakGpuBytes() ?? null,
+      calibration: calibration?.record ?? null,
       resumed: previous !== null,
       tensors,
       ignored: plan.ignored,
-      warnings: plan.warnings,
+      warnings,
     }
     const sourceName = options.sourceName ?? basename(resolve(options.sourceFolder))
     const run = runRecord({ options, plan, report: result, entries, sourceName, startedAt, recipeText, threads: pool.size })
@@ -257,13 +273,13 @@ function finishedOutputs(entries: ReadonlyMap<string, JournalEntry>): ReadonlySe
   return new Set([...entries.values()].flatMap((entry) => entry.outputs.map((output) => output.name)))
 }
 
-function tensorErrorOf(item: PlanItem, entry: JournalEntry): TensorError | null {
+function tensorErrorOf(item: PlanItem, entry: JournalEntry, pruning: string): TensorError | null {
   if (item.action === 'keep' || entry.figures === null) return null
   const { sqnrDb, relativeError, maxError, cosine } = entry.figures
   return {
     name: item.module,
     ...placeOf(item.module),
-    scheme: schemeName(item.scheme),
+    scheme: item.action === 'compress' ? schemeName(item.scheme) : pruning,
     sqnrDb,
     relativeError,
     maxError,

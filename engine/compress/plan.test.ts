@@ -87,7 +87,7 @@ describe('planning', () => {
         reason: 'its 320 columns are not divisible by the group size 128',
       },
     ])
-    expect(plan.quantization.ignore).toEqual(['lm_head', 'model.layers.0.mlp.down_proj'])
+    expect(plan.quantization!.ignore).toEqual(['lm_head', 'model.layers.0.mlp.down_proj'])
     expect(plan.items.filter((item) => item.action === 'compress').map((item) => item.module)).toEqual(
       ['mlp.gate_proj', 'mlp.up_proj', 'self_attn.k_proj', 'self_attn.o_proj', 'self_attn.q_proj', 'self_attn.v_proj'].map(
         (name) => `model.layers.0.${name}`,
@@ -128,7 +128,7 @@ describe('planning', () => {
   ignore: [lm_head]`)
     const plan = planCompression(checkpoint(layer(256, 512)), recipe)
     expect(plan.schemeName).toBe('W8A16 g128 + W4A16 g128')
-    expect(plan.quantization.groups.map((group) => [group.name, group.targets, group.weights?.numBits])).toEqual([
+    expect(plan.quantization!.groups.map((group) => [group.name, group.targets, group.weights?.numBits])).toEqual([
       ['group_0', ['re:.*down_proj$'], 8],
       ['group_1', ['Linear'], 4],
     ])

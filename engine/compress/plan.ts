@@ -13,8 +13,8 @@ import type { Checkpoint, QuantizationConfig, QuantizationGroup, TensorEntry } f
 import { LatheError } from '../contract/errors.ts'
 import { compareNames, fusedKey, isRowParallel, isTransposed, keptByDesign } from './module-roles.ts'
 import { presetById } from './presets.ts'
-import { observerName } from './recipe.ts'
-import type { Observer, QuantizationGroupRecipe, Recipe } from './recipe.ts'
+import { isLayered, isStoringStep, observerName } from './recipe.ts'
+import type { Observer, PruningStep, QuantizationGroupRecipe, Recipe, RecipeStep, StoringStep } from './recipe.ts'
 import { inputArgs, weightArgs } from './scheme-args.ts'
 import { columnsPerScale, refusal, sameScheme, schemeFormat, schemeName, storedTensors } from './scheme.ts'
 import type { Scheme, StoredTensor } from './scheme.ts'
@@ -39,14 +39,23 @@ export interface CompressItem {
   readonly stored: readonly StoredTensor[]
 }
 
-export type PlanItem = KeepItem | CompressItem
+/** Stored in the dtype and shape of the source, with values that a step of the recipe may have changed. */
+export interface RewriteItem {
+  readonly action: 'rewrite'
+  readonly source: TensorEntry
+  readonly module: string
+  readonly dtype: DenseDtype
+}
+
+export type PlanItem = KeepItem | CompressItem | RewriteItem
 
 export interface CompressionPlan {
   readonly recipe: Recipe
   /** Every source tensor once, in natural order of names. */
   readonly items: readonly PlanItem[]
   readonly write: WritePlan
-  readonly quantization: QuantizationConfig
+  /** null where the recipe only prunes: weights stay dense. */
+  readonly quantization: QuantizationConfig | null
   readonly ignored: readonly IgnoredTensor[]
   readonly warnings: readonly string[]
   /** Bytes of all tensors before and after. */
@@ -58,6 +67,8 @@ export interface CompressionPlan {
   readonly schemeName: string
 }
 
+/** Tensors that calibration goes through layer by layer. */
+const LAYER_TENSOR = /^model\.layers\.\d+\./
 /** GPUs that vLLM commonly splits a layer over; beyond 8 it spans machines. */
 const TENSOR_PARALLEL_SIZES = [2, 4, 8]
 
@@ -71,18 +82,11 @@ export function planCompression(
   options: { readonly maxShardBytes?: number } = {},
 ): CompressionPlan {
   refuseCompressed(checkpoint)
-  const step = recipe.steps[0]
-  if (step === undefined || step.kind !== 'quantization' || recipe.steps.length !== 1) {
-    throw new LatheError(
-      'compress.invalid-recipe',
-      `The recipe has ${recipe.steps.length} steps; one is needed.`,
-      'Keep one QuantizationModifier.',
-    )
-  }
+  const step = storingStepOf(recipe)
   const tensors = [...checkpoint.tensors.values()].sort((a, b) => compareNames(a.name, b.name))
   const matrices = tensors.filter((tensor) => tensor.name.endsWith('.weight') && tensor.shape.length === 2)
-  const groups = groupsOf(step.groups)
-  const wanted = resolveTargets(matrices, step.groups, groups, step.ignore)
+  const groups = groupsOf(step?.groups ?? [])
+  const wanted = resolveTargets(matrices, step?.groups ?? [], groups, step?.ignore ?? [])
 
   const chosen = new Map<string, QuantizationGroupRecipe>()
   const kept = new Map<string, IgnoredTensor>()
@@ -105,18 +109,22 @@ export function planCompression(
     }
   }
   makeFusedAgree(matrices, chosen, kept)
-  if (chosen.size === 0) throw nothingToDo(step.groups, kept)
+  if (chosen.size === 0 && step !== null) throw nothingToDo(step.groups, kept)
+  const layered = isLayered(recipe)
 
   const items: PlanItem[] = tensors.map((source) => {
     const group = source.name.endsWith('.weight') ? chosen.get(moduleOf(source)) : undefined
-    if (group === undefined || !isDenseDtype(source.dtype)) return { action: 'keep', source }
+    if (group === undefined || !isDenseDtype(source.dtype)) {
+      if (!layered || !isDenseDtype(source.dtype) || !LAYER_TENSOR.test(source.name)) return { action: 'keep', source }
+      return { action: 'rewrite', source, module: source.name.replace(/\.weight$/, ''), dtype: source.dtype }
+    }
     const [rows = 0, cols = 0] = source.shape
     const module = moduleOf(source)
     const { scheme, observer } = group
     const stored = storedTensors(scheme, module, rows, cols, source.dtype)
     return { action: 'compress', source, module, rows, cols, dtype: source.dtype, scheme, observer, stored }
   })
-  const layout = items.flatMap((item): readonly TensorLayout[] => (item.action === 'keep' ? [item.source] : item.stored)).map(toLayout)
+  const layout = items.flatMap((item): readonly TensorLayout[] => (item.action === 'compress' ? item.stored : [item.source])).map(toLayout)
   const write = planSafetensors(layout, options.maxShardBytes === undefined ? {} : { maxShardBytes: options.maxShardBytes })
   const bytesIn = tensors.reduce((sum, tensor) => sum + tensor.byteLength, 0)
   const parameters = tensors.reduce((sum, tensor) => sum + tensor.shape.reduce((product, size) => product * size, 1), 0)
@@ -127,20 +135,84 @@ export function planCompression(
     recipe,
     items,
     write,
-    quantization: {
-      format: formats.size > 1 ? 'mixed-precision' : ([...formats][0] ?? 'dense'),
-      groups: used,
-      ignore: ignoreList(kept),
-      keyValueScheme: null,
-    },
+    quantization:
+      step === null
+        ? null
+        : {
+            format: formats.size > 1 ? 'mixed-precision' : ([...formats][0] ?? 'dense'),
+            groups: used,
+            ignore: ignoreList(kept),
+            keyValueScheme: null,
+          },
     ignored: [...kept.values()].sort((a, b) => compareNames(a.name, b.name)),
     warnings: parallelWarnings(compressed),
     bytesIn,
     bytesOut: write.tensorBytes,
     parameters,
     bitsPerWeight: (write.tensorBytes * 8) / parameters,
-    schemeName: [...new Set(compressed.map((item) => schemeName(item.scheme)))].join(' + '),
+    schemeName: [...recipe.steps.flatMap(pruningName), ...new Set(compressed.map((item) => schemeName(item.scheme)))].join(' + '),
   }
+}
+
+/** "2:4 sparse", "50 % sparse". */
+function pruningName(step: RecipeStep): readonly string[] {
+  if (step.kind !== 'pruning') return []
+  const { maskStructure, sparsity } = step
+  return [maskStructure === null ? `${Math.round(sparsity * 100)} % sparse` : `${maskStructure.prune}:${maskStructure.of} sparse`]
+}
+
+/** The one step that decides what is stored, last but for nothing; null for a recipe that only prunes. */
+function storingStepOf(recipe: Recipe): StoringStep | null {
+  const storing = recipe.steps.filter(isStoringStep)
+  const last = recipe.steps.at(-1)
+  if (storing.length > 1) {
+    throw invalid(
+      `The recipe quantizes in ${storing.length} steps; one is possible.`,
+      'Put all groups into one QuantizationModifier or GPTQModifier.',
+    )
+  }
+  const [step] = storing
+  if (step === undefined) {
+    if (recipe.steps.some(({ kind }) => kind === 'pruning')) return null
+    throw invalid('The recipe neither quantizes nor prunes.', 'Add a QuantizationModifier, a GPTQModifier or a pruning modifier.')
+  }
+  if (step !== last)
+    throw invalid(`The recipe has steps after ${step.kind}.`, 'Quantization comes last: what follows it would change stored values.')
+  return step
+}
+
+function invalid(what: string, hint: string): LatheError {
+  return new LatheError('compress.invalid-recipe', what, hint)
+}
+
+/** Modules that a pruning step applies to: ordinary linears of the decoder layers that its targets name and its ignore list does not. */
+export function prunedModules(checkpoint: Checkpoint, step: PruningStep): ReadonlySet<string> {
+  const matrices = [...checkpoint.tensors.values()].filter(
+    (tensor) => tensor.name.endsWith('.weight') && tensor.shape.length === 2 && LAYER_TENSOR.test(tensor.name),
+  )
+  const modules = matrices.map((tensor) => ({ name: moduleOf(tensor), className: classOf(moduleOf(tensor)) }))
+  const group: QuantizationGroup = { name: 'pruned', targets: step.targets, weights: null, inputActivations: null, format: 'dense' }
+  const found = schemesFor({ format: 'dense', groups: [group], ignore: step.ignore, keyValueScheme: null }, modules)
+  const chosen = modules.filter(({ name }, i) => found[i] !== null && keptByDesign(name) === null)
+  if (chosen.length === 0) {
+    throw new LatheError(
+      'compress.nothing-to-do',
+      'No matrix of this model belongs to the pruning step.',
+      'Check its targets and its ignore list.',
+    )
+  }
+  for (const { name } of chosen) {
+    const cols = checkpoint.tensors.get(`${name}.weight`)?.shape[1] ?? 0
+    const of = step.maskStructure?.of ?? 1
+    if (cols % of !== 0) {
+      throw new LatheError(
+        'compress.invalid-recipe',
+        `${name} has ${cols} columns, which are not divisible into groups of ${of}.`,
+        'Choose unstructured sparsity, or leave this module out.',
+      )
+    }
+  }
+  return new Set(chosen.map(({ name }) => name))
 }
 
 /** What `presetId` would give for this checkpoint. Throws what `planCompression` throws; reads headers only. */
@@ -157,7 +229,7 @@ export function predict(checkpoint: Checkpoint, presetId: string): Prediction {
 
 /** Names of the tensors that `item` becomes, in the order of `item.stored`. */
 export function outputNames(item: PlanItem): readonly string[] {
-  return item.action === 'keep' ? [item.source.name] : item.stored.map((tensor) => tensor.name)
+  return item.action !== 'compress' ? [item.source.name] : item.stored.map((tensor) => tensor.name)
 }
 
 function moduleOf(tensor: TensorEntry): string {

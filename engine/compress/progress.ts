@@ -1,13 +1,14 @@
 /** Adds up what a compression has done and tells its listener: bytes per phase, tensors, speed, memory. Knows no files. */
 import type { JournalEntry } from './journal.ts'
 import type { CompressionPlan, PlanItem } from './plan.ts'
-import type { CompressPhaseId, CompressProgress } from './types.ts'
+import type { CompressPhaseId, CompressProgress, LayerProgress } from './types.ts'
 
 export interface ProgressMeter {
   add(phase: CompressPhaseId, bytes: number, tensor: string): void
   /** A tensor that an interrupted run finished: done, but not by this one. */
   skip(item: PlanItem, entry: JournalEntry): void
   finishTensor(): void
+  setLayer(layer: LayerProgress | null): void
   peakRssBytes(): number
 }
 
@@ -23,6 +24,7 @@ export function progressMeter(plan: CompressionPlan, onProgress: ((progress: Com
   let skippedBytes = 0
   let tensorsDone = 0
   let currentTensor: string | null = null
+  let layer: LayerProgress | null = null
   let peakRssBytes = process.memoryUsage.rss()
   const phases: readonly CompressPhaseId[] = ['read', 'quantize', 'write', 'verify']
   const tell = (): void => {
@@ -35,6 +37,7 @@ export function progressMeter(plan: CompressionPlan, onProgress: ((progress: Com
       phases: phases.map((id) => ({ id, doneBytes: done[id], totalBytes: total[id] })),
       current: done.write < total.write ? 'quantize' : 'verify',
       currentTensor,
+      layer,
       tensorsDone,
       tensorsTotal: plan.items.length,
       bytesPerSecond: ownBytes > 0 && seconds > 0 ? ownBytes / seconds : null,
@@ -57,6 +60,10 @@ export function progressMeter(plan: CompressionPlan, onProgress: ((progress: Com
     },
     finishTensor() {
       tensorsDone++
+      tell()
+    },
+    setLayer(progress) {
+      layer = progress
       tell()
     },
     peakRssBytes: () => peakRssBytes,

@@ -1,5 +1,7 @@
 /** A worker thread that runs tensor-work.ts: see worker-pool.ts for the messages. A thread of its own file; import it from nowhere. */
 import { parentPort } from 'node:worker_threads'
+import { runComputeJob } from './calibration/compute-job.ts'
+import type { ComputeResult } from './calibration/compute-job.ts'
 import { toErrorShape } from '../contract/errors.ts'
 import { createBlockRounder } from './algorithms/simd/block-rounder.ts'
 import { openTensorWork } from './tensor-work.ts'
@@ -11,6 +13,22 @@ const open = new Map<number, TensorWork>()
 
 function reply(message: WorkerReply, transfer: ArrayBuffer[] = []): void {
   parentPort?.postMessage(message, transfer)
+}
+
+/** Buffers of a result that belong to it alone. */
+function buffersOf(result: ComputeResult): ArrayBuffer[] {
+  const arrays: ArrayBufferView[] =
+    result.kind === 'quantize'
+      ? [result.decoded, ...result.parts.map((part) => part.bytes)]
+      : result.kind === 'prune'
+        ? [result.values, result.mask]
+        : []
+  // Views of a larger buffer are copied instead.
+  return [
+    ...new Set(
+      arrays.flatMap(({ buffer, byteLength }) => (buffer instanceof ArrayBuffer && buffer.byteLength === byteLength ? [buffer] : [])),
+    ),
+  ]
 }
 
 function workOf(id: number): TensorWork {
@@ -37,6 +55,11 @@ parentPort?.on('message', (request: WorkerRequest) => {
         const result = workOf(request.id).finish()
         open.delete(request.id)
         reply({ kind: 'finish', id: request.id, result })
+        break
+      }
+      case 'compute': {
+        const result = runComputeJob(request.job)
+        reply({ kind: 'compute', id: request.id, result }, buffersOf(result))
         break
       }
     }

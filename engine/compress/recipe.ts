@@ -2,6 +2,7 @@
  * A recipe: ordered steps, each with an algorithm, the modules it applies to, and what it stores. The in-memory form; recipe-yaml.ts
  * reads and writes LLM Compressor's file form. A recipe knows no checkpoint: plan.ts resolves it against one.
  */
+import { schemeNeeds } from './scheme.ts'
 import type { Scheme } from './scheme.ts'
 
 /** How a step finds the scale of each group (specs/compression-algorithms.md §1). */
@@ -135,9 +136,15 @@ export function isStoringStep(step: RecipeStep): step is StoringStep {
   return step.kind === 'quantization' || step.kind === 'gptq'
 }
 
-/** Whether the recipe goes layer by layer rather than tensor by tensor. */
+/** Whether the recipe goes layer by layer, on calibration text, rather than tensor by tensor. A rotation is only another view of the source. */
 export function isLayered(recipe: Recipe): boolean {
-  return recipe.steps.some((step) => step.kind !== 'quantization')
+  return recipe.steps.some((step) => {
+    if (step.kind === 'rotation') return false
+    return (
+      step.kind !== 'quantization' ||
+      step.groups.some(({ observer, scheme }) => observer.kind === 'imatrix' || schemeNeeds(scheme).inputMaximum)
+    )
+  })
 }
 
 export interface Recipe {

@@ -40,6 +40,7 @@ export async function subjectOf(
   plan: CompressionPlan,
   recipeText: string,
   configBytes: Uint8Array,
+  calibrationSha256: string | null,
 ): Promise<JournalSubject> {
   const tensors = [...source.tensors.values()].map(({ name, dtype, shape, file }) => [name, dtype, shape, file])
   const folder = await openFolder(options.sourceFolder)
@@ -54,6 +55,7 @@ export async function subjectOf(
     seed: options.seed,
     tensorsTotal: plan.items.length,
     recipeSha256: sha256(recipeText),
+    calibrationSha256,
     source: { headerSha256: sha256(JSON.stringify(tensors.sort())), configSha256: sha256(configBytes), files },
   }
 }

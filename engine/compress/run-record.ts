@@ -35,6 +35,7 @@ export function runRecord(facts: RunFacts): string {
     ended_at: new Date().toISOString(),
     seed: options.seed,
     recipe_sha256: sha256(facts.recipeText),
+    calibration: calibrationRecord(report),
     source: {
       name: facts.sourceName,
       tensors: Object.fromEntries(ordered.map((entry) => [entry.tensor, { sha256: entry.sourceSha256 }])),
@@ -51,4 +52,10 @@ export function runRecord(facts: RunFacts): string {
     ),
   }
   return `${JSON.stringify(record, null, 2)}\n`
+}
+
+function calibrationRecord({ calibration }: CompressReport): Record<string, unknown> | null {
+  if (calibration === undefined || calibration === null) return null
+  const { sequenceLength, ...rest } = calibration
+  return { ...rest, sequence_length: sequenceLength }
 }

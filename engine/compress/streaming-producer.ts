@@ -60,7 +60,7 @@ async function streamTensor(
   const bytes = source.open(name)
   const work = pool.open(taskOf(item, weightMaximum))
   const targets = new Map<PartRole, string>(
-    item.action === 'keep' ? [['copy', name]] : item.stored.map((tensor) => [tensor.role, tensor.name]),
+    item.action !== 'compress' ? [['copy', name]] : item.stored.map((tensor) => [tensor.role, tensor.name]),
   )
   const step = blockLength(item, blockBytes)
   let writing: Promise<void> = Promise.resolve()
@@ -112,14 +112,14 @@ async function streamTensor(
 
 function taskOf(item: PlanItem, weightMaximum: number | null): TensorTask {
   const { name, dtype, shape } = item.source
-  if (item.action === 'keep') return { kind: 'keep', name, dtype, cols: Math.max(1, shape.at(-1) ?? 1) }
+  if (item.action !== 'compress') return { kind: 'keep', name, dtype, cols: Math.max(1, shape.at(-1) ?? 1) }
   const { cols, scheme, observer } = item
   return { kind: 'quantize', name, dtype: item.dtype, cols, scheme, observer, weightMaximum }
 }
 
 /** Bytes per block: whole rows in multiples that packing needs, or whole elements. */
 function blockLength(item: PlanItem, blockBytes: number): number {
-  if (item.action === 'keep') {
+  if (item.action !== 'compress') {
     const size = DTYPE_BYTES[item.source.dtype]
     return Math.max(size, Math.floor(blockBytes / size) * size)
   }

@@ -51,6 +51,8 @@ export interface TensorResult {
   /** Scales that stand for groups of zeros. */
   readonly epsilonScales: number
   readonly scales: number
+  /** SHA-256 of the sampled rows as decoded (calibration/store-layer.ts), where values were chosen against more than the source. */
+  readonly decodedSha256?: string
 }
 
 export interface TensorWork {

@@ -3,9 +3,43 @@
  * pipeline.ts; `predict` in plan.ts answers "how large would it be" from headers alone. Nothing here knows jobs, screens or stores.
  */
 import type { TensorError } from '../contract/index.ts'
+import type { Backend } from '../gpu/program.ts'
 import type { Recipe } from './recipe.ts'
 
+/** Text that a calibrated recipe is fitted to (calibration/samples.ts). */
+export interface CalibrationOptions {
+  /** A .jsonl of {"text"} or {"messages"} objects, or plain text. */
+  readonly path: string
+  /** At most this many samples… */
+  readonly samples: number
+  /** …of at most this many tokens. */
+  readonly sequenceLength: number
+  /** Chooses the samples. */
+  readonly seed: number
+  /** Activations beyond this go to the disk, beside the output; 2 GiB by default. */
+  readonly activationBytes?: number
+  /** What later layers are calibrated on: outputs of the layers as stored (LLM Compressor's `propagate_error`, the default) or the original's. */
+  readonly propagate?: 'compressed' | 'original'
+}
+
+/** As run.json records it. */
+export interface CalibrationRecord {
+  /** File name. */
+  readonly source: string
+  readonly samples: number
+  readonly tokens: number
+  readonly sequenceLength: number
+  readonly seed: number
+  /** Of all token ids and sample lengths. */
+  readonly sha256: string
+  readonly adapter: string
+}
+
 export interface CompressOptions {
+  /** Needed by recipes with more than plain quantization; ignored by others. */
+  readonly calibration?: CalibrationOptions
+  /** Opens the device that layers of a calibrated run go through; the pipeline disposes it. The best adapter by default. */
+  readonly openBackend?: () => Promise<Backend>
   readonly sourceFolder: string
   /** The final folder; must not exist. Work happens in the sibling `.<name>.partial` and is renamed into place at the end. */
   readonly outFolder: string
@@ -24,7 +58,29 @@ export interface CompressOptions {
   readonly onProgress?: (progress: CompressProgress) => void
   /** Each stored tensor as it finishes (also those that a resumed run found finished), in no particular order. */
   readonly onTensor?: (error: TensorError) => void
+  /** Each layer of a calibrated run as it finishes. */
+  readonly onLayer?: (report: LayerReport) => void
   readonly onLog?: (line: { readonly level: 'info' | 'warn'; readonly text: string }) => void
+}
+
+export interface LayerReport {
+  readonly layer: number
+  readonly layers: number
+  /** ‖layer as stored − layer before‖ / ‖what the layer adds to its input‖ on a share of the calibration text; null where not measured. */
+  readonly outputError: number | null
+  readonly seconds: number
+  /** Estimate for the layers to come, from those done. */
+  readonly secondsLeft: number
+}
+
+/** Where a calibrated run is. */
+export interface LayerProgress {
+  readonly layer: number
+  readonly layers: number
+  /** What is being done: "Pruning q", "AWQ 12 of 40". */
+  readonly note: string
+  /** null until the first layer has been measured. */
+  readonly secondsLeft: number | null
 }
 
 export type CompressPhaseId = 'read' | 'quantize' | 'write' | 'verify'
@@ -41,6 +97,8 @@ export interface CompressProgress {
   /** The phase a person should look at now: 'verify' once everything is written, otherwise 'quantize'. */
   readonly current: CompressPhaseId
   readonly currentTensor: string | null
+  /** null without calibration, and before and after the layers. */
+  readonly layer?: LayerProgress | null
   readonly tensorsDone: number
   readonly tensorsTotal: number
   /** Source bytes per second since the start (not counting tensors that a resumed run found finished); null before the first block. */
@@ -70,6 +128,10 @@ export interface CompressReport {
   /** Wall time of this run. A resumed run counts only itself. */
   readonly seconds: number
   readonly peakRssBytes: number
+  /** Most device memory held by a calibrated run; null without calibration. */
+  readonly peakGpuBytes?: number | null
+  /** What a calibrated run was fitted to; null without calibration. */
+  readonly calibration?: CalibrationRecord | null
   readonly resumed: boolean
   readonly tensors: readonly TensorError[]
   readonly ignored: readonly IgnoredTensor[]
@@ -99,6 +161,8 @@ export interface CliReport {
   readonly bits_per_weight: number
   readonly seconds: number
   readonly peak_rss_bytes: number
+  /** null without calibration. */
+  readonly peak_gpu_bytes: number | null
   readonly resumed: boolean
   readonly tensors: readonly {
     readonly name: string

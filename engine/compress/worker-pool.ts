@@ -5,16 +5,19 @@
 import { Worker } from 'node:worker_threads'
 import { LatheError } from '../contract/errors.ts'
 import type { ErrorShape } from '../contract/errors.ts'
+import type { ComputeJob, ComputeResult } from './calibration/compute-job.ts'
 import type { BlockPart, TensorResult, TensorTask } from './tensor-work.ts'
 
 export type WorkerRequest =
   | { readonly kind: 'open'; readonly id: number; readonly task: TensorTask }
   | { readonly kind: 'block'; readonly id: number; readonly bytes: Uint8Array<ArrayBuffer> }
   | { readonly kind: 'finish'; readonly id: number }
+  | { readonly kind: 'compute'; readonly id: number; readonly job: ComputeJob }
 
 export type WorkerReply =
   | { readonly kind: 'block'; readonly id: number; readonly parts: readonly BlockPart[]; readonly spent: Uint8Array<ArrayBuffer> | null }
   | { readonly kind: 'finish'; readonly id: number; readonly result: TensorResult }
+  | { readonly kind: 'compute'; readonly id: number; readonly result: ComputeResult }
   | { readonly kind: 'failed'; readonly id: number; readonly error: ErrorShape }
 
 /** One tensor on its thread. Calls of one tensor must not overlap. */
@@ -30,6 +33,8 @@ export interface WorkerPool extends AsyncDisposable {
   readonly size: number
   /** On the thread with the fewest open tensors. */
   open(task: TensorTask): PooledTensor
+  /** One piece of arithmetic on the thread with the least to do. Shared arrays in `job` are read, not copied. */
+  compute<Job extends ComputeJob>(job: Job): Promise<Extract<ComputeResult, { kind: Job['kind'] }>>
 }
 
 interface Waiting {
@@ -53,11 +58,29 @@ function workerUrl(): URL {
 export function createWorkerPool(size: number): WorkerPool {
   const threads = Array.from({ length: size }, () => startThread())
   let nextId = 0
+  const leastBusy = (): Thread => threads.reduce((least, other) => (other.openTensors < least.openTensors ? other : least))
   return {
     size,
+    async compute<Job extends ComputeJob>(job: Job) {
+      const id = nextId++
+      const thread = leastBusy()
+      if (thread.failure !== null) throw thread.failure
+      thread.openTensors++
+      try {
+        const reply = await new Promise<WorkerReply>((resolve, reject) => {
+          thread.waiting.set(id, { resolve, reject })
+          thread.worker.postMessage({ kind: 'compute', id, job } satisfies WorkerRequest, [])
+        })
+        if (reply.kind === 'failed') throw errorOf(reply.error)
+        if (reply.kind !== 'compute' || reply.result.kind !== job.kind) throw new Error(`a thread answered "${reply.kind}" to ${job.kind}`)
+        return reply.result as Extract<ComputeResult, { kind: Job['kind'] }>
+      } finally {
+        thread.openTensors--
+      }
+    },
     open(task) {
       const id = nextId++
-      const thread = threads.reduce((least, other) => (other.openTensors < least.openTensors ? other : least))
+      const thread = leastBusy()
       thread.openTensors++
       let isOpen = true
       const close = (): void => {

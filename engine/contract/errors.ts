@@ -42,6 +42,7 @@ export const ERROR_CODES = [
   'runtime.queue-full',
   // compression
   'compress.invalid-recipe',
+  'compress.invalid-calibration',
   'compress.nothing-to-do',
   'compress.already-compressed',
   'compress.journal-mismatch',

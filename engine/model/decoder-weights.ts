@@ -48,7 +48,8 @@ function embeddingAndHead(spec: ModelSpec, weights: WeightMap): Pick<DecoderWeig
   return { embedding, head: tiedEmbeddings ? tied : weights.linear('lm_head', vocabulary, hiddenSize) }
 }
 
-function layerWeights(spec: ModelSpec, weights: WeightMap, prefix: string): LayerWeights {
+/** Of one layer; `prefix` is "model.layers.3". Throws what `mapDecoderWeights` does, but for unused tensors. */
+export function layerWeights(spec: ModelSpec, weights: WeightMap, prefix: string): LayerWeights {
   const { hiddenSize, headDim, headNorm } = spec
   const stack = (name: string, projections: readonly Projection[]): readonly StackedLinear[] =>
     weights.stack(
@@ -70,7 +71,7 @@ function layerWeights(spec: ModelSpec, weights: WeightMap, prefix: string): Laye
 }
 
 /** The linears of one layer; those of one list read the same input and lie side by side in its output. */
-function projectionsOf(spec: ModelSpec): Readonly<Record<'qkv' | 'attentionOutput' | 'gateUp' | 'down', readonly Projection[]>> {
+export function projectionsOf(spec: ModelSpec): Readonly<Record<'qkv' | 'attentionOutput' | 'gateUp' | 'down', readonly Projection[]>> {
   const { hiddenSize, intermediateSize, heads, kvHeads, headDim, biases } = spec
   const input = { cols: hiddenSize, bias: biases.qkv }
   const mlp = { cols: hiddenSize, bias: biases.mlp }

@@ -11,7 +11,7 @@ import { ropeTable } from './rope.ts'
 import type { ModelSpec } from './spec.ts'
 import type { StackedLinear } from './weights.ts'
 
-type Values = Readonly<Record<keyof ReturnType<typeof activationShapes>, Value>>
+export type Values = Readonly<Record<keyof ReturnType<typeof activationShapes>, Value>>
 
 /** `contextTokens` positions can be addressed. Throws what `mapDecoderWeights` does. */
 export function buildProgram(spec: ModelSpec, checkpoint: Checkpoint, contextTokens: number): Program {
@@ -28,22 +28,23 @@ export function buildProgram(spec: ModelSpec, checkpoint: Checkpoint, contextTok
   return { operations, weights: weights.all, ropes: [rope], logits: values.logits, vocabulary: spec.vocabulary }
 }
 
-function makeValues(spec: ModelSpec): Values {
+export function makeValues(spec: ModelSpec): Values {
   const shapes = Object.entries(activationShapes(spec))
   return Object.fromEntries(shapes.map(([name, shape], id) => [name, { id, ...shape }])) as Values
 }
 
-function layerOperations(
+/** `at.cacheLayer` is the layer's place in the KV cache; its own number where the cache holds all layers. */
+export function layerOperations(
   spec: ModelSpec,
   weights: LayerWeights,
   values: Values,
-  at: { readonly layer: number; readonly rope: RopeTable },
+  at: { readonly layer: number; readonly cacheLayer?: number; readonly rope: RopeTable },
 ): readonly Operation[] {
   const { heads, kvHeads, headDim, normEpsilon, attentionScale: scale } = spec
   const { qNorm, kNorm } = weights
   const { layer, rope } = at
   const { hidden, normed, qkv, q, context, gateUp, activated } = values
-  const shape = { heads, kvHeads, headDim, layer }
+  const shape = { heads, kvHeads, headDim, layer: at.cacheLayer ?? layer }
   return [
     norm(spec, weights.attentionNorm, hidden, normed),
     ...linears(weights.qkv, normed, qkv),

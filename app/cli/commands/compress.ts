@@ -2,19 +2,22 @@
 import { readFile } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { toCliReport } from '../../../engine/compress/cli-report.ts'
-import { listPresets } from '../../../engine/compress/presets.ts'
+import { listPresets, presetById } from '../../../engine/compress/presets.ts'
 import { parseRecipeYaml } from '../../../engine/compress/recipe-yaml.ts'
-import type { CompressOptions, CompressReport } from '../../../engine/compress/types.ts'
+import { isLayered } from '../../../engine/compress/recipe.ts'
+import { CALIBRATION_DEFAULTS, bundledCalibration } from '../../../engine/compress/calibration/defaults.ts'
+import type { CalibrationOptions, CompressOptions, CompressReport } from '../../../engine/compress/types.ts'
 import { LatheError } from '../../../engine/contract/index.ts'
 import { nearestName } from '../../../engine/compress/nearest-name.ts'
 import { resolveModelFolder } from '../../../engine/studio/library.ts'
 import type { Arguments } from '../arguments.ts'
 import type { Command } from '../command.ts'
 import { formatBytes, formatFacts, formatSeconds } from '../format.ts'
-import { latheVersion } from '../assets.ts'
+import { assetsFolder, latheVersion } from '../assets.ts'
 
 export const compress: Command = {
-  usage: 'lathe compress <folder> --preset <name> | --recipe <file> --out <folder> [--seed N] [--resume]',
+  usage:
+    'lathe compress <folder> --preset <name> | --recipe <file> --out <folder> [--calibration <jsonl|txt>] [--samples N] [--seq N] [--seed N] [--resume]',
   summary: 'make a smaller model folder',
   options: {
     preset: {
@@ -26,27 +29,38 @@ export const compress: Command = {
     },
     recipe: { type: 'string', value: 'FILE', help: 'recipe.yaml in LLM Compressor’s form, instead of a preset' },
     out: { type: 'string', value: 'FOLDER', help: 'the folder to make; must not exist' },
-    seed: { type: 'string', value: 'N', help: 'recorded with the result (0)' },
+    seed: { type: 'string', value: 'N', help: 'chooses calibration samples and anything else that is drawn; recorded (0)' },
     resume: { type: 'boolean', help: 'continue an interrupted compression' },
-    calibration: { type: 'string', value: 'FILE', help: 'calibration text; for presets that need it' },
-    samples: { type: 'string', value: 'N', help: 'calibration samples' },
-    seq: { type: 'string', value: 'N', help: 'tokens per calibration sample' },
+    calibration: {
+      type: 'string',
+      value: 'FILE',
+      help: 'text for recipes that need it: .jsonl of {"text"} or {"messages"}, or .txt (bundled text)',
+    },
+    samples: { type: 'string', value: 'N', help: `calibration samples (${CALIBRATION_DEFAULTS.samples})` },
+    seq: { type: 'string', value: 'N', help: `tokens per calibration sample (${CALIBRATION_DEFAULTS.sequenceLength})` },
   },
   async run(args, context) {
     const sourceFolder = await resolveModelFolder(resolve(args.onlyPositional('model folder')))
     const recipe = await readRecipe(args)
-    refuseCalibration(args)
+    const calibration = await readCalibration(args, recipe, sourceFolder)
     const { compressor } = await context.engine()
     const report = await compressor.compress({
       sourceFolder,
       outFolder: resolve(args.required('out')),
       recipe,
+      ...(calibration === null ? {} : { calibration }),
       seed: args.integer('seed', { min: 0 }) ?? 0,
       resume: args.flag('resume'),
       latheVersion: latheVersion(),
       signal: context.signal,
       onLog: (line) => context.note(line.text),
       onProgress: (progress) => {
+        const { layer = null } = progress
+        if (layer !== null) {
+          const left = layer.secondsLeft === null ? '' : `, about ${formatSeconds(layer.secondsLeft)} left`
+          context.progress(`layer ${layer.layer + 1} of ${layer.layers}: ${layer.note}${left}`)
+          return
+        }
         const phase = progress.phases.find((candidate) => candidate.id === progress.current)
         if (phase === undefined) return
         const rate = progress.bytesPerSecond === null ? '' : `, ${formatBytes(progress.bytesPerSecond)}/s`
@@ -80,17 +94,24 @@ async function readRecipe(args: Arguments): Promise<CompressOptions['recipe']> {
   return { recipe: parseRecipeYaml(text) }
 }
 
-/** Silently ignoring calibration would give another result than the one asked for. */
-function refuseCalibration(args: Arguments): void {
-  const given = ['calibration', 'samples', 'seq'].find((name) => args.text(name) !== null)
-  if (given === undefined) return
-  throw new LatheError(
-    'compress.invalid-recipe',
-    `--${given} is for calibrated recipes; this version has data-free ones only.`,
-    `Leave it out. The presets are ${listPresets()
-      .map((preset) => preset.id)
-      .join(', ')}.`,
-  )
+/** null for a data-free recipe, which options for calibration are refused with: ignoring them would give another result than the one asked for. */
+async function readCalibration(
+  args: Arguments,
+  recipe: CompressOptions['recipe'],
+  sourceFolder: string,
+): Promise<CalibrationOptions | null> {
+  if (!isLayered('recipe' in recipe ? recipe.recipe : presetById(recipe.presetId).recipe)) {
+    const given = ['calibration', 'samples', 'seq'].find((name) => args.text(name) !== null)
+    if (given === undefined) return null
+    throw new LatheError('compress.invalid-recipe', `--${given} is for calibrated recipes; this one is data-free.`, 'Leave it out.')
+  }
+  const file = args.text('calibration')
+  return {
+    path: file === null ? await bundledCalibration(assetsFolder(), sourceFolder) : resolve(file),
+    samples: args.integer('samples', { min: 1 }) ?? CALIBRATION_DEFAULTS.samples,
+    sequenceLength: args.integer('seq', { min: 2 }) ?? CALIBRATION_DEFAULTS.sequenceLength,
+    seed: args.integer('seed', { min: 0 }) ?? 0,
+  }
 }
 
 function describe(report: CompressReport): string {

@@ -11,7 +11,7 @@ import { closure, readLockfile } from './lockfile.ts'
 /** Not part of the product, although it lies beside it. */
 const NOT_SHIPPED = /(^|\/)(test|testing|bench|fixtures)(\/|$)|\.(test|bench)\.|(^|\/)tsconfig\.json$|\.md$/
 /** Demo data that the studio offers; how they were made stays in the repository. */
-const ASSETS = ['demo-model', 'demo-eval']
+const ASSETS = ['demo-model', 'demo-eval', 'calibration']
 
 /** Writes engine/, assets/ and package.json into `outFolder`, replacing what was there. */
 export async function buildEngine(outFolder = join(ROOT, 'dist')): Promise<{ readonly packages: readonly string[] }> {

@@ -8,10 +8,11 @@ import type { DenseDtype } from '../../checkpoint/dtypes.ts'
 import type { Observer } from '../recipe.ts'
 import { columnsPerScale } from '../scheme.ts'
 import type { IntegerScheme } from '../scheme.ts'
+import { weightGrid } from '../weight-grid.ts'
+import type { WeightGrid } from '../weight-grid.ts'
 import { noError } from './error-sums.ts'
 import type { HessianFactor } from './hessian-factor.ts'
-import { integerGrid, roundHalfEven } from './integer-grid.ts'
-import { roundToNearest } from './round-to-nearest.ts'
+import { roundToNearest, roundingScratch } from './round-to-nearest.ts'
 import type { QuantizedRows } from './round-to-nearest.ts'
 
 /** Columns whose corrections are applied at once to everything behind them; a matter of speed, not of the result. */
@@ -22,9 +23,17 @@ export interface GptqResult extends QuantizedRows {
   readonly loss: number
 }
 
+export interface GptqOptions {
+  /** Columns whose corrections are applied at once to everything behind them. */
+  readonly blockColumns?: number
+  /** [rows, cols], 1 = pruned: such entries stay exactly zero, and corrections that would have reached them go on to later columns. */
+  readonly mask?: Uint8Array | null
+  readonly importance?: Float64Array | null
+}
+
 /**
  * Quantizes [rows, cols] `values` (finite; left as they were). `factor` belongs to inputs of `cols` columns; q, k and v share one, gate and up
- * share one. `importance` is needed by the observer `imatrix` only: the Hessian's diagonal.
+ * share one.
  */
 export function gptq(
   values: Float32Array,
@@ -34,42 +43,54 @@ export function gptq(
   dtype: DenseDtype,
   observer: Observer,
   factor: HessianFactor,
-  importance: Float64Array | null = null,
+  options: GptqOptions = {},
 ): GptqResult {
+  const nearest = roundToNearest(values, rows, cols, scheme, dtype, observer, roundingScratch(), options.importance ?? null)
+  return gptqOnGrid(values, nearest, { rows: 1, cols: columnsPerScale(scheme, cols) }, weightGrid(scheme, dtype), factor, options)
+}
+
+/** GPTQ with the scales of `nearest`, each of which serves a unit of `unit.rows` × `unit.cols` weights. */
+export function gptqOnGrid(
+  values: Float32Array,
+  nearest: QuantizedRows,
+  unit: { readonly rows: number; readonly cols: number },
+  grid: WeightGrid,
+  factor: HessianFactor,
+  options: GptqOptions = {},
+): GptqResult {
+  const { rows, cols, scales, zeroPoints } = nearest
   if (factor.size !== cols) throw new RangeError(`The factor has ${factor.size} columns, the weight ${cols}`)
-  const nearest = roundToNearest(values, rows, cols, scheme, dtype, observer, undefined, importance)
-  const { scales, zeroPoints } = nearest
+  const { blockColumns = BLOCK_COLUMNS, mask = null } = options
   const codes = new Int8Array(values.length)
-  const grid = integerGrid(scheme, dtype)
-  const perScale = columnsPerScale(scheme, cols)
-  const groups = cols / perScale
+  const unitsPerRow = Math.ceil(cols / unit.cols)
   const { upper, order } = factor
-  const dead = new Set(factor.dead)
+  const isDead = new Uint8Array(cols)
+  for (const column of factor.dead) isDead[column] = 1
   const error = noError()
+  const parameters = { scale: 1, zeroPoint: 0 }
   let loss = 0
 
   // One row at a time: rows are independent, and a row with its corrections stays in cache.
   const work = new Float64Array(cols)
-  const blockErrors = new Float64Array(BLOCK_COLUMNS)
+  const blockErrors = new Float64Array(blockColumns)
   for (let row = 0; row < rows; row++) {
     const start = row * cols
     for (let k = 0; k < cols; k++) {
       const column = order[k] as number
-      work[k] = dead.has(column) ? 0 : (values[start + column] as number)
+      work[k] = isDead[column] === 1 ? 0 : (values[start + column] as number)
     }
-    for (let block = 0; block < cols; block += BLOCK_COLUMNS) {
-      const end = Math.min(block + BLOCK_COLUMNS, cols)
+    const firstUnit = Math.floor(row / unit.rows) * unitsPerRow
+    for (let block = 0; block < cols; block += blockColumns) {
+      const end = Math.min(block + blockColumns, cols)
       for (let k = block; k < end; k++) {
         const column = order[k] as number
-        const group = row * groups + Math.floor(column / perScale)
-        const scale = scales[group] as number
-        const zeroPoint = zeroPoints === null ? 0 : (zeroPoints[group] as number)
+        const group = firstUnit + Math.floor(column / unit.cols)
+        parameters.scale = scales[group] as number
+        parameters.zeroPoint = zeroPoints === null ? 0 : (zeroPoints[group] as number)
         const w = work[k] as number
-        // In f32, as round-to-nearest does: an untouched weight gets the very same code, ties at the range's end included.
-        const exact = Math.fround(Math.fround(w / scale) + zeroPoint)
-        const code = roundHalfEven(Math.min(grid.qmax, Math.max(grid.qmin, exact)))
+        const code = grid.code(mask?.[start + column] === 1 ? 0 : w, parameters)
         codes[start + column] = code
-        const decoded = Math.fround((code - zeroPoint) * scale)
+        const decoded = grid.value(code, parameters)
         const pivot = upper[k * cols + k] as number
         const scaledError = (w - decoded) / pivot
         blockErrors[k - block] = scaledError
@@ -84,12 +105,13 @@ export function gptq(
       }
       for (let k = block; k < end; k++) {
         const scaledError = blockErrors[k - block] as number
+        if (scaledError === 0) continue
         const factorRow = k * cols
         for (let j = end; j < cols; j++) work[j] = (work[j] as number) - scaledError * (upper[factorRow + j] as number)
       }
     }
   }
-  return { rows, cols, codes, scales, zeroPoints, error, loss }
+  return { ...nearest, codes, error, loss }
 }
 
 /** The layer's output error ‖(W − Ŵ)·X‖² per token: Σ over rows of d·H·dᵀ, with H the mean of x·xᵀ. What algorithms are judged by. */

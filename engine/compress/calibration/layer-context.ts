@@ -8,15 +8,16 @@
  *   input_layernorm ─ 'attention' ─▶ q, k, v │ 'context' ─▶ o │ post_attention_layernorm ─ 'mlp' ─▶ gate, up │ 'activated' ─▶ down
  */
 import type { DenseDtype } from '../../checkpoint/dtypes.ts'
+import type { LayerInput } from '../../model/layer-program.ts'
 import type { ModelSpec } from '../../model/spec.ts'
 import type { Observer, RecipeStep } from '../recipe.ts'
 import type { Scheme } from '../scheme.ts'
 
+/** The four distinct inputs of a layer's linears; linears that share one share its statistics. */
+export type { LayerInput } from '../../model/layer-program.ts'
+
 /** `qkv` and `gateUp` where a family stores them as one tensor (Phi-3): rows q|k|v and gate|up. */
 export type LinearRole = 'q' | 'k' | 'v' | 'qkv' | 'o' | 'gate' | 'up' | 'gateUp' | 'down'
-
-/** The four distinct inputs of a layer's linears; linears that share one share its statistics. */
-export type LayerInput = 'attention' | 'context' | 'mlp' | 'activated'
 
 export type NormRole = 'attention' | 'mlp'
 

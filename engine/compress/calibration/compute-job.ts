@@ -1,0 +1,151 @@
+/**
+ * The heavy arithmetic of a calibrated layer as pure jobs over shared arrays: factor a Hessian, prune a matrix, quantize some rows of one.
+ * Threads run them (worker-pool.ts), tests run them here. A job's result depends on its input alone, so rows may be split anywhere.
+ */
+import type { DenseDtype } from '../../checkpoint/dtypes.ts'
+import { encodeRows } from '../algorithms/encode.ts'
+import type { EncodedPart } from '../algorithms/encode.ts'
+import type { ErrorSums } from '../algorithms/error-sums.ts'
+import { gptqOnGrid } from '../algorithms/gptq.ts'
+import { factorHessian } from '../algorithms/hessian-factor.ts'
+import type { HessianFactor } from '../algorithms/hessian-factor.ts'
+import { pruneByScore, sparseGpt } from '../algorithms/pruning.ts'
+import type { SparsityPattern } from '../algorithms/pruning.ts'
+import { roundToNearest, roundingScratch } from '../algorithms/round-to-nearest.ts'
+import { roundToFloats } from '../algorithms/round-to-floats.ts'
+import type { QuantizedRows } from '../algorithms/round-to-nearest.ts'
+import type { Observer } from '../recipe.ts'
+import { columnsPerScale, rowsPerScale } from '../scheme.ts'
+import { weightGrid } from '../weight-grid.ts'
+import type { WeightGrid } from '../weight-grid.ts'
+import type { Scheme } from '../scheme.ts'
+
+export type ComputeJob =
+  | {
+      readonly kind: 'factor'
+      /** Mean of x·xᵀ, [size, size]; shared. */
+      readonly gram: Float32Array
+      readonly size: number
+      readonly dampening: number
+      readonly orderByImportance: boolean
+    }
+  | {
+      readonly kind: 'quantize'
+      /** The rows at hand, [rows, cols]; shared. */
+      readonly values: Float32Array
+      readonly rows: number
+      readonly cols: number
+      readonly scheme: Scheme
+      readonly dtype: DenseDtype
+      readonly observer: Observer
+      /** null = round to nearest. */
+      readonly factor: HessianFactor | null
+      readonly blockColumns: number
+      readonly mask: Uint8Array | null
+      /** Mean square of each input, for the observer that weighs by it. */
+      readonly importance: Float32Array | null
+      /** max |w| as `schemeNeeds` asks for it. */
+      readonly weightMaximum: number | null
+    }
+  | {
+      readonly kind: 'prune'
+      readonly values: Float32Array
+      readonly rows: number
+      readonly cols: number
+      readonly pattern: SparsityPattern
+      /** SparseGPT's factor; null = by score. */
+      readonly factor: HessianFactor | null
+      /** Wanda: √(mean square of each input); null = magnitude. */
+      readonly columnNorms: Float64Array | null
+    }
+
+export interface QuantizedPart {
+  readonly kind: 'quantize'
+  readonly parts: readonly EncodedPart[]
+  /** What a reader makes of them, [rows, cols]. */
+  readonly decoded: Float32Array
+  readonly error: ErrorSums
+  readonly scales: number
+  readonly epsilonScales: number
+}
+
+export type ComputeResult =
+  | { readonly kind: 'factor'; readonly factor: HessianFactor | null }
+  | QuantizedPart
+  | { readonly kind: 'prune'; readonly values: Float32Array; readonly mask: Uint8Array }
+
+export function runComputeJob(job: ComputeJob): ComputeResult {
+  switch (job.kind) {
+    case 'factor': {
+      const { gram, size, dampening, orderByImportance } = job
+      const factor = factorHessian(Float64Array.from(gram), size, { dampening, orderByImportance })
+      return { kind: 'factor', factor: factor === null ? null : { ...factor, upper: sharedCopy(factor.upper) } }
+    }
+    case 'quantize':
+      return quantize(job)
+    case 'prune': {
+      const { values, rows, cols, pattern, factor, columnNorms } = job
+      const pruned =
+        factor === null ? pruneByScore(values, rows, cols, columnNorms, pattern) : sparseGpt(values, rows, cols, factor, pattern)
+      return { kind: 'prune', values: pruned, mask: Uint8Array.from(pruned, (value) => (value === 0 ? 1 : 0)) }
+    }
+  }
+}
+
+function quantize(job: Extract<ComputeJob, { kind: 'quantize' }>): QuantizedPart {
+  const { values, rows, cols, scheme, dtype, observer, factor, mask } = job
+  const importance = observer.kind === 'imatrix' && job.importance !== null ? Float64Array.from(job.importance) : null
+  const nearest =
+    scheme.kind === 'packed-int'
+      ? roundToNearest(values, rows, cols, scheme, dtype, observer, roundingScratch(), importance)
+      : roundToFloats(values, rows, cols, scheme, dtype, observer, job.weightMaximum, importance)
+  const grid = weightGrid(scheme, dtype, nearest.globalScale ?? 1)
+  const unit = { rows: rowsPerScale(scheme, rows), cols: columnsPerScale(scheme, cols) }
+  const quantized = factor === null ? nearest : gptqOnGrid(values, nearest, unit, grid, factor, { blockColumns: job.blockColumns, mask })
+  return {
+    kind: 'quantize',
+    parts: encodeRows(quantized, scheme, dtype),
+    decoded: decode(quantized, unit, grid, scheme.kind === 'packed-int'),
+    error: quantized.error,
+    scales: quantized.scales.length,
+    epsilonScales: quantized.scales.reduce((sum, scale) => sum + (scale === grid.emptyScale ? 1 : 0), 0),
+  }
+}
+
+/** What a reader makes of the codes, [rows, cols]. Codes of floats are bits, kept in signed bytes. */
+function decode(
+  quantized: QuantizedRows,
+  unit: { readonly rows: number; readonly cols: number },
+  grid: WeightGrid,
+  signed: boolean,
+): Float32Array {
+  const { rows, cols, codes, scales, zeroPoints } = quantized
+  const unitsPerRow = Math.ceil(cols / unit.cols)
+  const values = new Float32Array(codes.length)
+  for (let row = 0; row < rows; row++) {
+    for (let group = 0; group < unitsPerRow; group++) {
+      const at = Math.floor(row / unit.rows) * unitsPerRow + group
+      const parameters = { scale: scales[at] as number, zeroPoint: zeroPoints === null ? 0 : (zeroPoints[at] as number) }
+      const end = row * cols + Math.min(cols, (group + 1) * unit.cols)
+      for (let i = row * cols + group * unit.cols; i < end; i++) {
+        const code = codes[i] as number
+        values[i] = grid.value(signed ? code : code & 0xff, parameters)
+      }
+    }
+  }
+  return values
+}
+
+function sharedCopy(values: Float64Array): Float64Array {
+  const copy = new Float64Array(new SharedArrayBuffer(values.byteLength))
+  copy.set(values)
+  return copy
+}
+
+/** A copy that threads can read without receiving it. */
+export function shared(values: Float32Array): Float32Array {
+  if (values.buffer instanceof SharedArrayBuffer) return values
+  const copy = new Float32Array(new SharedArrayBuffer(values.byteLength))
+  copy.set(values)
+  return copy
+}

@@ -1,0 +1,318 @@
+/**
+ * The LayerContext of a run: one layer's tensors as f32, what steps have done to them, and the statistics of its inputs, collected when first
+ * asked for. Everything here is gone when the layer is.
+ */
+import { createHash } from 'node:crypto'
+import { findNonFinite, isDenseDtype, widenToF32 } from '../../checkpoint/dtypes.ts'
+import type { DenseDtype } from '../../checkpoint/dtypes.ts'
+import type { Checkpoint, TensorEntry } from '../../checkpoint/types.ts'
+import { LatheError } from '../../contract/errors.ts'
+import { LAYER_INPUTS, inputWidths } from '../../model/layer-program.ts'
+import type { ModelSpec } from '../../model/spec.ts'
+import { compareNames } from '../module-roles.ts'
+import type { ActivationStore } from './activations.ts'
+import type {
+  Candidate,
+  InputStatistics,
+  LayerChanges,
+  LayerContext,
+  LayerInput,
+  LayerLinear,
+  LayerNorm,
+  LayerProbe,
+  LinearStorage,
+  LinearRole,
+  NormRole,
+} from './layer-context.ts'
+import type { LayerRunner, RawStatistics } from './layer-runner.ts'
+import { withValues } from './memory-checkpoint.ts'
+
+interface LayerTensor {
+  readonly entry: TensorEntry
+  readonly dtype: DenseDtype
+  readonly sha256: string
+  readonly original: Float32Array
+  current: Float32Array
+}
+
+export interface LoadedLayerOptions {
+  readonly source: Checkpoint
+  readonly runner: LayerRunner
+  readonly store: ActivationStore
+  readonly layer: number
+  readonly seed: number
+  /** Gram matrices held at once; more inputs are collected in several passes. */
+  readonly gramBytes: number
+  readonly storage: (module: string) => LinearStorage | null
+  readonly note: (text: string) => void
+  readonly warn: (text: string) => void
+  readonly throwIfCancelled: () => void
+}
+
+const ROLES: readonly { readonly suffix: string; readonly role: LinearRole; readonly input: LayerInput }[] = [
+  { suffix: 'self_attn.q_proj', role: 'q', input: 'attention' },
+  { suffix: 'self_attn.k_proj', role: 'k', input: 'attention' },
+  { suffix: 'self_attn.v_proj', role: 'v', input: 'attention' },
+  { suffix: 'self_attn.qkv_proj', role: 'qkv', input: 'attention' },
+  { suffix: 'self_attn.o_proj', role: 'o', input: 'context' },
+  { suffix: 'mlp.gate_proj', role: 'gate', input: 'mlp' },
+  { suffix: 'mlp.up_proj', role: 'up', input: 'mlp' },
+  { suffix: 'mlp.gate_up_proj', role: 'gateUp', input: 'mlp' },
+  { suffix: 'mlp.down_proj', role: 'down', input: 'activated' },
+]
+
+const NORMS: Readonly<Record<NormRole, string>> = { attention: 'input_layernorm.weight', mlp: 'post_attention_layernorm.weight' }
+
+export function layerPrefix(layer: number): string {
+  return `model.layers.${layer}.`
+}
+
+export class LoadedLayer implements LayerContext {
+  readonly layer: number
+  readonly spec: ModelSpec
+  readonly seed: number
+  readonly note: (text: string) => void
+  readonly warn: (text: string) => void
+  readonly throwIfCancelled: () => void
+  readonly #options: LoadedLayerOptions
+  readonly #tensors: ReadonlyMap<string, LayerTensor>
+  readonly #statistics = new Map<LayerInput, InputStatistics>()
+  #reference: Float32Array | null = null
+  readonly #masks = new Map<string, Uint8Array>()
+
+  private constructor(options: LoadedLayerOptions, tensors: ReadonlyMap<string, LayerTensor>) {
+    this.#options = options
+    this.#tensors = tensors
+    this.layer = options.layer
+    this.spec = options.runner.spec
+    this.seed = options.seed
+    this.note = options.note
+    this.warn = options.warn
+    this.throwIfCancelled = options.throwIfCancelled
+  }
+
+  /** Reads all tensors of the layer. Throws `checkpoint.non-finite`, `checkpoint.unsupported-scheme`. */
+  static async load(options: LoadedLayerOptions): Promise<LoadedLayer> {
+    const { source, layer } = options
+    const prefix = layerPrefix(layer)
+    const entries = [...source.tensors.values()].filter(({ name }) => name.startsWith(prefix)).sort((a, b) => compareNames(a.name, b.name))
+    const tensors = new Map<string, LayerTensor>()
+    for (const entry of entries) {
+      options.throwIfCancelled()
+      const { dtype } = entry
+      if (!isDenseDtype(dtype)) continue
+      const bytes = await source.open(entry.name).read(0, entry.byteLength)
+      const bad = findNonFinite(bytes, dtype)
+      if (bad !== null) {
+        throw new LatheError(
+          'checkpoint.non-finite',
+          `${entry.name} holds ${bad.firstValue} at element ${bad.firstIndex}.`,
+          'The model is damaged: no finite result can come of it. Download it again, or export it again from training.',
+          { data: { tensor: entry.name, index: bad.firstIndex } },
+        )
+      }
+      const values = widenToF32(bytes, dtype)
+      const sha256 = createHash('sha256').update(bytes).digest('hex')
+      tensors.set(entry.name, { entry, dtype, sha256, original: values, current: values })
+    }
+    return new LoadedLayer(options, tensors)
+  }
+
+  get linears(): readonly LayerLinear[] {
+    return ROLES.flatMap(({ suffix, role, input }): readonly LayerLinear[] => {
+      const module = layerPrefix(this.layer) + suffix
+      const tensor = this.#tensors.get(`${module}.weight`)
+      if (tensor === undefined) return []
+      const [rows = 0, cols = 0] = tensor.entry.shape
+      const bias = this.#tensors.get(`${module}.bias`)?.current ?? null
+      return [{ role, module, input, rows, cols, dtype: tensor.dtype, weight: tensor.current, bias }]
+    })
+  }
+
+  get norms(): readonly LayerNorm[] {
+    return (['attention', 'mlp'] as const).map((role) => {
+      const name = layerPrefix(this.layer) + NORMS[role]
+      return { role, name, weight: this.#tensor(name).current }
+    })
+  }
+
+  linear(role: LinearRole): LayerLinear {
+    const found = this.linears.find((linear) => linear.role === role)
+    if (found === undefined) throw new Error(`layer ${this.layer} has no ${role}`)
+    return found
+  }
+
+  original(module: string): Float32Array {
+    return this.#tensor(`${module}.weight`).original
+  }
+
+  /** Current values by tensor name, and what is known of the source's. */
+  tensor(name: string): {
+    readonly values: Float32Array
+    readonly changed: boolean
+    readonly sha256: string
+    readonly original: Float32Array
+  } {
+    const { current, original, sha256 } = this.#tensor(name)
+    return { values: current, changed: current !== original, sha256, original }
+  }
+
+  storage(module: string): LinearStorage | null {
+    return this.#options.storage(module)
+  }
+
+  mask(module: string): Uint8Array | null {
+    return this.#masks.get(module) ?? null
+  }
+
+  setMask(module: string, mask: Uint8Array): void {
+    this.#masks.set(module, mask)
+  }
+
+  replace(changes: LayerChanges): void {
+    const set = (name: string, values: Float32Array): void => {
+      const tensor = this.#tensor(name)
+      if (values.length !== tensor.current.length) throw new RangeError(`${name} has ${tensor.current.length} values, got ${values.length}`)
+      tensor.current = values
+    }
+    for (const [module, values] of changes.weights ?? []) set(`${module}.weight`, values)
+    for (const [module, values] of changes.biases ?? []) set(`${module}.bias`, values)
+    for (const [role, values] of changes.norms ?? []) set(layerPrefix(this.layer) + NORMS[role], values)
+    for (const [input, divisor] of changes.inputsDividedBy ?? []) {
+      const known = this.#statistics.get(input)
+      if (known !== undefined) this.#statistics.set(input, divided(known, divisor))
+    }
+    for (const input of changes.stale ?? []) this.#statistics.delete(input)
+  }
+
+  async statistics(input: LayerInput): Promise<InputStatistics> {
+    const known = this.#statistics.get(input)
+    if (known !== undefined) return known
+    // All that are missing in one pass, as far as their matrices fit; the one asked for first.
+    const widths = inputWidths(this.spec)
+    const batch = [input]
+    let bytes = widths[input] ** 2 * 4
+    for (const other of LAYER_INPUTS) {
+      if (other === input || this.#statistics.has(other) || bytes + widths[other] ** 2 * 4 > this.#options.gramBytes) continue
+      batch.push(other)
+      bytes += widths[other] ** 2 * 4
+    }
+    const { runner, store } = this.#options
+    const { found, firstOutput } = await runner.statistics(this.#checkpoint({}), this.layer, batch, (group) => store.get(group))
+    this.#reference ??= firstOutput
+    for (const [name, raw] of found) this.#statistics.set(name, meansOf(raw, widths[name]))
+    const statistics = this.#statistics.get(input)
+    if (statistics === undefined) throw new Error(`no statistics of ${input}`)
+    return statistics
+  }
+
+  /** The layer's output of the first group before values were chosen; null where no statistics were asked for. */
+  get referenceOutput(): Float32Array | null {
+    return this.#reference
+  }
+
+  /** Frees a matrix that no later step will ask for. */
+  forget(input: LayerInput): void {
+    this.#statistics.delete(input)
+  }
+
+  async probe(options: { readonly at: 'attention' | 'layer'; readonly tokens: number }): Promise<LayerProbe> {
+    const { runner, store } = this.#options
+    const groups: number[] = []
+    let tokens = 0
+    for (const [index, group] of runner.groups.entries()) {
+      if (groups.length > 0 && tokens + group.rows > options.tokens) break
+      groups.push(index)
+      tokens += group.rows
+    }
+    const { at } = options
+    const activations = (group: number): Promise<Float32Array> => store.get(group)
+    const reference = new Map<number, Float32Array>()
+    let added = 0
+    await runner.outputs(this.#checkpoint({}), this.layer, {
+      at,
+      groups,
+      activations,
+      take: async (group, output) => {
+        added += squaredDistance(output, await store.get(group))
+        reference.set(group, output)
+      },
+    })
+    const count = tokens * this.spec.hiddenSize
+    return {
+      tokens,
+      meanSquare: added / count,
+      meanSquaredError: async (candidate) => {
+        let error = 0
+        await runner.outputs(this.#checkpoint(candidate), this.layer, {
+          at,
+          groups,
+          activations,
+          take: (group, output) => {
+            error += squaredDistance(output, reference.get(group) ?? output)
+            return Promise.resolve()
+          },
+        })
+        return error / count
+      },
+      [Symbol.asyncDispose]: () => {
+        reference.clear()
+        return Promise.resolve()
+      },
+    }
+  }
+
+  #checkpoint(candidate: Candidate): Checkpoint {
+    const values = new Map<string, Float32Array>()
+    for (const [name, tensor] of this.#tensors) if (tensor.current !== tensor.original) values.set(name, tensor.current)
+    for (const [module, weight] of candidate.weights ?? []) values.set(`${module}.weight`, weight)
+    for (const [role, weight] of candidate.norms ?? []) values.set(layerPrefix(this.layer) + NORMS[role], weight)
+    return withValues(this.#options.source, values)
+  }
+
+  #tensor(name: string): LayerTensor {
+    const tensor = this.#tensors.get(name)
+    if (tensor === undefined) throw new Error(`layer ${this.layer} has no tensor ${name}`)
+    return tensor
+  }
+}
+
+function meansOf({ tokens, gram, columns }: RawStatistics, width: number): InputStatistics {
+  for (let i = 0; i < gram.length; i++) gram[i] = (gram[i] as number) / tokens
+  const part = (row: number, scale: number): Float32Array => columns.slice(row * width, (row + 1) * width).map((value) => value * scale)
+  return {
+    columns: width,
+    tokens,
+    gram,
+    meanAbsolute: part(0, 1 / tokens),
+    meanSquare: part(1, 1 / tokens),
+    maximum: part(2, 1),
+    minimum: part(3, -1),
+  }
+}
+
+function divided(statistics: InputStatistics, divisor: Float32Array): InputStatistics {
+  const { columns } = statistics
+  const inverse = Float64Array.from(divisor, (value) => 1 / value)
+  const gram = new Float32Array(statistics.gram.length)
+  for (let i = 0; i < columns; i++) {
+    for (let j = 0; j < columns; j++) {
+      gram[i * columns + j] = (statistics.gram[i * columns + j] as number) * (inverse[i] as number) * (inverse[j] as number)
+    }
+  }
+  const scale = (values: Float32Array, power: 1 | 2): Float32Array => values.map((value, i) => value * (inverse[i] as number) ** power)
+  return {
+    ...statistics,
+    gram,
+    meanAbsolute: scale(statistics.meanAbsolute, 1),
+    meanSquare: scale(statistics.meanSquare, 2),
+    maximum: scale(statistics.maximum, 1),
+    minimum: scale(statistics.minimum, 1),
+  }
+}
+
+function squaredDistance(a: Float32Array, b: Float32Array): number {
+  let sum = 0
+  for (let i = 0; i < a.length; i++) sum += ((a[i] as number) - (b[i] as number)) ** 2
+  return sum
+}

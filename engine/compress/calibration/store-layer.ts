@@ -1,0 +1,229 @@
+/**
+ * From a finished layer to the disk: quantizes what the plan stores compressed, rounds the rest to its dtype, writes both, and keeps what a
+ * reader will make of it, which is what the next layer's inputs come from.
+ */
+import { createHash } from 'node:crypto'
+import { narrowFromF32, widenToF32 } from '../../checkpoint/dtypes.ts'
+import type { HessianFactor } from '../algorithms/hessian-factor.ts'
+import { encodeConstant } from '../algorithms/encode.ts'
+import { absmax } from '../algorithms/round-to-floats.ts'
+import { addSums, noError } from '../algorithms/error-sums.ts'
+import type { ErrorSums } from '../algorithms/error-sums.ts'
+import { fusedKey } from '../module-roles.ts'
+import { isConstant, schemeNeeds } from '../scheme.ts'
+import type { CompressItem, PlanItem, RewriteItem } from '../plan.ts'
+import type { ProducerContext } from '../producer.ts'
+import type { GptqStep } from '../recipe.ts'
+import type { PartRole, TensorResult } from '../tensor-work.ts'
+import { sampledRows } from '../verify.ts'
+import type { WorkerPool } from '../worker-pool.ts'
+import { shared } from './compute-job.ts'
+import type { QuantizedPart } from './compute-job.ts'
+import type { LayerInput } from './layer-context.ts'
+import type { LoadedLayer } from './loaded-layer.ts'
+
+export interface StoreOptions {
+  readonly context: ProducerContext
+  readonly pool: WorkerPool
+  /** Items of this layer, all of them: those that an interrupted run finished are computed again and not written. */
+  readonly items: readonly PlanItem[]
+  /** null = round to nearest. */
+  readonly gptq: GptqStep | null
+}
+
+/** Rows of a piece are a multiple of this: zero points of 32 rows share words, FP8 blocks have 128. */
+const ROW_MULTIPLE = 128
+
+/** Values as stored, by tensor name. */
+export async function storeLayer(layer: LoadedLayer, options: StoreOptions): Promise<ReadonlyMap<string, Float32Array>> {
+  const { items } = options
+  const stored = new Map<string, Float32Array>()
+  const inputOf = new Map(layer.linears.map((linear) => [linear.module, linear.input]))
+  const compressed = items.filter((item) => item.action === 'compress')
+  // Linears that share an input share its factor, and only one factor is held at a time.
+  const inputs = [...new Set(compressed.map((item) => inputOf.get(item.module) ?? null))]
+  for (const input of inputs) {
+    const factor = input === null || options.gptq === null ? null : await factorFor(layer, input, options.gptq, options.pool)
+    for (const item of compressed) {
+      if ((inputOf.get(item.module) ?? null) !== input) continue
+      layer.throwIfCancelled()
+      layer.note(`Quantizing ${item.module.slice(item.module.lastIndexOf('.') + 1)}`)
+      const facts = await factsOf(layer, item, input, compressed)
+      stored.set(item.source.name, await storeCompressed(layer, item, factor, facts, options))
+    }
+    if (input !== null) layer.forget(input)
+  }
+  for (const item of items) if (item.action === 'rewrite') stored.set(item.source.name, await storeRewritten(layer, item, options))
+  return stored
+}
+
+async function factorFor(layer: LoadedLayer, input: LayerInput, step: GptqStep, pool: WorkerPool): Promise<HessianFactor | null> {
+  const { gram, columns, tokens } = await layer.statistics(input)
+  layer.note(`Factoring the Hessian of ${input}`)
+  if (tokens < columns && layer.layer === 0) {
+    layer.warn(
+      `${tokens} calibration tokens are fewer than the ${columns} columns of ${input}: damping has to fill in. More text is better.`,
+    )
+  }
+  const { factor } = await pool.compute({
+    kind: 'factor',
+    gram: shared(gram),
+    size: columns,
+    dampening: step.dampening,
+    orderByImportance: step.actorder !== null,
+  })
+  if (factor === null) layer.warn(`Layer ${layer.layer}: the Hessian of ${input} can't be factored; its linears are rounded to nearest.`)
+  else if (factor.dampeningUsed > step.dampening) {
+    layer.warn(`Layer ${layer.layer}: the Hessian of ${input} needed a damping of ${factor.dampeningUsed.toPrecision(2)}.`)
+  }
+  return factor
+}
+
+/** What a scheme or an observer wants to know of a matrix beyond its values. */
+interface MatrixFacts {
+  /** Mean square of each input. */
+  readonly importance: Float32Array | null
+  readonly weightMaximum: number | null
+  readonly inputMaximum: number | null
+}
+
+async function factsOf(
+  layer: LoadedLayer,
+  item: CompressItem,
+  input: LayerInput | null,
+  items: readonly CompressItem[],
+): Promise<MatrixFacts> {
+  const needs = schemeNeeds(item.scheme)
+  const wantsInputs = item.observer.kind === 'imatrix' || needs.inputMaximum
+  const statistics = wantsInputs && input !== null ? await layer.statistics(input) : null
+  const key = fusedKey(item.module)
+  const partners = needs.weightMaximum === 'fused' && key !== null ? items.filter(({ module }) => fusedKey(module) === key) : [item]
+  return {
+    importance: item.observer.kind === 'imatrix' ? (statistics?.meanSquare ?? null) : null,
+    weightMaximum:
+      needs.weightMaximum === null ? null : Math.max(...partners.map(({ source }) => absmax(layer.tensor(source.name).values))),
+    inputMaximum: needs.inputMaximum && statistics !== null ? Math.max(absmax(statistics.maximum), absmax(statistics.minimum)) : null,
+  }
+}
+
+async function storeCompressed(
+  layer: LoadedLayer,
+  item: CompressItem,
+  factor: HessianFactor | null,
+  facts: MatrixFacts,
+  options: StoreOptions,
+): Promise<Float32Array> {
+  const { pool } = options
+  const { rows, cols, scheme, observer, dtype } = item
+  const { importance, weightMaximum, inputMaximum } = facts
+  const { values, sha256 } = layer.tensor(item.source.name)
+  const all = shared(values)
+  const mask = layer.mask(item.module)
+  const step = Math.max(ROW_MULTIPLE, Math.ceil(rows / pool.size / ROW_MULTIPLE) * ROW_MULTIPLE)
+  const starts = Array.from({ length: Math.ceil(rows / step) }, (_, i) => i * step)
+  const pieces = await Promise.all(
+    starts.map((start): Promise<QuantizedPart> => {
+      const count = Math.min(step, rows - start)
+      const range = [start * cols, (start + count) * cols] as const
+      const own = mask === null ? null : mask.slice(...range)
+      const job = {
+        values: all.subarray(...range),
+        rows: count,
+        cols,
+        scheme,
+        dtype,
+        observer,
+        factor,
+        mask: own,
+        importance,
+        weightMaximum,
+      }
+      return pool.compute({ kind: 'quantize', blockColumns: options.gptq?.blockSize ?? 128, ...job })
+    }),
+  )
+  const decoded = new Float32Array(values.length)
+  const error = noError()
+  for (const [i, piece] of pieces.entries()) {
+    decoded.set(piece.decoded, (starts[i] ?? 0) * cols)
+    addSums(error, piece.error)
+  }
+  const parts = new Map<PartRole, Uint8Array[]>()
+  for (const piece of pieces) for (const part of piece.parts) parts.set(part.role, [...(parts.get(part.role) ?? []), part.bytes])
+  const partSha256: Partial<Record<PartRole, string>> = {}
+  // The one scale of a whole matrix comes with every piece and is stored once.
+  const scales = parts.get('scale')
+  if (scheme.kind === 'fp8' && scheme.strategy === 'tensor' && scales !== undefined) parts.set('scale', scales.slice(0, 1))
+  for (const { role } of item.stored) {
+    if (isConstant(role)) parts.set(role, [encodeConstant(role, scheme, rows, cols, dtype, { weight: weightMaximum, input: inputMaximum })])
+  }
+  for (const [role, bytes] of parts) {
+    const hash = createHash('sha256')
+    for (const piece of bytes) hash.update(piece)
+    partSha256[role] = hash.digest('hex')
+  }
+  await write(options.context, item, {
+    result: {
+      sourceSha256: sha256,
+      partSha256,
+      error,
+      epsilonScales: pieces.reduce((sum, piece) => sum + piece.epsilonScales, 0),
+      scales: pieces.reduce((sum, piece) => sum + piece.scales, 0),
+      decodedSha256: decodedDigest(decoded, rows, cols),
+    },
+    parts: item.stored.map(({ role, name }) => ({ name, pieces: parts.get(role) ?? [] })),
+  })
+  return decoded
+}
+
+async function storeRewritten(layer: LoadedLayer, item: RewriteItem, options: StoreOptions): Promise<Float32Array> {
+  const { values, original, sha256, changed } = layer.tensor(item.source.name)
+  const bytes = narrowFromF32(values, item.dtype)
+  const rounded = changed ? widenToF32(bytes, item.dtype) : values
+  const error = changed && item.source.shape.length === 2 ? errorBetween(original, rounded) : null
+  const digest = createHash('sha256').update(bytes).digest('hex')
+  await write(options.context, item, {
+    result: { sourceSha256: sha256, partSha256: { copy: digest }, error, epsilonScales: 0, scales: 0 },
+    parts: [{ name: item.source.name, pieces: [bytes] }],
+  })
+  return rounded
+}
+
+async function write(
+  { finished, sink, onBytes }: ProducerContext,
+  item: PlanItem,
+  output: { readonly result: TensorResult; readonly parts: readonly { readonly name: string; readonly pieces: readonly Uint8Array[] }[] },
+): Promise<void> {
+  if (finished.has(item.source.name)) return
+  const { byteLength, name } = item.source
+  onBytes('quantize', byteLength, name)
+  for (const part of output.parts) {
+    for (const bytes of part.pieces) {
+      await sink.write(part.name, bytes)
+      onBytes('write', bytes.byteLength, name)
+    }
+  }
+  await sink.finish(item, output.result)
+}
+
+/** Of the rows that verification decodes again. */
+export function decodedDigest(decoded: Float32Array, rows: number, cols: number): string {
+  const hash = createHash('sha256')
+  for (const [from, to] of sampledRows(rows, cols)) {
+    const part = decoded.subarray(from * cols, to * cols)
+    hash.update(new Uint8Array(part.buffer, part.byteOffset, part.byteLength))
+  }
+  return hash.digest('hex')
+}
+
+function errorBetween(source: Float32Array, stored: Float32Array): ErrorSums {
+  const sums = noError()
+  for (let i = 0; i < source.length; i++) {
+    const w = source[i] as number
+    const e = w - (stored[i] as number)
+    sums.source += w * w
+    sums.error += e * e
+    sums.cross += w * e
+    sums.max = Math.max(sums.max, Math.abs(e))
+  }
+  return sums
+}
