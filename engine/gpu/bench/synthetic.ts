@@ -120,19 +120,31 @@ export function decoderProgram(shape: DecoderShape, format: WeightFormat, positi
 
 /** One sequence of `count` new tokens after `past`, last row decoded greedily. */
 export function stepOf(count: number, past: number, blockSize: number, blocksPerSequence: number): StepInput {
-  const positions = Uint32Array.from({ length: count }, (_, i) => past + i)
+  return batchStep(1, count, past, blockSize, blocksPerSequence)
+}
+
+/** The same of `sequences` sequences, each in blocks of its own. */
+export function batchStep(sequences: number, count: number, past: number, blockSize: number, blocksPerSequence: number): StepInput {
+  const tokens = sequences * count
+  const sequenceOfToken = Uint32Array.from({ length: tokens }, (_, i) => Math.floor(i / count))
+  const positions = Uint32Array.from({ length: tokens }, (_, i) => past + (i % count))
   const blocks = Math.ceil((past + count) / blockSize)
+  const firstBlock = (sequence: number): number => 1 + sequence * blocks
+  const each = Array.from({ length: sequences }, (_, sequence) => sequence)
   return {
-    tokenIds: Uint32Array.from({ length: count }, (_, i) => i),
+    tokenIds: Uint32Array.from({ length: tokens }, (_, i) => i),
     positions,
-    slots: positions.map((position) => blockSize + position),
-    sequenceOfToken: new Uint32Array(count),
-    queryStart: Uint32Array.of(0, count),
-    sequenceLength: Uint32Array.of(past + count),
-    blockTable: Uint32Array.from({ length: blocksPerSequence }, (_, i) => (i < blocks ? i + 1 : 0)),
-    logitRows: Uint32Array.of(count - 1),
-    samplers: [{ temperature: 0, topK: 0, topP: 1, minP: 0, seedLow: 0, seedHigh: 0, outputIndex: 0 }],
-    targets: Uint32Array.of(0xffffffff),
+    slots: positions.map((position, i) => firstBlock(sequenceOfToken[i] ?? 0) * blockSize + position),
+    sequenceOfToken,
+    queryStart: Uint32Array.from({ length: sequences + 1 }, (_, sequence) => sequence * count),
+    sequenceLength: new Uint32Array(sequences).fill(past + count),
+    blockTable: Uint32Array.from({ length: sequences * blocksPerSequence }, (_, i) => {
+      const [sequence, place] = [Math.floor(i / blocksPerSequence), i % blocksPerSequence]
+      return place < blocks ? firstBlock(sequence) + place : 0
+    }),
+    logitRows: Uint32Array.from(each, (sequence) => (sequence + 1) * count - 1),
+    samplers: each.map(() => ({ temperature: 0, topK: 0, topP: 1, minP: 0, seedLow: 0, seedHigh: 0, outputIndex: 0 })),
+    targets: new Uint32Array(sequences).fill(0xffffffff),
     topCount: 0,
   }
 }

@@ -1,0 +1,132 @@
+/**
+ * `node engine/gpu/bench/decoder-bench.ts [adapter] [--layers N]`: whole steps of a decoder with the shapes of Llama 3.1 8B and made-up weights, per
+ * stored format: decode of 1, 8 and 32 sequences at a context of 1024 tokens, and prefill of 2048 tokens in steps of 512. Prints a table.
+ *
+ * A decode step must read every weight and every cached key and value once; the bytes of that, divided by the wall time of the step, against the
+ * streaming-read speed of the same adapter in the same run are the share printed. Times are medians of wall time around one step, host included;
+ * batches take turns within each round. Prefill counts two operations per weight and token, attention left out.
+ */
+import { parseArgs } from 'node:util'
+import { measureLimits } from '../bandwidth.ts'
+import { weightBytes } from '../check-program.ts'
+import type { Executable, KvCache, KvLayout, Program, StepInput, WeightFormat } from '../program.ts'
+import { openBackend, WebGpuBackend } from '../webgpu/backend.ts'
+import { batchStep, decoderProgram, type DecoderShape } from './synthetic.ts'
+
+const CONTEXT = 1024
+const BLOCK_SIZE = 32
+const BATCHES = [1, 8, 32] as const
+const PROMPT = 2048
+const PROMPT_STEP = 512
+const ROUNDS = 9
+
+const packed = (bits: 4 | 8, groupSize: number): WeightFormat => ({
+  kind: 'packed-int',
+  bits,
+  groupSize,
+  hasZeroPoint: false,
+  scaleDtype: 'bf16',
+})
+const FORMATS: readonly (readonly [string, WeightFormat])[] = [
+  ['BF16', { kind: 'dense', dtype: 'bf16' }],
+  ['W8A16 g128', packed(8, 128)],
+  ['W4A16 g128', packed(4, 128)],
+]
+
+const { positionals, values } = parseArgs({ allowPositionals: true, options: { layers: { type: 'string', default: '32' } } })
+const opened = await openBackend(positionals[0] ?? null)
+if (!(opened instanceof WebGpuBackend)) throw new Error('this benchmark needs a WebGPU adapter')
+await using backend = opened
+const shape: DecoderShape = backend.software
+  ? { layers: 2, hidden: 256, heads: 4, kvHeads: 2, headDim: 64, intermediate: 640, vocabulary: 2048 }
+  : { layers: Number(values.layers), hidden: 4096, heads: 32, kvHeads: 8, headDim: 128, intermediate: 14336, vocabulary: 128256 }
+
+function median(numbers: readonly number[]): number {
+  const sorted = numbers.toSorted((a, b) => a - b)
+  return sorted[sorted.length >> 1] ?? NaN
+}
+
+/** Bytes that a step reads whatever its tokens are: all weights but the embedding, of which it reads a row a token. */
+function streamedBytes(program: Program): number {
+  const embedding = program.operations.find(({ op }) => op === 'embed')
+  const skipped = embedding?.op === 'embed' ? embedding.weight.id : -1
+  return program.weights.filter(({ id }) => id !== skipped).reduce((sum, weight) => sum + weightBytes(weight), 0)
+}
+
+const linearWeights = (program: Program): number =>
+  program.operations.reduce((sum, operation) => sum + (operation.op === 'linear' ? operation.weight.rows * operation.weight.cols : 0), 0)
+
+interface Loaded extends Disposable {
+  readonly program: Program
+  readonly executable: Executable
+  readonly kv: KvCache
+}
+
+const most = Math.max(...BATCHES)
+const blocksPerSequence = PROMPT / BLOCK_SIZE
+const layout: KvLayout = {
+  layers: shape.layers,
+  kvHeads: shape.kvHeads,
+  headDim: shape.headDim,
+  blockSize: BLOCK_SIZE,
+  blocks: most * (CONTEXT / BLOCK_SIZE) + 1,
+  dtype: 'f16',
+}
+
+async function load(format: WeightFormat): Promise<Loaded> {
+  const program = decoderProgram(shape, format, PROMPT)
+  const kv = await backend.createKvCache(layout, 'bench')
+  const capacity = { tokens: PROMPT_STEP, rows: most, sequences: most, blocksPerSequence }
+  const executable = await backend.compile(program, { capacity, kv, owner: 'bench' })
+  return {
+    program,
+    executable,
+    kv,
+    [Symbol.dispose]() {
+      executable[Symbol.dispose]()
+      kv[Symbol.dispose]()
+    },
+  }
+}
+
+async function timed(executable: Executable, inputs: readonly StepInput[]): Promise<number> {
+  const started = performance.now()
+  for (const input of inputs) await executable.step(input)
+  return performance.now() - started
+}
+
+const limits = await measureLimits(backend)
+const decodes = BATCHES.map((batch) => [batchStep(batch, 1, CONTEXT - 1, BLOCK_SIZE, blocksPerSequence)])
+const prefill = Array.from({ length: PROMPT / PROMPT_STEP }, (_, i) =>
+  batchStep(1, PROMPT_STEP, i * PROMPT_STEP, BLOCK_SIZE, blocksPerSequence),
+)
+const kvBytes = (batch: number): number => batch * CONTEXT * 2 * shape.kvHeads * shape.headDim * 2 * shape.layers
+
+console.log(
+  `${backend.id}: ${shape.layers} layers of ${shape.hidden}, context ${CONTEXT}, KV f16; reads ${limits.readGigabytesPerSecond.toFixed(0)} GB/s, ` +
+    `multiplies ${(limits.multiplyAddGigaflops / 1000).toFixed(1)} TFLOP/s; median of ${ROUNDS}`,
+)
+console.log(
+  `| format | weights read GB | ${BATCHES.map((batch) => `batch ${batch} tok/s | of read speed | `).join('')}prefill tok/s | TFLOP/s |`,
+)
+console.log(`|---|--:|${'--:|--:|'.repeat(BATCHES.length)}--:|--:|`)
+for (const [name, format] of FORMATS) {
+  using loaded = await load(format)
+  const { executable, program } = loaded
+  const cases = [...decodes, prefill]
+  const times = cases.map((): number[] => [])
+  for (const inputs of cases) await timed(executable, inputs) // the driver compiles at the first dispatch
+  for (let round = 0; round < ROUNDS; round++) for (const [i, inputs] of cases.entries()) times[i]?.push(await timed(executable, inputs))
+  const seconds = times.map((list) => median(list) / 1000)
+  const bytes = streamedBytes(program)
+  const cells = BATCHES.flatMap((batch, i) => {
+    const each = seconds[i] ?? NaN
+    const share = (bytes + kvBytes(batch)) / each / 1e9 / limits.readGigabytesPerSecond
+    return [(batch / each).toFixed(0), `${(100 * share).toFixed(0)} %`]
+  })
+  const prompt = seconds.at(-1) ?? NaN
+  const operations = 2 * (linearWeights(program) - shape.vocabulary * shape.hidden) * PROMPT
+  console.log(
+    `| ${[name, (bytes / 1e9).toFixed(2), ...cells, (PROMPT / prompt).toFixed(0), (operations / prompt / 1e12).toFixed(1)].join(' | ')} |`,
+  )
+}
