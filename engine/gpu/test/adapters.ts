@@ -85,7 +85,7 @@ export function narrowGpuTuning(): Tuning {
   const { linear, attention } = gpuTuning()
   return {
     ...gpuTuning(),
-    linear: { ...linear, rows: 1, columns: [1, 2], lanes: 16, stageElements: 256 },
+    linear: { ...linear, rows: 1, columns: [1, 2], lanes: 16, stageElements: 256, wide: { workgroup: 64, rows: 2, stageElements: 128 } },
     attention: { ...attention, team: 2 },
   }
 }

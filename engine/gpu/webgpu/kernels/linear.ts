@@ -106,7 +106,12 @@ function workgroupBytes({ constants }: LinearShape): number {
 
 /** Groups that straddle units cost a scale per four elements or per element: rare, and not worth the code of a wide tile. */
 function narrow(tuning: Tuning['linear']): Tuning['linear'] {
-  return { ...tuning, rows: 1, columns: [1, 4] }
+  return { ...tuning, rows: 1, columns: [1, 4], wide: null }
+}
+
+/** The tile of this many columns. */
+function tileOf(tuning: Tuning['linear'], columns: number): Tuning['linear'] {
+  return columns === tuning.columns[0] || tuning.wide === null ? tuning : { ...tuning, ...tuning.wide }
 }
 
 export async function planLinear(context: PlanContext, operation: Linear): Promise<readonly Dispatch[]> {
@@ -119,9 +124,12 @@ export async function planLinear(context: PlanContext, operation: Linear): Promi
   const storageLimit = context.gpu.limits.maxComputeWorkgroupStorageSize
   const widths = tuning.columns.filter((width, index) => {
     if (index === 0) return true
-    return width <= nextPowerOfTwo(context.capacity.tokens) && workgroupBytes(shapeOf(tuning, facts, weight, width)) <= storageLimit
+    return (
+      width <= nextPowerOfTwo(context.capacity.tokens) &&
+      workgroupBytes(shapeOf(tileOf(tuning, width), facts, weight, width)) <= storageLimit
+    )
   })
-  const shapes = widths.map((columns) => shapeOf(tuning, facts, weight, columns))
+  const shapes = widths.map((columns) => shapeOf(tileOf(tuning, columns), facts, weight, columns))
   const kernels = await Promise.all(
     shapes.map((shape) => {
       return context.kernel({
