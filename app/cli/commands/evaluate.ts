@@ -1,133 +1,302 @@
-/** `lathe eval`: perplexity, drift from a baseline, and multiple-choice tasks, on given files or on the bundled ones. */
+/** `lathe eval`: perplexity, drift from a baseline, and tasks, on given files or on the bundled ones; tasks also on any OpenAI-compatible address. */
+import { createHash } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
-import { basename, extname } from 'node:path'
+import { basename, extname, join, resolve } from 'node:path'
 import { LatheError } from '../../../engine/contract/index.ts'
 import type { DriftResult, PerplexityResult, TaskResult } from '../../../engine/contract/index.ts'
-import { answerChoiceTask, parseChoiceTask, scoreChoiceTask } from '../../../engine/evaluate/choice-task.ts'
-import type { ChoiceTask } from '../../../engine/evaluate/choice-task.ts'
+import { modelFingerprint } from '../../../engine/evaluate/model-fingerprint.ts'
 import { measureDrift, measurePerplexity } from '../../../engine/evaluate/perplexity.ts'
 import type { TextSample } from '../../../engine/evaluate/perplexity.ts'
+import { OpenAiClient } from '../../../engine/evaluate/remote/openai-client.ts'
+import { connectRemoteTarget } from '../../../engine/evaluate/remote/remote-target.ts'
+import { lmEvalResults, writeLmEvalFiles } from '../../../engine/evaluate/results-file.ts'
+import { openEvaluationCache } from '../../../engine/evaluate/tasks/cache.ts'
+import { createLocalTarget } from '../../../engine/evaluate/tasks/local-target.ts'
+import { openTaskFile } from '../../../engine/evaluate/tasks/open-tasks.ts'
+import { fewshotCount, prepareItems } from '../../../engine/evaluate/tasks/prompts.ts'
+import type { PromptOptions } from '../../../engine/evaluate/tasks/prompts.ts'
+import { loadDocuments } from '../../../engine/evaluate/tasks/run-task.ts'
+import type { EvaluationTarget } from '../../../engine/evaluate/tasks/target.ts'
+import type { TaskFile } from '../../../engine/evaluate/tasks/task-config.ts'
 import type { ModelLease } from '../../../engine/runtime/types.ts'
 import { EvaluationData } from '../../../engine/studio/jobs/evaluation-plan.ts'
 import type { FolderTokenizer, ModelRef } from '../../../engine/studio/ports.ts'
+import type { Arguments } from '../arguments.ts'
 import { assetsFolder, latheVersion } from '../assets.ts'
 import type { Command, CommandContext } from '../command.ts'
 import { formatTable } from '../format.ts'
+import { measureTasks, taskJson } from './evaluate-tasks.ts'
+import type { MeasuredTasks, TaskBaseline } from './evaluate-tasks.ts'
 import { acquire, modelAt } from './with-model.ts'
 
 const DEFAULT_WINDOW = 512
 const PROTOCOLS = ['rolling', 'gptq', 'llamacpp'] as const
+const DEFAULT_MARGIN = 0.01
+const API_KEY_VARIABLE = 'LATHE_API_KEY'
 
 interface Subjects {
   readonly model: ModelLease
+  readonly ref: ModelRef
   readonly baseline: { readonly lease: ModelLease; readonly ref: ModelRef } | null
   readonly codec: FolderTokenizer
 }
 
 export const evaluate: Command = {
   usage:
-    'lathe eval <folder> [--baseline <folder>] [--perplexity <txt>] [--protocol rolling|gptq|llamacpp] [--window N] [--windows N] [--tasks <jsonl>]… [--limit N]',
+    'lathe eval <folder>|<url> [--baseline <folder>|<url>|<results.json>] [--perplexity <txt>] [--protocol rolling|gptq|llamacpp] [--window N] [--windows N] [--tasks <yaml|jsonl>]… [--limit N] [--num-fewshot N] [--chat-template] [--margin D] [--out FOLDER]',
   summary: 'perplexity, drift from a baseline, tasks',
   options: {
-    baseline: { type: 'string', value: 'FOLDER', help: 'the original: adds drift and paired comparisons' },
+    baseline: {
+      type: 'string',
+      value: 'WHAT',
+      help: 'the original (folder: adds drift and paired comparisons), an address, or a published results_….json',
+    },
     perplexity: { type: 'string', value: 'TXT', help: 'text to measure on' },
     protocol: { type: 'string', value: 'NAME', help: `${PROTOCOLS.join(', ')} (rolling)` },
     window: { type: 'string', value: 'N', help: `tokens per window (${DEFAULT_WINDOW}, or what the model holds)` },
     windows: { type: 'string', value: 'N', help: 'score only the first N windows' },
-    tasks: { type: 'string', multiple: true, value: 'JSONL', help: 'task file with {query, choices, gold} lines; may be repeated' },
+    tasks: { type: 'string', multiple: true, value: 'FILE', help: 'lm-eval’s YAML, or JSON lines; may be repeated' },
     limit: { type: 'string', value: 'N', help: 'items per task' },
+    'num-fewshot': { type: 'string', value: 'N', help: 'examples per prompt (what the task says)' },
+    'chat-template': { type: 'boolean', help: 'ask through the model’s chat template' },
+    'fewshot-single-turn': { type: 'boolean', help: 'with --chat-template: all examples in one turn' },
+    system: { type: 'string', value: 'TEXT', help: 'system instruction' },
+    margin: { type: 'string', value: 'D', help: `loss that is still accepted, for the verdict (${DEFAULT_MARGIN})` },
+    out: { type: 'string', value: 'FOLDER', help: 'write results_….json and samples_….jsonl in lm-eval’s form' },
+    cache: { type: 'string', value: 'FILE', help: 'keep answers here, so that a stopped run goes on' },
+    model: { type: 'string', value: 'NAME', help: 'for an address: the model’s name (the only one served)' },
+    'api-key': { type: 'string', value: 'K', help: `for an address: its key (${API_KEY_VARIABLE})` },
     bundled: { type: 'boolean', help: 'use the bundled text and tasks (the default when neither is given)' },
   },
   async run(args, context) {
-    const ref = await modelAt(args.onlyPositional('model folder'))
-    const baselinePath = args.text('baseline')
-    const baselineRef = baselinePath === null ? null : await modelAt(baselinePath)
+    const began = new Date()
+    const where = args.onlyPositional('model folder or address')
+    const prompts: PromptOptions = {
+      fewshot: args.integer('num-fewshot', { min: 0 }),
+      chatTemplate: args.flag('chat-template'),
+      fewshotAsMultiturn: !args.flag('fewshot-single-turn'),
+      systemInstruction: args.text('system'),
+    }
     const limit = args.integer('limit', { min: 1 })
-    const wantedWindow = args.integer('window', { min: 2 })
+    const margin = args.number('margin', { min: 0, max: 1 }) ?? DEFAULT_MARGIN
     const protocol = args.oneOf('protocol', PROTOCOLS, 'rolling')
+    const taskPaths = args.texts('tasks')
+    const textPath = args.text('perplexity')
+    const isRemote = isAddress(where)
+    if (isRemote && (textPath !== null || args.flag('bundled') || taskPaths.length === 0)) {
+      throw args.invalid(
+        'On an address only tasks are measured.',
+        'Give --tasks; perplexity of a text is the task file {"text": …} in JSON lines.',
+      )
+    }
+    const cachePath = args.text('cache')
+    const cache = cachePath === null ? null : await openEvaluationCache(resolve(cachePath))
+    const plan = { prompts, limit, margin, cache }
+    const file = await readTasks(taskPaths)
+    if (isRemote) {
+      const target = await remoteTarget(context, args, where)
+      const baseline = await remoteOrPublished(context, args)
+      const tasks = await measureTasks(context, target, baseline, { ...plan, file })
+      context.progress(null)
+      const written = await writeOut(
+        args,
+        tasks,
+        {
+          name: target.name,
+          path: where,
+          device: 'remote',
+          contextLimit: null,
+          dtype: 'unknown',
+          parameters: null,
+          tokens: NO_TOKENS,
+          studio: { protocol: target.protocol },
+        },
+        { prompts, limit, began },
+      )
+      return {
+        json: {
+          model: where,
+          adapter: 'remote',
+          lathe_version: latheVersion(),
+          baseline: args.text('baseline'),
+          perplexity: null,
+          drift: null,
+          tasks: tasks.results.map((result) => taskJson(result, tasks.baseline.get(result.name) ?? null)),
+          files: written,
+        },
+        text: `${describe(null, tasks)}\n${target.name} at ${where}`,
+      }
+    }
+    const ref = await modelAt(where)
+    const baselinePath = args.text('baseline')
+    const baselineIsFolder = baselinePath !== null && !isAddress(baselinePath) && extname(baselinePath) !== '.json'
+    const baselineRef = baselineIsFolder ? await modelAt(baselinePath) : null
+    const wantedWindow = args.integer('window', { min: 2 })
     const maxWindows = args.integer('windows', { min: 1 })
-    const { text, tasks } = await readData(args.text('perplexity'), args.texts('tasks'), limit, args.flag('bundled'))
-    const { gpu, tokenizers } = await context.engine()
+    const { text, tasks: all } = await withBundled(
+      { text: textPath === null ? null : await sampleAt(textPath), file },
+      ref,
+      args.flag('bundled'),
+    )
+    const { gpu, tokenizers, checkpoint } = await context.engine()
     const adapter = await gpu.current()
     const codec = await tokenizers.open(ref.folder)
-    const contextTokens = Math.max((wantedWindow ?? DEFAULT_WINDOW) + 1, ...tasks.map((task) => longestItem(codec, task)))
+    const contextTokens = Math.max((wantedWindow ?? DEFAULT_WINDOW) + 1, await longestRequest(codec, all, plan))
     using model = await acquire(context, ref, { contextTokens })
     using baseline = baselineRef === null ? null : await acquire(context, baselineRef, { contextTokens })
     // a window that was not asked for is cut to what the model can hold; one that was is refused by the runtime, with the numbers
     const window = wantedWindow ?? Math.min(DEFAULT_WINDOW, model.runtime.info.contextLimit)
     const subjects: Subjects = {
       model,
+      ref,
       codec,
       baseline: baseline === null || baselineRef === null ? null : { lease: baseline, ref: baselineRef },
     }
     const measured = text === null ? null : await measureText(context, subjects, text, { protocol, window, maxWindows })
-    const results: { readonly result: TaskResult; readonly baseline: TaskResult | null }[] = []
-    for (const task of tasks) results.push(await measureTask(context, subjects, task))
+    const target = await localTarget(context, model, ref)
+    const other: TaskBaseline | null =
+      subjects.baseline === null
+        ? await remoteOrPublished(context, args)
+        : {
+            kind: 'target',
+            id: subjects.baseline.ref.modelId,
+            target: await localTarget(context, subjects.baseline.lease, subjects.baseline.ref),
+          }
+    const tasks = all.tasks.length === 0 ? NO_TASKS : await measureTasks(context, target, other, { ...plan, file: all })
     context.progress(null)
+    const perplexity = measured === null ? null : perplexityJson(measured.perplexity)
+    const drift = measured === null || measured.drift === null ? null : driftJson(measured.drift)
+    const written =
+      args.text('out') === null
+        ? []
+        : await writeOut(
+            args,
+            tasks,
+            {
+              name: basename(ref.folder),
+              path: ref.folder,
+              device: adapter.name,
+              contextLimit: model.runtime.info.contextLimit,
+              dtype: (await checkpoint.inspect(ref.folder)).scheme,
+              parameters: (await checkpoint.inspect(ref.folder)).parameters,
+              tokens: tokensOf(codec),
+              studio: { protocol: target.protocol, perplexity, drift },
+            },
+            { prompts, limit, began },
+          )
     return {
       json: {
         model: ref.folder,
         adapter: adapter.name,
         driver: adapter.driver,
         lathe_version: latheVersion(),
-        baseline: baselineRef?.folder ?? null,
-        perplexity: measured === null ? null : perplexityJson(measured.perplexity),
-        baseline_perplexity: measured?.baseline === undefined || measured.baseline === null ? null : perplexityJson(measured.baseline),
-        drift: measured?.drift === undefined || measured.drift === null ? null : driftJson(measured.drift),
-        tasks: results.map(({ result, baseline: other }) => taskJson(result, other)),
+        baseline: baselineRef?.folder ?? baselinePath,
+        perplexity,
+        baseline_perplexity: measured === null || measured.baseline === null ? null : perplexityJson(measured.baseline),
+        drift,
+        tasks: tasks.results.map((result) => taskJson(result, tasks.baseline.get(result.name) ?? null)),
+        files: written,
       },
-      text: `${describe(measured, results)}\n${ref.name} on ${adapter.name}`,
+      text: `${describe(measured, tasks)}\n${ref.name} on ${adapter.name}`,
     }
   },
+}
+
+const NO_TASKS: MeasuredTasks = { results: [], baseline: new Map(), scored: [], groups: [] }
+const NO_TOKENS = { pad: null, eos: null, bos: null }
+
+function isAddress(where: string): boolean {
+  return /^https?:\/\//.test(where)
+}
+
+async function remoteTarget(context: CommandContext, args: Arguments, url: string): Promise<EvaluationTarget> {
+  const client = new OpenAiClient({ url, apiKey: args.text('api-key') ?? process.env[API_KEY_VARIABLE] ?? null })
+  const model = await client.pick(args.text('model'), context.signal)
+  return connectRemoteTarget({ client, model, name: model.id, signal: context.signal })
+}
+
+/** A baseline that is no folder. */
+async function remoteOrPublished(context: CommandContext, args: Arguments): Promise<TaskBaseline | null> {
+  const baseline = args.text('baseline')
+  if (baseline === null) return null
+  if (isAddress(baseline)) return { kind: 'target', id: baseline, target: await remoteTarget(context, args, baseline) }
+  if (extname(baseline) === '.json') return { kind: 'published', id: baseline, path: resolve(baseline) }
+  throw args.invalid('The baseline of an address is another address or a published results_….json.')
+}
+
+async function localTarget(context: CommandContext, lease: ModelLease, ref: ModelRef): Promise<EvaluationTarget> {
+  const { tokenizers } = await context.engine()
+  const codec = await tokenizers.open(ref.folder)
+  return createLocalTarget({ name: ref.name, runtime: lease.runtime, codec, modelFingerprint: await modelFingerprint(ref.folder) })
+}
+
+async function readTasks(paths: readonly string[]): Promise<TaskFile> {
+  const files = await Promise.all(paths.map((path) => openTaskFile(resolve(path))))
+  return { tasks: files.flatMap(({ tasks }) => tasks), groups: files.flatMap(({ groups }) => groups) }
+}
+
+/** The bundled text and tasks where nothing else was asked for; what only the demo model can know is asked of its family only. */
+async function withBundled(
+  given: { readonly text: TextSample | null; readonly file: TaskFile },
+  model: ModelRef,
+  bundled: boolean,
+): Promise<{ readonly text: TextSample | null; readonly tasks: TaskFile }> {
+  if (!bundled && (given.text !== null || given.file.tasks.length > 0)) return { text: given.text, tasks: given.file }
+  const folder = join(assetsFolder(), 'demo-eval')
+  const data = new EvaluationData(folder)
+  const names = data.taskNames(await isDemoFamily(model.folder))
+  const own = await readTasks(names.map((name) => join(folder, `${name}.jsonl`)))
+  return { text: given.text ?? (await data.text()), tasks: { tasks: [...given.file.tasks, ...own.tasks], groups: given.file.groups } }
+}
+
+/** Variants keep their source's tokenizer, and nobody else has the demo model's. */
+async function isDemoFamily(folder: string): Promise<boolean> {
+  const own = await tokenizerDigest(folder)
+  return own !== null && own === (await tokenizerDigest(join(assetsFolder(), 'demo-model')))
+}
+
+async function tokenizerDigest(path: string): Promise<string | null> {
+  const bytes = await readFile(join(path, 'tokenizer.json')).catch(() => null)
+  return bytes === null ? null : createHash('sha256').update(bytes).digest('hex')
+}
+
+async function sampleAt(path: string): Promise<TextSample> {
+  const text = await readFile(path, 'utf8').catch((error: unknown) => {
+    throw new LatheError('evaluate.invalid-data', `${path} can't be read.`, 'Check the path.', { cause: error })
+  })
+  return { name: basename(path, extname(path)), text }
+}
+
+/** Tokens of the longest prompt with its answer, for a context that holds it. */
+async function longestRequest(
+  codec: FolderTokenizer,
+  file: TaskFile,
+  plan: { readonly prompts: PromptOptions; readonly limit: number | null },
+): Promise<number> {
+  let longest = 0
+  const target = {
+    name: 'the model',
+    renderChat: (turns: readonly { readonly role: string; readonly content: string }[]) => codec.renderChat(turns),
+  }
+  for (const task of file.tasks) {
+    // Rolling windows are cut to whatever context there is.
+    if (task.outputType === 'loglikelihood_rolling') continue
+    const documents = await loadDocuments(task, plan.limit, fewshotCount(task, plan.prompts))
+    const room = task.outputType === 'generate_until' ? task.generation.maxTokens : 0
+    for (const item of prepareItems(task, documents, target, plan.prompts)) {
+      for (const context of item.contexts) {
+        const continuation = item.continuations.reduce((a, b) => (a.length >= b.length ? a : b), '')
+        longest = Math.max(longest, codec.encode(context + continuation, { addSpecialTokens: false }).length + room + 1)
+      }
+    }
+  }
+  return longest
 }
 
 interface TextMeasurement {
   readonly perplexity: PerplexityResult
   readonly baseline: PerplexityResult | null
   readonly drift: DriftResult | null
-}
-
-async function readData(
-  textPath: string | null,
-  taskPaths: readonly string[],
-  limit: number | null,
-  bundled: boolean,
-): Promise<{ readonly text: TextSample | null; readonly tasks: readonly ChoiceTask[] }> {
-  const tasks: ChoiceTask[] = []
-  for (const path of taskPaths) {
-    if (extname(path) === '.yaml' || extname(path) === '.yml') {
-      throw new LatheError(
-        'evaluate.invalid-data',
-        `${path}: task definitions in YAML can't be read yet.`,
-        'Give the items as JSON lines {query, choices, gold}.',
-      )
-    }
-    const name = basename(path, extname(path))
-    tasks.push(parseChoiceTask(name, name, await readText(path), limit))
-  }
-  let text = textPath === null ? null : { name: basename(textPath, extname(textPath)), text: await readText(textPath) }
-  if (bundled || (text === null && tasks.length === 0)) {
-    const data = new EvaluationData(`${assetsFolder()}/demo-eval`)
-    text ??= await data.text()
-    for (const name of data.taskNames(true)) tasks.push(await data.task(name, limit))
-  }
-  return { text, tasks }
-}
-
-async function readText(path: string): Promise<string> {
-  return readFile(path, 'utf8').catch((error: unknown) => {
-    throw new LatheError('evaluate.invalid-data', `${path} can't be read.`, 'Check the path.', { cause: error })
-  })
-}
-
-/** Tokens of the longest question with an answer, for a context that holds it. */
-function longestItem(codec: FolderTokenizer, task: ChoiceTask): number {
-  let longest = 0
-  for (const item of task.items) {
-    for (const choice of item.choices)
-      longest = Math.max(longest, codec.encode(item.query + choice, { addSpecialTokens: false }).length + 1)
-  }
-  return longest
 }
 
 async function measureText(
@@ -148,17 +317,51 @@ async function measureText(
   return { perplexity: measured.candidate, baseline: measured.baseline, drift: measured.drift }
 }
 
-async function measureTask(context: CommandContext, { model, baseline, codec }: Subjects, task: ChoiceTask) {
-  const options = (who: string) => ({
-    signal: context.signal,
-    onProgress: (done: number, total: number) => context.progress(`${task.name}${who}: ${done} of ${total} items`),
-  })
-  const other = baseline === null ? null : await answerChoiceTask(baseline.lease.runtime, codec, task, options(' (baseline)'))
-  const own = await answerChoiceTask(model.runtime, codec, task, options(''))
-  return {
-    result: scoreChoiceTask(own, baseline === null || other === null ? null : { id: baseline.ref.modelId, answers: other }),
-    baseline: other === null ? null : scoreChoiceTask(other, null),
+function tokensOf(codec: FolderTokenizer) {
+  const byRole = (role: string): readonly [string, number] | null => {
+    const token = codec.info.specialTokens.find((candidate) => candidate.role === role)
+    return token === undefined ? null : [token.text, token.id]
   }
+  return { pad: byRole('pad'), eos: byRole('eos'), bos: byRole('bos') }
+}
+
+interface OutFacts {
+  readonly name: string
+  readonly path: string
+  readonly device: string
+  readonly contextLimit: number | null
+  readonly dtype: string
+  readonly parameters: number | null
+  readonly tokens: ReturnType<typeof tokensOf>
+  readonly studio: Readonly<Record<string, unknown>>
+}
+
+async function writeOut(
+  args: Arguments,
+  tasks: MeasuredTasks,
+  facts: OutFacts,
+  run: { readonly prompts: PromptOptions; readonly limit: number | null; readonly began: Date },
+): Promise<string[]> {
+  const folder = args.text('out')
+  if (folder === null) return []
+  const results = lmEvalResults(
+    {
+      ...facts,
+      modelName: facts.name,
+      modelPath: facts.path,
+      latheVersion: latheVersion(),
+      platform: `${process.platform} ${process.arch}`,
+      limit: run.limit,
+      chatTemplate: run.prompts.chatTemplate ? 'default' : null,
+      systemInstruction: run.prompts.systemInstruction,
+      fewshotAsMultiturn: run.prompts.chatTemplate && run.prompts.fewshotAsMultiturn,
+      startedAt: run.began,
+      seconds: (Date.now() - run.began.getTime()) / 1000,
+    },
+    tasks.scored,
+    tasks.groups,
+  )
+  return writeLmEvalFiles(resolve(folder), results, tasks.scored, run.began)
 }
 
 function perplexityJson(result: PerplexityResult) {
@@ -181,42 +384,21 @@ function driftJson(drift: DriftResult) {
     kld_mean_standard_error: drift.kldMeanStandardError,
     kld_median: drift.kldMedian,
     kld_p90: drift.kldP90,
+    kld_p95: drift.kldP95,
     kld_p99: drift.kldP99,
     kld_max: drift.kldMax,
     top1_agreement: drift.top1Agreement,
+    flips: drift.flips,
+    delta_p_mean: drift.deltaPMean,
     delta_p_rms: drift.deltaPRms,
+    log_perplexity_ratio: drift.logPerplexityRatio,
+    log_perplexity_ratio_standard_error: drift.logPerplexityRatioStandardError,
     tokens: drift.tokens,
   }
 }
 
-function taskJson(result: TaskResult, baseline: TaskResult | null) {
-  return {
-    name: result.name,
-    metric: result.metric,
-    value: result.value,
-    stderr: result.standardError,
-    n: result.n,
-    interval: result.interval,
-    chance: result.chance,
-    dataset: result.dataset,
-    baseline: baseline === null ? null : { value: baseline.value, stderr: baseline.standardError },
-    paired:
-      result.paired === null
-        ? null
-        : {
-            difference: result.paired.difference,
-            interval: result.paired.interval,
-            recovery: result.paired.recovery,
-            mcnemar_p: result.paired.mcnemarP,
-          },
-  }
-}
-
-function describe(
-  measured: TextMeasurement | null,
-  results: readonly { readonly result: TaskResult; readonly baseline: TaskResult | null }[],
-): string {
-  const rows: string[][] = [['Measure', 'Value', 'Baseline', 'n']]
+function describe(measured: TextMeasurement | null, tasks: MeasuredTasks): string {
+  const rows: string[][] = [['Measure', 'Value', 'Baseline', 'n', 'Verdict']]
   if (measured !== null) {
     const { perplexity, baseline, drift } = measured
     rows.push([
@@ -232,15 +414,28 @@ function describe(
       rows.push(['Top-1 agreement', percent(drift.top1Agreement), '', ''])
     }
   }
-  for (const { result, baseline } of results) {
+  for (const result of tasks.results) {
+    const other = tasks.baseline.get(result.name) ?? null
+    const isShare = result.chance !== null || result.metric.startsWith('acc') || result.metric === 'exact_match'
+    const figure = isShare ? percent : (value: number | null) => show(value, 4)
     rows.push([
-      `${result.name} (${result.metric})`,
-      `${percent(result.value)} ± ${percent(result.standardError)}`,
-      baseline === null ? '' : percent(baseline.value),
+      `${result.task ?? result.name} (${result.metric}${result.filter === 'none' ? '' : `, ${result.filter}`})`,
+      `${figure(result.value)} ± ${figure(result.standardError)}`,
+      other === null ? '' : figure(other.value),
       `${result.n} items`,
+      verdictText(result),
     ])
   }
   return formatTable(rows)
+}
+
+/** "inconclusive, needs about 900 items; shows differences from 4.4 %" */
+function verdictText({ paired }: TaskResult): string {
+  if (paired === null || paired.verdict === null || paired.margin === null) return ''
+  const needs = paired.itemsNeeded === null ? '' : `, needs about ${paired.itemsNeeded} items`
+  const detectable =
+    paired.minimumDetectableDifference === null ? '' : `; shows differences from ${percent(paired.minimumDetectableDifference)}`
+  return `${paired.verdict} at ${percent(paired.margin)}${needs}${detectable}${paired.pairing === 'unpaired' ? ' (unpaired)' : ''}`
 }
 
 function show(value: number | null, digits = 5): string {

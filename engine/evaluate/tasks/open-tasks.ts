@@ -29,6 +29,7 @@ export function inferTask(name: string, docs: readonly Doc[]): TaskConfig {
       docToChoice: 'choices',
       docToTarget: answerField,
       targetDelimiter: '',
+      metrics: [ACCURACY],
     })
   if (has(first, 'question', 'choices') && answerField !== '')
     return taskOf({
@@ -58,6 +59,8 @@ export function inferTask(name: string, docs: readonly Doc[]): TaskConfig {
     'Use {query, choices, gold}, {question, choices, answer}, {prompt, response} or {text} — or describe the task in a YAML file.',
   )
 }
+
+const ACCURACY = { metric: 'acc', aggregation: 'mean', higherIsBetter: true, options: {} }
 
 const TRIM = {
   name: 'none',

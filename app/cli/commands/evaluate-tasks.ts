@@ -1,0 +1,154 @@
+/** The task part of `lathe eval`: task files on one target, beside a baseline that is another target or a published results file. */
+import { LatheError } from '../../../engine/contract/index.ts'
+import type { TaskResult } from '../../../engine/contract/index.ts'
+import { readPublishedResults } from '../../../engine/evaluate/results-file.ts'
+import { compareUnpaired } from '../../../engine/evaluate/paired.ts'
+import type { EvaluationCache } from '../../../engine/evaluate/tasks/cache.ts'
+import { fewshotCount } from '../../../engine/evaluate/tasks/prompts.ts'
+import type { PromptOptions } from '../../../engine/evaluate/tasks/prompts.ts'
+import { loadDocuments, runTask } from '../../../engine/evaluate/tasks/run-task.ts'
+import { groupResults, scoreTask, taskResults } from '../../../engine/evaluate/tasks/score-task.ts'
+import type { ScoredTask } from '../../../engine/evaluate/tasks/score-task.ts'
+import type { EvaluationTarget } from '../../../engine/evaluate/tasks/target.ts'
+import type { GroupConfig, TaskFile } from '../../../engine/evaluate/tasks/task-config.ts'
+import type { CommandContext } from '../command.ts'
+
+export interface TaskPlan {
+  readonly file: TaskFile
+  readonly prompts: PromptOptions
+  readonly limit: number | null
+  readonly margin: number
+  readonly cache: EvaluationCache | null
+}
+
+export type TaskBaseline =
+  | { readonly kind: 'target'; readonly id: string; readonly target: EvaluationTarget }
+  | { readonly kind: 'published'; readonly id: string; readonly path: string }
+
+export interface MeasuredTasks {
+  readonly results: readonly TaskResult[]
+  /** By result name, the baseline's own figure. */
+  readonly baseline: ReadonlyMap<string, TaskResult>
+  readonly scored: readonly ScoredTask[]
+  readonly groups: readonly { readonly config: GroupConfig; readonly results: readonly TaskResult[] }[]
+}
+
+export async function measureTasks(
+  context: CommandContext,
+  target: EvaluationTarget,
+  baseline: TaskBaseline | null,
+  plan: TaskPlan,
+): Promise<MeasuredTasks> {
+  const run = async (who: EvaluationTarget, label: string): Promise<ScoredTask[]> => {
+    const scored: ScoredTask[] = []
+    for (const task of plan.file.tasks) {
+      const documents = await loadDocuments(task, plan.limit, fewshotCount(task, plan.prompts))
+      const answers = await runTask(task, who, documents, {
+        prompts: plan.prompts,
+        limit: plan.limit,
+        cache: plan.cache,
+        signal: context.signal,
+        onProgress: (done, total) => context.progress(`${task.name}${label}: ${done} of ${total} requests`),
+      })
+      scored.push(scoreTask(answers))
+    }
+    return scored
+  }
+  const theirs = baseline?.kind === 'target' ? await run(baseline.target, ' (baseline)') : []
+  const scored = await run(target, '')
+  const membersOf = (name: string): readonly string[] => {
+    const group = plan.file.groups.find((candidate) => candidate.name === name)
+    return group === undefined ? [name] : group.members.flatMap(membersOf)
+  }
+  const groupsOf = (tasks: readonly ScoredTask[]) =>
+    plan.file.groups.map((config) => ({ config, results: groupResults(config, tasks, membersOf) }))
+  const groups = groupsOf(scored)
+  const own = scored.flatMap((task, i) => {
+    const other = theirs[i]
+    return taskResults(task, baseline === null || other === undefined ? null : { id: baseline.id, scored: other }, plan.margin)
+  })
+  const results = [...own, ...groups.flatMap((group) => group.results)]
+  if (baseline?.kind === 'published')
+    return { ...besidePublished(results, await readPublishedResults(baseline.path), plan.margin), scored, groups }
+  const baselineResults = [
+    ...theirs.flatMap((task) => taskResults(task, null, null)),
+    ...groupsOf(theirs).flatMap((group) => group.results),
+  ]
+  return { results, baseline: new Map(baselineResults.map((result) => [result.name, result])), scored, groups }
+}
+
+function besidePublished(
+  results: readonly TaskResult[],
+  published: Awaited<ReturnType<typeof readPublishedResults>>,
+  margin: number,
+): Pick<MeasuredTasks, 'results' | 'baseline'> {
+  const found = new Map<string, TaskResult>()
+  const compared = results.map((result) => {
+    const other = published.tasks.find(
+      (task) => task.task === result.task && task.metric === result.metric && task.filter === result.filter,
+    )
+    if (other === undefined) return result
+    found.set(result.name, other)
+    const isShare = result.chance !== null || result.metric === 'exact_match'
+    const warnings = [
+      'The baseline is published: another engine, and its items are not known here.',
+      ...(other.n === result.n ? [] : [`The baseline has ${other.n} items, this run ${result.n}.`]),
+    ]
+    const options = { higherIsBetter: result.higherIsBetter, margin: isShare ? margin : null, warnings, isShare }
+    return {
+      ...result,
+      paired: compareUnpaired({ id: published.modelName, value: other.value, standardError: other.standardError }, result, options),
+    }
+  })
+  if (found.size === 0) {
+    throw new LatheError(
+      'evaluate.incomparable',
+      `The published results have none of these tasks; they have ${[...new Set(published.tasks.map((task) => task.task))].slice(0, 8).join(', ')}.`,
+      'Evaluate a task of the same name, metric and filter.',
+    )
+  }
+  return { results: compared, baseline: found }
+}
+
+export function taskJson(result: TaskResult, baseline: TaskResult | null) {
+  const { paired } = result
+  return {
+    name: result.task ?? result.name,
+    metric: result.metric,
+    value: result.value,
+    stderr: result.standardError,
+    n: result.n,
+    filter: result.filter,
+    higher_is_better: result.higherIsBetter,
+    num_fewshot: result.fewshot,
+    output_type: result.outputType,
+    interval: result.interval,
+    chance: result.chance,
+    dataset: result.dataset,
+    note: result.note,
+    baseline: baseline === null ? null : { value: baseline.value, stderr: baseline.standardError },
+    paired:
+      paired === null
+        ? null
+        : {
+            pairing: paired.pairing,
+            difference: paired.difference,
+            stderr: paired.standardError,
+            interval: paired.interval,
+            margin: paired.margin,
+            verdict: paired.verdict,
+            items_needed: paired.itemsNeeded,
+            minimum_detectable_difference: paired.minimumDetectableDifference,
+            recovery: paired.recovery,
+            recovery_interval: paired.recoveryInterval,
+            adjusted_recovery: paired.adjustedRecovery,
+            adjusted_recovery_interval: paired.adjustedRecoveryInterval,
+            mcnemar_p: paired.mcnemarP,
+            lost: paired.lost,
+            gained: paired.gained,
+            changed: paired.changed,
+            log_likelihood_difference: paired.logLikelihoodDifference,
+            warnings: paired.warnings,
+          },
+  }
+}
