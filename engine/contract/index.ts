@@ -19,6 +19,7 @@ import {
   TokenizationSchema,
   TokenizerInfoSchema,
 } from './model.ts'
+import { MonitorReadingSchema, MonitorTargetSchema, QualityWatchSchema } from './monitor.ts'
 import { EvaluationOptionsSchema, PreflightSchema, PresetPredictionSchema, StartCompressionSchema } from './optimize.ts'
 import { ResultSetSchema } from './result.ts'
 import { SettingsPatchSchema, SettingsSchema } from './settings.ts'
@@ -132,6 +133,15 @@ export const contract = {
     plan: procedure.input(CapacityRequestSchema).output(CapacityPlanSchema),
     /** What the calibration of this adapter predicts for loads that were measured on it, beside what was measured. */
     checks: procedure.output(z.array(PredictionCheckSchema)),
+  },
+  monitor: {
+    /** Scrapes a server's metrics now and returns the samples newer than `after`; all that are kept where it is null. */
+    read: procedure.input(MonitorTargetSchema.extend({ after: z.string().nullable() })).output(MonitorReadingSchema),
+    watches: procedure.output(z.array(QualityWatchSchema)),
+    /** Watches a variant's quality, or stops (null). */
+    setWatch: procedure
+      .input(modelId.extend({ everyHours: z.number().positive().max(8760).nullable() }))
+      .output(z.array(QualityWatchSchema)),
   },
   chat: {
     threads: procedure.output(z.array(ChatThreadSchema)),

@@ -13,6 +13,8 @@ const fields = {
   contextTokens: z.number().int().min(64).max(1_048_576),
   evaluate: z.object({ perplexity: z.boolean(), tasks: z.boolean(), throughput: z.boolean() }),
   notifications: z.boolean(),
+  /** Variants whose drift from their original is checked again and again. */
+  qualityWatches: z.array(z.object({ modelId: z.string(), everyHours: z.number().positive().max(8760) })),
 }
 
 export const SettingsSchema = z.object(fields)
@@ -30,4 +32,5 @@ export const DEFAULT_SETTINGS: Settings = {
   contextTokens: 4096,
   evaluate: { perplexity: true, tasks: true, throughput: true },
   notifications: false,
+  qualityWatches: [],
 }

@@ -19,8 +19,10 @@ import { EvaluationData } from './jobs/evaluation-plan.ts'
 import { Evaluator } from './jobs/evaluator.ts'
 import { JobQueue } from './jobs/queue.ts'
 import { Library } from './library.ts'
+import { ServerMonitor } from '../monitor/server-monitor.ts'
 import { Optimize } from './optimize.ts'
 import type { BindOptions, EnginePorts, Log } from './ports.ts'
+import { QualityWatcher } from './quality-watch.ts'
 import { Results } from './results.ts'
 import { createRouter } from './router.ts'
 import type { StudioRouter } from './router.ts'
@@ -124,6 +126,20 @@ export async function composeStudio(options: StudioOptions, bind: (options: Bind
     results,
     calibrations: new CalibrationStore(database),
   })
+  const watcher = new QualityWatcher({
+    library,
+    results,
+    queue,
+    settings: {
+      get: () => settings.get().qualityWatches,
+      put: (qualityWatches) => {
+        settings.update({ qualityWatches: [...qualityWatches] })
+        events.publish({ kind: 'settings.changed' })
+      },
+    },
+    evaluate: (modelId) => optimize.evaluate([modelId], { perplexity: true, tasks: false, throughput: false }),
+    log,
+  })
   const info = {
     version: options.version,
     runId: events.runId,
@@ -161,6 +177,8 @@ export async function composeStudio(options: StudioOptions, bind: (options: Bind
     optimize,
     results,
     capacity,
+    servers: new ServerMonitor(),
+    watcher,
     chat,
     settings: { get: () => settings.get(), update: updateSettings },
     deleteFiles,
@@ -196,12 +214,14 @@ export async function composeStudio(options: StudioOptions, bind: (options: Bind
   // in the background: a folder on a drive that takes its time must not keep the window from opening
   const refreshing = library.refresh().catch((error: unknown) => log('error', `Looking at the library's folders failed: ${String(error)}`))
   queue.start()
+  watcher.start()
   return {
     router,
     status: () => ({ runningJobs: queue.runningJobs }),
     settled: () => queue.settled(),
     close: async () => {
       // jobs and answers write to the store as they stop, and readers of events want to see it: the store goes last
+      watcher.stop()
       library.stopRefreshing()
       await Promise.all([queue.close(), chat.close(), refreshing])
       events.close()

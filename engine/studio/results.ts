@@ -29,6 +29,13 @@ export class Results {
     return this.#store.current(modelId)
   }
 
+  /** Drift checks of a variant under the protocol of its newest, oldest first. */
+  driftHistory(modelId: string): Extract<StoredResult, { readonly kind: 'drift' }>[] {
+    const newest = this.#store.current(modelId).findLast((result) => result.kind === 'drift')
+    if (newest === undefined) return []
+    return this.#store.history(modelId, 'drift', newest.protocolKey).filter((result) => result.kind === 'drift')
+  }
+
   /** Source first, then its variants by age; asked for a variant, the board is its source's. */
   board(modelId: string): { models: ModelSummary[]; results: ResultSet[] } {
     const family = this.#library.family(modelId)

@@ -139,6 +139,13 @@ describe('the contract', () => {
     expect(plan).toMatchObject({ fit: { verdict: 'fits' }, measured: { promptTokens: source!.throughput!.promptTokens } })
     expect((await client.capacity.checks()).map((check) => [check.modelId, check.quantity])).toContainEqual([modelId, 'decode'])
 
+    expect((await safe(client.monitor.read({ url: 'http://127.0.0.1:1', apiKey: null, after: null }))).error).toMatchObject({
+      data: { code: 'monitor.unreachable' },
+    })
+    expect(await client.monitor.setWatch({ modelId: finished.variantId!, everyHours: 24 })).toHaveLength(1)
+    expect(await client.monitor.watches()).toMatchObject([{ modelId: finished.variantId, state: 'waiting' }])
+    await client.monitor.setWatch({ modelId: finished.variantId!, everyHours: null })
+
     const { id: threadId } = await client.chat.create({ modelId })
     expect((await client.chat.update({ threadId, title: 'A title' })).title).toBe('A title')
     const kinds = new Set<string>()

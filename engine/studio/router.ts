@@ -9,10 +9,12 @@ import type { Capacity } from './capacity.ts'
 import type { Chat } from './chat.ts'
 import type { EventHub } from './events.ts'
 import { browse } from './files.ts'
+import type { ServerMonitor } from '../monitor/server-monitor.ts'
 import type { JobQueue } from './jobs/queue.ts'
 import type { Library } from './library.ts'
 import type { Optimize } from './optimize.ts'
 import type { FolderTokenizer, Log } from './ports.ts'
+import type { QualityWatcher } from './quality-watch.ts'
 import type { Results } from './results.ts'
 import { mapStreamErrors, toRpcError } from './rpc-errors.ts'
 
@@ -41,6 +43,8 @@ export interface StudioParts {
   readonly optimize: Optimize
   readonly results: Results
   readonly capacity: Capacity
+  readonly servers: ServerMonitor
+  readonly watcher: QualityWatcher
   readonly chat: Chat
   readonly system: {
     hardware(): Promise<Hardware>
@@ -58,7 +62,7 @@ export interface StudioParts {
 export type StudioRouter = ReturnType<typeof createRouter>
 
 export function createRouter(parts: StudioParts) {
-  const { library, events, settings, log, queue, optimize, results, capacity, chat, system, runtime } = parts
+  const { library, events, settings, log, queue, optimize, results, capacity, servers, watcher, chat, system, runtime } = parts
   const os = implement(contract).use(async ({ next, path }) => {
     try {
       const result = await next()
@@ -130,6 +134,11 @@ export function createRouter(parts: StudioParts) {
       catalog: os.capacity.catalog.handler(() => capacity.catalog()),
       plan: os.capacity.plan.handler(({ input }) => capacity.plan(input)),
       checks: os.capacity.checks.handler(() => capacity.checks()),
+    },
+    monitor: {
+      read: os.monitor.read.handler(({ input: { after, ...target }, signal }) => servers.read(target, after, signal)),
+      watches: os.monitor.watches.handler(() => watcher.list()),
+      setWatch: os.monitor.setWatch.handler(({ input }) => watcher.set(input.modelId, input.everyHours)),
     },
     chat: {
       threads: os.chat.threads.handler(() => chat.threads()),

@@ -48,6 +48,7 @@ export function applyEvent(cache: QueryClient, queries: EngineQueries, event: St
       void cache.invalidateQueries({ queryKey: queries.results.key() })
       void cache.invalidateQueries({ queryKey: queries.optimize.presets.key() })
       void cache.invalidateQueries({ queryKey: queries.capacity.key() })
+      void cache.invalidateQueries({ queryKey: queries.monitor.watches.key() })
       return
     case 'threads.changed':
       void cache.invalidateQueries({ queryKey: queries.chat.threads.key() })

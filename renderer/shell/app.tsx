@@ -12,6 +12,7 @@ import { InspectorScreen } from '../features/inspector/index.tsx'
 import { JobsScreen } from '../features/jobs/index.tsx'
 import { JobsTray } from '../features/jobs/tray.tsx'
 import { ModelsScreen } from '../features/models/index.tsx'
+import { MonitorScreen } from '../features/monitor/index.tsx'
 import { OptimizeScreen } from '../features/optimize/index.tsx'
 import { SettingsScreen } from '../features/settings/index.tsx'
 import type { Host } from '../host.ts'
@@ -119,6 +120,9 @@ function Screens() {
       <Route path="/jobs/:jobId?">{({ jobId }) => <JobsScreen jobId={jobId} />}</Route>
       <Route path="/capacity">
         <CapacityScreen />
+      </Route>
+      <Route path="/monitor">
+        <MonitorScreen />
       </Route>
       <Route path="/hardware">
         <HardwareScreen />

@@ -3,6 +3,7 @@ import { useQuery } from '@tanstack/react-query'
 import {
   Activity,
   Box,
+  ChartLine,
   Cpu,
   GitCompareArrows,
   ListChecks,
@@ -55,6 +56,9 @@ export function Rail() {
         ))}
         <li>
           <RailLink title="Capacity" href="/capacity" icon={Ruler} />
+        </li>
+        <li>
+          <RailLink title="Monitor" href="/monitor" icon={ChartLine} />
         </li>
       </ul>
       <ul className={styles.bottom}>

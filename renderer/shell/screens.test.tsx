@@ -25,6 +25,8 @@ describe('with data', () => {
     ['/compare/m-pebble-w4', 'Compare', 'What it costs to be smaller'],
     ['/capacity', 'Capacity', 'Which model?'],
     ['/capacity?published=llama-3.1-8b&gpu=rtx-4090', 'Capacity', 'Under load'],
+    ['/monitor', 'Monitor', 'Which server?'],
+    ['/monitor?server=http://localhost:8000', 'Monitor', 'KV cache in use'],
     ['/hardware', 'Hardware', 'No hardware GPU was found'],
     ['/settings', 'Settings', 'Theme'],
     ['/settings/models', 'Settings', 'Inside the studio’s data folder'],
@@ -61,6 +63,7 @@ describe('failing', () => {
     ['/compare/m-pebble', 'results.board'],
     ['/jobs', 'jobs.list'],
     ['/capacity?model=m-pebble', 'capacity.plan'],
+    ['/monitor?server=http://localhost:8000', 'monitor.read'],
     ['/hardware', 'system.hardware'],
     ['/settings', 'settings.get'],
   ])('%s says what happened, what to do, and can be tried again', async (path, procedure) => {

@@ -1,6 +1,7 @@
 /** The commands that always apply: going places, importing, the theme, help. */
 import { useMutation } from '@tanstack/react-query'
 import {
+  ChartLine,
   Cpu,
   FolderOpen,
   Keyboard,
@@ -63,6 +64,14 @@ export function useShellCommands(): void {
         icon: Ruler,
         keywords: ['fit', 'plan', 'gpu', 'cost', 'users'],
         run: go('/capacity'),
+      },
+      {
+        id: 'go/monitor',
+        section: 'Go to',
+        title: 'Monitor',
+        icon: ChartLine,
+        keywords: ['metrics', 'server', 'vllm', 'quality', 'watch'],
+        run: go('/monitor'),
       },
       {
         id: 'go/hardware',

@@ -16,13 +16,15 @@ import {
   type JobLogLine,
   type JobPhase,
   type ModelSummary,
+  type QualityWatch,
   type ResultSet,
   type Settings,
   type StudioEvent,
 } from '../../engine/contract/index.ts'
 import { CATALOG, CHECKS, PLAN } from './capacity-fixtures.ts'
+import { monitorSamples, watchFixtures } from './monitor-fixtures.ts'
 import type { Connection, ConnectionState, EngineClient } from '../rpc.ts'
-import { detailOf, hardware, LIBRARY, predictionsOf, PRESETS, RESULTS, SAMPLE, tensorsOf } from './fixtures.ts'
+import { detailOf, hardware, LIBRARY, predictionsOf, PRESETS, RESULTS, SAMPLE, SAMPLE_W4, tensorsOf } from './fixtures.ts'
 
 /** Every change but `seq`, distributed over the union so that each kind keeps its own fields. */
 type EventBody<Event = StudioEvent> = Event extends StudioEvent ? Omit<Event, 'seq'> : never
@@ -63,6 +65,7 @@ export class FakeEngine implements Connection {
   models: ModelSummary[]
   results: ResultSet[]
   jobs: Job[] = []
+  watches: QualityWatch[]
   settings: Settings = { ...DEFAULT_SETTINGS, contextTokens: 1024 }
   hardware: Hardware
   readonly runId = 'fake-run'
@@ -87,6 +90,7 @@ export class FakeEngine implements Connection {
     this.#now = options.startMs ?? Date.parse('2026-11-23T12:00:00Z')
     this.models = [...(options.library ?? LIBRARY)]
     this.results = [...(options.results ?? RESULTS)]
+    this.watches = this.models.some((model) => model.id === SAMPLE_W4.id) ? watchFixtures(SAMPLE_W4.id) : []
     this.hardware = hardware(options.adapter ?? 'software')
     this.client = createRouterClient(this.#router()) as EngineClient
   }
@@ -560,6 +564,21 @@ export class FakeEngine implements Connection {
           }
         }),
         checks: os.capacity.checks.handler(() => CHECKS),
+      },
+      monitor: {
+        read: os.monitor.read.handler(({ input }) => ({
+          metricsUrl: `${input.url}/metrics`,
+          models: ['pebble-tidewater-w4'],
+          samples: monitorSamples(240, this.#now - 480_000).filter((sample) => input.after === null || sample.at > input.after),
+          restarted: false,
+        })),
+        watches: os.monitor.watches.handler(() => this.watches),
+        setWatch: os.monitor.setWatch.handler(({ input: { modelId, everyHours } }) => {
+          const others = this.watches.filter((watch) => watch.modelId !== modelId)
+          const added = { modelId, checks: [], nextAt: this.now, state: 'waiting' as const, reason: null }
+          this.watches = everyHours === null ? others : [...others, { ...added, everyHours }]
+          return this.watches
+        }),
       },
       chat: {
         threads: os.chat.threads.handler(() => this.#threads.toSorted((one, other) => other.updatedAt.localeCompare(one.updatedAt))),

@@ -11,7 +11,7 @@ interface SparklineProps {
 }
 
 export function Sparkline({ label, values, capacity, ceiling = null }: SparklineProps) {
-  const top = Math.max(1, ceiling ?? Math.max(0, ...values) * 1.15)
+  const top = ceiling ?? Math.max(1, ...values.map((value) => value * 1.15))
   const points = values.map((value, index) => `${capacity - values.length + index} ${(1 - Math.min(1, value / top)) * 40}`)
   const first = capacity - values.length
   return (

@@ -19,6 +19,8 @@ const DEFINITIONS = {
   sqnr: 'Signal to quantization-noise ratio in dB. Higher is closer to the original; 6 dB is about one bit.',
   context: 'How many tokens the model can look back on, your prompt and its answer together.',
   wilson: 'The range in which the true score lies with 95 % confidence, given how many items were asked.',
+  'prefix-cache': 'Share of prompt tokens that were not computed because an earlier request began the same way.',
+  speculation: 'Share of the tokens guessed ahead by a draft that the model itself would have chosen.',
   'software-adapter': 'The graphics driver runs on the CPU here. Results are the same; speeds say nothing about a real GPU.',
 } as const
 

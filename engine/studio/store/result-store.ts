@@ -93,6 +93,14 @@ export class ResultStore {
       .map(toResult)
   }
 
+  /** Every measurement of one kind under one protocol, superseded ones included, oldest first. */
+  history(modelId: string, kind: Measured['kind'], protocolKey: string): StoredResult[] {
+    return this.#database
+      .prepare('SELECT * FROM results WHERE model_id = ? AND kind = ? AND protocol_key = ? ORDER BY id')
+      .all(modelId, kind, protocolKey)
+      .map(toResult)
+  }
+
   /** How often this was measured, superseded ones included. */
   count(modelId: string, kind: Measured['kind']): number {
     const row = this.#database.prepare('SELECT count(*) AS n FROM results WHERE model_id = ? AND kind = ?').get(modelId, kind)

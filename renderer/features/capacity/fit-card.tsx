@@ -4,7 +4,7 @@ import { formatInteger } from '../../lib/format.ts'
 import { SoftwareBadge } from '../../ui/badge.tsx'
 import { Button } from '../../ui/button.tsx'
 import { FitBar } from '../../ui/fit-bar.tsx'
-import { Bytes, Count, Significant } from '../../ui/numbers.tsx'
+import { Bytes, Count } from '../../ui/numbers.tsx'
 import { Card } from '../../ui/page.tsx'
 import { Term } from '../../ui/term.tsx'
 import styles from './capacity.module.css'
@@ -56,7 +56,7 @@ export function FitCard({ plan, ask }: FitCardProps) {
           value={limits.concurrency === null ? null : formatInteger(limits.concurrency)}
           about={
             <>
-              of {formatInteger(request.contextTokens)} tokens; <Significant value={limits.usualConcurrency} digits={6} /> of the usual{' '}
+              of {formatInteger(request.contextTokens)} tokens; <Count value={limits.usualConcurrency} exact /> of the usual{' '}
               {formatInteger(request.promptTokens)} + {formatInteger(request.outputTokens)}
             </>
           }

@@ -57,7 +57,7 @@ export function SchemesCard({ plan, ask }: { readonly plan: CapacityPlan; readon
                   <FitDot fit={{ ...plan.fit, weightBytes: option.weightBytes / plan.tensorParallel.count, verdict: option.verdict }} />
                   {option.caution !== null && (
                     <Info card={option.caution} label={`Against ${option.scheme.title}: ${option.caution}`} underlined>
-                      but
+                      caution
                     </Info>
                   )}
                 </span>
