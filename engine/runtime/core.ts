@@ -74,6 +74,8 @@ export class Core {
   readonly serial = nextSerial++
   readonly executable: Executable
   readonly pool: BlockPool
+  /** Told of each step: its tokens, its milliseconds. Must not throw. */
+  readonly stepListeners = new Set<(tokens: number, milliseconds: number) => void>()
   /** For inspection; only the loop may change it. */
   readonly scheduler: Scheduler
   readonly #builder: StepBuilder
@@ -314,6 +316,7 @@ export class Core {
     const returned = this.#now()
     this.#budget.observe(plan.tokens, this.#lastStepMs)
     this.#watchdog.observe(plan.tokens, this.#lastStepMs)
+    for (const listener of this.stepListeners) listener(plan.tokens, this.#lastStepMs)
     this.#steps++
     this.scheduler.complete(plan)
     const generatedBefore = this.#generatedTokens

@@ -68,6 +68,20 @@ export class LocalRuntime implements Runtime {
     return { [Symbol.asyncIterator]: () => new GenerationStream((stream) => this.#start(request, stream)) }
   }
 
+  onStep(listener: (tokens: number, milliseconds: number) => void): () => void {
+    this.core.stepListeners.add(listener)
+    return () => void this.core.stepListeners.delete(listener)
+  }
+
+  async resetPrefixCache(): Promise<boolean> {
+    const { core } = this
+    return core.exclusive(async () => {
+      if (core.pool.used > 0) return false
+      core.pool.reset()
+      return true
+    })
+  }
+
   async score(request: ScoreRequest): Promise<ScoreResult> {
     return this.#score(request, { interactive: false })
   }
@@ -169,7 +183,10 @@ export class LocalRuntime implements Runtime {
     )
     const parts = {
       decoder:
-        this.#tokenizer?.createStreamDecoder({ skipSpecialTokens: true, promptTail: promptTokens.slice(-PROMPT_TAIL_TOKENS) }) ?? null,
+        this.#tokenizer?.createStreamDecoder({
+          skipSpecialTokens: request.skipSpecialTokens ?? true,
+          promptTail: promptTokens.slice(-PROMPT_TAIL_TOKENS),
+        }) ?? null,
       matcher: stopStrings.length > 0 ? createStopMatcher(stopStrings) : null,
       minTokens,
       abort: () => this.core.abort(id),

@@ -83,6 +83,8 @@ export interface GenerationRequest {
   readonly promptLogprobs?: number | undefined
   /** Lower goes first, and is preempted last; equal ones by arrival. Default 0. */
   readonly priority?: number | undefined
+  /** Leave special tokens out of the text; default true. The token that ends a request is never part of it. */
+  readonly skipSpecialTokens?: boolean | undefined
   /** Structured output. One provider serves one request (and one choice of it). */
   readonly mask?: TokenMaskProvider | undefined
   /** Prefixes are shared in the KV cache only between requests of equal salt. */
@@ -167,6 +169,14 @@ export interface ScoreRequest {
   readonly onProgress?: ((done: number, total: number) => void) | undefined
 }
 
+export interface EmbedRequest {
+  /** At most contextLimit of them. */
+  readonly tokens: Uint32Array
+  /** The state after the last token, or the mean over all. */
+  readonly pooling: 'last' | 'mean'
+  readonly signal?: AbortSignal | undefined
+}
+
 /** Index j holds token `from + j`; n = tokens.length − from. */
 export interface ScoreResult {
   readonly logprobs: Float32Array // [n]
@@ -246,6 +256,12 @@ export interface Runtime extends AsyncDisposable {
   /** Why this runtime can serve no more (device lost, disposed), or null. */
   readonly failure: Error | null
   telemetry(): RuntimeTelemetry
+  /** The hidden state after the final norm, pooled; [hidden]. Absent = this runtime has none to give. */
+  embed?(request: EmbedRequest): Promise<Float32Array>
+  /** Called after each step with the tokens it processed and the milliseconds it took. Returns how to stop that. */
+  onStep?(listener: (tokens: number, milliseconds: number) => void): () => void
+  /** Forgets what was computed for earlier prompts; false while a request uses some of it. Absent = no such cache. */
+  resetPrefixCache?(): Promise<boolean>
 }
 
 /** Scores the same tokens on two runtimes of one backend in lock-step and reduces the logits on the device. Index j holds token `from + j`. */

@@ -15,12 +15,23 @@ const TYPE_BY_STATUS: Readonly<Record<number, string>> = {
   403: 'PermissionDeniedError',
   404: 'NotFoundError',
   405: 'MethodNotAllowedError',
+  409: 'ConflictError',
   413: 'RequestTooLargeError',
   415: 'UnsupportedMediaTypeError',
   429: 'RateLimitError',
   500: 'InternalServerError',
   501: 'NotImplementedError',
   503: 'ServiceUnavailableError',
+}
+
+const ANTHROPIC_TYPES: Readonly<Record<number, string>> = {
+  400: 'invalid_request_error',
+  401: 'authentication_error',
+  403: 'permission_error',
+  404: 'not_found_error',
+  413: 'request_too_large',
+  429: 'rate_limit_error',
+  503: 'overloaded_error',
 }
 
 export class ApiError extends Error {
@@ -46,6 +57,11 @@ export class ApiError extends Error {
       error: { message: this.message, type: TYPE_BY_STATUS[this.status] ?? 'InternalServerError', param: this.param, code: this.status },
     }
   }
+
+  /** As Anthropic's clients expect it. */
+  anthropicBody(): object {
+    return { type: 'error', error: { type: ANTHROPIC_TYPES[this.status] ?? 'api_error', message: this.message } }
+  }
 }
 
 /** Client mistakes are 4xx, a full queue asks to come back, everything about this machine is 5xx. */
@@ -57,6 +73,7 @@ const STATUS_BY_CODE: Partial<Record<ErrorCode, number>> = {
   'tokenizer.no-chat-template': 400,
   'tokenizer.template-failed': 400,
   'model.not-found': 404,
+  'model.busy': 409,
   'runtime.queue-full': 429,
   'gpu.out-of-memory': 503,
   'gpu.device-lost': 500,
@@ -65,11 +82,17 @@ const STATUS_BY_CODE: Partial<Record<ErrorCode, number>> = {
 /** Seconds that OpenAI's own clients would wait at least; a step takes far less. */
 const QUEUE_RETRY_SECONDS = 1
 
+/** The queue knows best how long it will take. */
+function retryAfter(data: unknown): number {
+  const seconds = typeof data === 'object' && data !== null && 'retryAfterSeconds' in data ? Number(data.retryAfterSeconds) : Number.NaN
+  return Number.isFinite(seconds) ? Math.max(QUEUE_RETRY_SECONDS, Math.ceil(seconds)) : QUEUE_RETRY_SECONDS
+}
+
 export function toApiError(thrown: unknown): ApiError {
   if (thrown instanceof ApiError) return thrown
-  const { code, message, hint } = toErrorShape(thrown)
+  const { code, message, hint, data } = toErrorShape(thrown)
   const status = thrown instanceof LatheError ? (STATUS_BY_CODE[code] ?? 500) : 500
   // A defect's own message may hold paths or prompt text; a LatheError's was written to be read.
   const text = thrown instanceof LatheError ? `${message} ${hint}` : 'The server failed to answer. Its log says why.'
-  return new ApiError(status, text, { cause: thrown, ...(status === 429 && { retryAfterSeconds: QUEUE_RETRY_SECONDS }) })
+  return new ApiError(status, text, { cause: thrown, ...(status === 429 && { retryAfterSeconds: retryAfter(data) }) })
 }

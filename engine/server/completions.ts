@@ -2,187 +2,209 @@
  * POST /v1/completions: several prompts, several choices each, echo, and scoring (echo with `max_tokens` 0), which evaluation harnesses use
  * for log-likelihoods (specs/runtime.md §12, §15).
  */
-import { randomUUID } from 'node:crypto'
-import { finishReasonOf, resolveMaxTokens, runChoices, usageOf } from './completion-run.ts'
-import type { ChoiceEnd, Usage } from './completion-run.ts'
-import type { CompletionFields } from './request-schema.ts'
-import type { ServedModel, ServedTokenizer } from './served-model.ts'
-import type { ServingMetrics } from './serving-metrics.ts'
-import type { EventStream } from './sse.ts'
+import type { ScoreResult } from '../runtime/types.ts'
 import { ApiError } from './api-error.ts'
-
-interface CompletionRun {
-  readonly model: ServedModel
-  readonly metrics: ServingMetrics
-  readonly signal: AbortSignal
-}
+import type { CompletionFields } from './completion-request.ts'
+import { finishReasonOf, fitPrompt, metricsOf, resolveMaxTokens, runChoices, usageOf } from './completion-run.ts'
+import type { ChoiceEnd, PromptRun, RequestRun, RunHandlers, Usage } from './completion-run.ts'
+import type { EventStream } from './sse.ts'
+import { addPiece, noLogprobs, promptLogprobs, scoredLogprobs } from './token-logprobs.ts'
+import type { CompletionLogprobs } from './token-logprobs.ts'
 
 interface Prompt {
   readonly tokens: Uint32Array
   readonly text: string
   readonly maxTokens: number
+  readonly dropped: number
 }
 
-interface Logprobs {
-  readonly tokens: string[]
-  readonly token_logprobs: (number | null)[]
-  readonly top_logprobs: (Record<string, number> | null)[]
-  readonly text_offset: number[]
-}
-
-function tokenText(tokenizer: ServedTokenizer, id: number): string {
-  return new TextDecoder().decode(tokenizer.tokenBytes(id))
-}
-
-function preparePrompts(run: CompletionRun, fields: CompletionFields): Prompt[] {
+function preparePrompts(run: RequestRun, fields: CompletionFields): Prompt[] {
   const { tokenizer, runtime } = run.model
+  const { contextLimit, vocabulary } = runtime.info
   return fields.prompts.map((prompt) => {
-    const tokens = typeof prompt === 'string' ? tokenizer.encode(prompt, { addSpecialTokens: true }) : Uint32Array.from(prompt)
-    if (tokens.length === 0) throw new ApiError(400, 'The prompt has no tokens.', { param: 'prompt' })
-    const foreign = tokens.find((id) => id >= runtime.info.vocabulary)
-    if (foreign !== undefined)
-      throw new ApiError(400, `Token ${foreign} is outside the vocabulary of ${runtime.info.vocabulary}.`, { param: 'prompt' })
-    const text = typeof prompt === 'string' ? prompt : tokenizer.decode(tokens, { skipSpecialTokens: false })
-    const maxTokens = fields.maxTokens === 0 ? 0 : resolveMaxTokens(tokens.length, fields.maxTokens, runtime.info.contextLimit)
-    return { tokens, text, maxTokens }
+    const encoded =
+      typeof prompt === 'string' ? tokenizer.encode(prompt, { addSpecialTokens: fields.addSpecialTokens }) : Uint32Array.from(prompt)
+    if (encoded.length === 0) throw new ApiError(400, 'The prompt has no tokens.', { param: 'prompt' })
+    const foreign = encoded.find((id) => id >= vocabulary)
+    if (foreign !== undefined) throw new ApiError(400, `Token ${foreign} is outside the vocabulary of ${vocabulary}.`, { param: 'prompt' })
+    const { tokens, dropped } = fitPrompt(encoded, fields, contextLimit)
+    const text = typeof prompt === 'string' && dropped === 0 ? prompt : tokenizer.decode(tokens, { skipSpecialTokens: false })
+    const maxTokens = fields.maxTokens === 0 ? 0 : resolveMaxTokens(tokens.length, fields.maxTokens, contextLimit, 'prompt')
+    return { tokens, text, maxTokens, dropped }
   })
 }
 
-/** Log-probabilities of a prompt's own tokens; the first has none. */
-async function scorePrompt(run: CompletionRun, prompt: Prompt, topCount: number): Promise<Logprobs> {
-  const { tokenizer, runtime } = run.model
-  const ids = [...prompt.tokens]
-  const tokens = ids.map((id) => tokenText(tokenizer, id))
-  const text_offset: number[] = []
-  let offset = 0
-  for (const token of tokens) {
-    text_offset.push(offset)
-    // OpenAI counts characters, not UTF-16 units.
-    offset += [...token].length
-  }
-  if (ids.length === 1) return { tokens, token_logprobs: [null], top_logprobs: [null], text_offset }
-  const scored = await runtime.score({ tokens: prompt.tokens, from: 1, topCount, signal: run.signal })
-  const top_logprobs = Array.from(scored.logprobs, (logprob, j) => {
-    const entries: [string, number][] = []
-    for (let k = 0; k < topCount; k++) {
-      entries.push([tokenText(tokenizer, scored.topIds[j * topCount + k] ?? 0), scored.topLogprobs[j * topCount + k] ?? -9999])
-    }
-    entries.push([tokens[j + 1] ?? '', logprob])
-    return Object.fromEntries(entries)
-  })
-  return { tokens, token_logprobs: [null, ...scored.logprobs], top_logprobs: [null, ...top_logprobs], text_offset }
+async function score(run: RequestRun, tokens: Uint32Array, topCount: number): Promise<ScoreResult | null> {
+  if (tokens.length < 2) return null
+  return run.model.runtime.score({ tokens, from: 1, topCount, signal: run.signal })
 }
 
 function addUsage(total: Usage, more: Usage): Usage {
+  const dropped = (total.prompt_tokens_details.truncated_tokens ?? 0) + (more.prompt_tokens_details.truncated_tokens ?? 0)
   return {
     prompt_tokens: total.prompt_tokens + more.prompt_tokens,
     completion_tokens: total.completion_tokens + more.completion_tokens,
     total_tokens: total.total_tokens + more.total_tokens,
-    prompt_tokens_details: { cached_tokens: total.prompt_tokens_details.cached_tokens + more.prompt_tokens_details.cached_tokens },
+    prompt_tokens_details: {
+      cached_tokens: total.prompt_tokens_details.cached_tokens + more.prompt_tokens_details.cached_tokens,
+      ...(dropped > 0 && { truncated_tokens: dropped }),
+    },
   }
 }
 
 const NO_USAGE: Usage = { prompt_tokens: 0, completion_tokens: 0, total_tokens: 0, prompt_tokens_details: { cached_tokens: 0 } }
 
-function sampledLogprobs(): Logprobs {
-  return { tokens: [], token_logprobs: [], top_logprobs: [], text_offset: [] }
+function promptRun(prompt: Prompt, index: number, fields: CompletionFields): PromptRun {
+  return {
+    promptTokens: prompt.tokens,
+    maxTokens: prompt.maxTokens,
+    firstChoice: index * fields.choices,
+    topLogprobs: fields.logprobs ?? 0,
+  }
 }
 
-/** The whole answer as one object. */
-export async function completion(run: CompletionRun, fields: CompletionFields): Promise<object> {
-  const prompts = preparePrompts(run, fields)
-  const choices: object[] = []
-  let usage = NO_USAGE
-  for (const [promptIndex, prompt] of prompts.entries()) {
-    if (prompt.maxTokens === 0) {
-      const logprobs = fields.logprobs === undefined ? null : await scorePrompt(run, prompt, fields.logprobs)
-      choices.push({ index: promptIndex, text: prompt.text, logprobs, finish_reason: 'length' })
-      usage = addUsage(usage, usageOf(prompt.tokens.length, []))
-      continue
+interface Answer {
+  text: string
+  readonly logprobs: CompletionLogprobs
+  readonly ids: number[]
+  end: ChoiceEnd | null
+}
+
+async function answerPrompt(
+  run: RequestRun,
+  fields: CompletionFields,
+  prompt: Prompt,
+  index: number,
+): Promise<{ choices: object[]; usage: Usage; ends: ChoiceEnd[] }> {
+  const { tokenizer } = run.model
+  const ids = [...prompt.tokens]
+  const top = fields.logprobs ?? 0
+  const firstChoice = index * fields.choices
+  const wantsPrompt = fields.echo && fields.logprobs !== undefined
+  let scores: ScoreResult | null = null
+  const before = wantsPrompt ? scoredLogprobs(tokenizer, ids, await score(run, prompt.tokens, top), top) : null
+  if (prompt.maxTokens === 0) {
+    if (fields.promptLogprobs !== undefined) scores = await score(run, prompt.tokens, fields.promptLogprobs)
+    const choice = {
+      index: firstChoice,
+      text: prompt.text,
+      logprobs: before,
+      finish_reason: 'length',
+      ...(scores !== null && { prompt_logprobs: promptLogprobs(tokenizer, ids, scores, fields.promptLogprobs ?? 0) }),
     }
-    const firstChoice = promptIndex * fields.choices
-    const texts = new Map<number, string>()
-    const sampled = new Map<number, Logprobs>()
-    const ends: ChoiceEnd[] = []
-    await runChoices(
-      run.model,
-      prompt.tokens,
-      fields,
-      { maxTokens: prompt.maxTokens, firstChoice, signal: run.signal, metrics: run.metrics },
-      {
-        onPiece: (piece) => {
-          const before = texts.get(piece.choice) ?? (fields.echo ? prompt.text : '')
-          const logprobs = sampled.get(piece.choice) ?? sampledLogprobs()
-          for (const [index, id] of piece.ids.entries()) {
-            logprobs.tokens.push(tokenText(run.model.tokenizer, id))
-            logprobs.token_logprobs.push(piece.logprobs[index] ?? null)
-            logprobs.top_logprobs.push(null)
-            logprobs.text_offset.push([...before].length)
-          }
-          sampled.set(piece.choice, logprobs)
-          texts.set(piece.choice, before + piece.text)
-        },
-        onEnd: (end) => ends.push(end),
-      },
-    )
-    ends.sort((a, b) => a.choice - b.choice)
-    for (const end of ends) {
-      choices.push({
-        index: end.choice,
-        text: texts.get(end.choice) ?? (fields.echo ? prompt.text : ''),
-        logprobs: fields.logprobs === undefined ? null : (sampled.get(end.choice) ?? sampledLogprobs()),
-        finish_reason: finishReasonOf(end.reason),
-        stop_reason: end.stopString ?? end.stopTokenId,
-      })
-    }
-    usage = addUsage(usage, usageOf(prompt.tokens.length, ends))
+    return { choices: [choice], usage: usageOf(ids.length, [], prompt.dropped), ends: [] }
   }
+  const answers = Array.from({ length: fields.choices }, (): Answer => {
+    const logprobs = noLogprobs()
+    if (before !== null)
+      for (const key of ['tokens', 'token_logprobs', 'top_logprobs', 'text_offset'] as const)
+        (logprobs[key] as unknown[]).push(...before[key])
+    return { text: fields.echo ? prompt.text : '', logprobs, ids: [], end: null }
+  })
+  await runChoices(run, fields, promptRun(prompt, index, fields), {
+    onPiece: (piece) => {
+      const answer = answers[piece.choice - firstChoice]
+      if (answer === undefined) return
+      addPiece(answer.logprobs, tokenizer, piece, top, [...answer.text].length)
+      answer.text += piece.text
+      answer.ids.push(...piece.ids)
+    },
+    onEnd: (end) => {
+      const answer = answers[end.choice - firstChoice]
+      if (answer !== undefined) answer.end = end
+    },
+    onPrompt: (result) => {
+      scores = result
+    },
+  })
+  const ends = answers.flatMap(({ end }) => (end === null ? [] : [end]))
+  const choices = answers.map((answer, at) => ({
+    index: firstChoice + at,
+    text: answer.text,
+    logprobs: fields.logprobs === undefined ? null : answer.logprobs,
+    finish_reason: finishReasonOf(answer.end?.reason ?? 'aborted'),
+    stop_reason: answer.end?.stopString ?? answer.end?.stopTokenId ?? null,
+    ...(fields.returnTokenIds && { token_ids: answer.ids, prompt_token_ids: ids }),
+    ...(scores !== null && { prompt_logprobs: promptLogprobs(tokenizer, ids, scores, fields.promptLogprobs ?? 0) }),
+  }))
+  return { choices, usage: usageOf(ids.length, ends, prompt.dropped), ends }
+}
+
+/** The whole answer as one object. Prompts run at the same time. */
+export async function completion(run: RequestRun, fields: CompletionFields): Promise<object> {
+  const prompts = preparePrompts(run, fields)
+  const stopped = new AbortController()
+  const together = { ...run, signal: AbortSignal.any([run.signal, stopped.signal]) }
+  const answers = await Promise.all(prompts.map((prompt, index) => answerPrompt(together, fields, prompt, index))).catch(
+    (failure: unknown) => {
+      stopped.abort()
+      throw failure
+    },
+  )
+  const first = answers[0]?.ends[0] ?? null
   return {
-    id: `cmpl-${randomUUID()}`,
+    id: `cmpl-${run.id}`,
     object: 'text_completion',
     created: Math.floor(Date.now() / 1000),
     model: run.model.name,
-    choices,
-    usage,
+    choices: answers.flatMap(({ choices }) => choices),
+    usage: answers.map((answer) => answer.usage).reduce(addUsage, NO_USAGE),
+    ...(fields.returnMetrics && first !== null && { metrics: metricsOf(first.stats) }),
   }
 }
 
 /** The answer in chunks; prompts run at the same time, choices are told apart by index. */
-export async function streamCompletion(run: CompletionRun, fields: CompletionFields, open: () => EventStream): Promise<void> {
+export async function streamCompletion(run: RequestRun, fields: CompletionFields, open: () => EventStream): Promise<void> {
   const prompts = preparePrompts(run, fields)
   if (prompts.some((prompt) => prompt.maxTokens === 0))
     throw new ApiError(400, 'Scoring a prompt can not be streamed.', { param: 'stream' })
+  if (fields.structured !== null) (await run.model.grammars.compile(fields.structured, run.signal))[Symbol.dispose]()
   const stream = open()
-  const head = { id: `cmpl-${randomUUID()}`, object: 'text_completion', created: Math.floor(Date.now() / 1000), model: run.model.name }
-  const usageField = fields.includeUsage ? { usage: null } : {}
-  const send = (choice: object): void => stream.send({ ...head, choices: [choice], ...usageField })
+  const head = { id: `cmpl-${run.id}`, object: 'text_completion', created: Math.floor(Date.now() / 1000), model: run.model.name }
+  let promptTokens = 0
+  let completionTokens = 0
+  for (const prompt of prompts) promptTokens += prompt.tokens.length
+  const usageField = (): object => {
+    if (!fields.continuousUsage) return fields.includeUsage ? { usage: null } : {}
+    return { usage: { prompt_tokens: promptTokens, completion_tokens: completionTokens, total_tokens: promptTokens + completionTokens } }
+  }
+  const send = (choice: object): void => stream.send({ ...head, choices: [choice], ...usageField() })
   const stopped = new AbortController()
-  const signal = AbortSignal.any([run.signal, stopped.signal])
-  const runPrompt = async (prompt: Prompt, promptIndex: number): Promise<Usage> => {
-    const firstChoice = promptIndex * fields.choices
+  const together = { ...run, signal: AbortSignal.any([run.signal, stopped.signal]) }
+  const runPrompt = async (prompt: Prompt, index: number): Promise<Usage> => {
+    const firstChoice = index * fields.choices
     const ends: ChoiceEnd[] = []
+    const written = Array.from({ length: fields.choices }, () => 0)
     if (fields.echo)
       for (let i = 0; i < fields.choices; i++) send({ index: firstChoice + i, text: prompt.text, logprobs: null, finish_reason: null })
-    await runChoices(
-      run.model,
-      prompt.tokens,
-      fields,
-      { maxTokens: prompt.maxTokens, firstChoice, signal, metrics: run.metrics },
-      {
-        onPiece: (piece) => send({ index: piece.choice, text: piece.text, logprobs: null, finish_reason: null }),
-        onEnd: (end) => {
-          ends.push(end)
-          send({
-            index: end.choice,
-            text: '',
-            logprobs: null,
-            finish_reason: finishReasonOf(end.reason),
-            stop_reason: end.stopString ?? end.stopTokenId,
-          })
-        },
+    const handlers: RunHandlers = {
+      onPiece: (piece) => {
+        completionTokens += piece.ids.length
+        const at = piece.choice - firstChoice
+        const logprobs = noLogprobs()
+        addPiece(logprobs, run.model.tokenizer, piece, fields.logprobs ?? 0, written[at] ?? 0)
+        written[at] = (written[at] ?? 0) + [...piece.text].length
+        send({
+          index: piece.choice,
+          text: piece.text,
+          logprobs: fields.logprobs === undefined ? null : logprobs,
+          finish_reason: null,
+          ...(fields.returnTokenIds && { token_ids: piece.ids }),
+        })
       },
-    )
-    return usageOf(prompt.tokens.length, ends)
+      onEnd: (end) => {
+        ends.push(end)
+        send({
+          index: end.choice,
+          text: '',
+          logprobs: null,
+          finish_reason: finishReasonOf(end.reason),
+          stop_reason: end.stopString ?? end.stopTokenId,
+        })
+      },
+    }
+    await runChoices(together, fields, promptRun(prompt, index, fields), handlers)
+    return usageOf(prompt.tokens.length, ends, prompt.dropped)
   }
   try {
     const usages = await Promise.all(prompts.map(runPrompt))

@@ -1,29 +1,9 @@
 import { request as httpRequest } from 'node:http'
 import { afterEach, describe, expect, test } from 'vitest'
 import { LatheError } from '../contract/errors.ts'
-import { startServer } from './http-server.ts'
-import type { RunningServer, ServerOptions } from './http-server.ts'
-import { createEchoRuntime, echoModel, serveOnly } from './test/echo-model.ts'
-import type { EchoOptions } from './test/echo-model.ts'
+import { KEY, startEcho as start, stopAll } from './test/start-echo.ts'
 
-const KEY = 'secret-key'
-const running: RunningServer[] = []
-
-async function start(options: EchoOptions = {}, server: Partial<ServerOptions> = {}) {
-  const runtime = createEchoRuntime(options)
-  const models = serveOnly(echoModel(runtime))
-  const started = await startServer({ models, apiKey: KEY, port: 0, version: '0.0.0', log: () => {}, ...server })
-  running.push(started)
-  const origin = `http://127.0.0.1:${started.port}`
-  const call = (path: string, init: RequestInit = {}) =>
-    fetch(origin + path, { ...init, headers: { authorization: `Bearer ${KEY}`, 'content-type': 'application/json', ...init.headers } })
-  const post = (path: string, body: unknown, init: RequestInit = {}) => call(path, { method: 'POST', body: JSON.stringify(body), ...init })
-  return { runtime, models, server: started, origin, call, post }
-}
-
-afterEach(async () => {
-  await Promise.all(running.splice(0).map((server) => server.close()))
-})
+afterEach(stopAll)
 
 const CHAT = { model: 'echo', messages: [{ role: 'user', content: 'hi' }] }
 
@@ -200,10 +180,33 @@ describe('refusals', () => {
     ['/v1/chat/completions', { ...CHAT, stop: '' }, 400, 'stop'],
     ['/v1/chat/completions', { ...CHAT, messages: [{ role: 'user', content: [{ type: 'image_url' }] }] }, 400, 'messages.0.content'],
     ['/v1/chat/completions', { ...CHAT, messages: [{ role: 'user', content: 'no template' }] }, 400, null],
-    ['/v1/chat/completions', { ...CHAT, logit_bias: { 5: 1 } }, 501, 'logit_bias'],
-    ['/v1/chat/completions', { ...CHAT, response_format: { type: 'json_object' } }, 501, 'response_format'],
-    ['/v1/chat/completions', { ...CHAT, tools: [{}] }, 501, 'tools'],
-    ['/v1/chat/completions', { ...CHAT, presence_penalty: 1 }, 501, 'presence_penalty'],
+    ['/v1/chat/completions', { ...CHAT, logit_bias: { x: 1 } }, 400, 'logit_bias.x'],
+    ['/v1/chat/completions', { ...CHAT, logit_bias: { 256: 1 } }, 400, 'logit_bias'],
+    ['/v1/chat/completions', { ...CHAT, logit_bias: { 1: 101 } }, 400, 'logit_bias.1'],
+    ['/v1/chat/completions', { ...CHAT, allowed_token_ids: [] }, 400, 'allowed_token_ids'],
+    ['/v1/chat/completions', { ...CHAT, stop_token_ids: [999] }, 400, 'stop_token_ids'],
+    ['/v1/chat/completions', { ...CHAT, presence_penalty: 3 }, 400, 'presence_penalty'],
+    ['/v1/chat/completions', { ...CHAT, repetition_penalty: 0 }, 400, 'repetition_penalty'],
+    ['/v1/chat/completions', { ...CHAT, top_logprobs: 21, logprobs: true }, 400, 'top_logprobs'],
+    ['/v1/chat/completions', { ...CHAT, prompt_logprobs: 1, stream: true }, 400, 'prompt_logprobs'],
+    ['/v1/chat/completions', { ...CHAT, min_tokens: 9, max_tokens: 3 }, 400, 'min_tokens'],
+    ['/v1/chat/completions', { ...CHAT, max_tokens: 0 }, 400, 'max_tokens'],
+    ['/v1/chat/completions', { ...CHAT, best_of: 3 }, 400, 'best_of'],
+    ['/v1/chat/completions', { ...CHAT, use_beam_search: true }, 501, 'use_beam_search'],
+    ['/v1/chat/completions', { ...CHAT, thinking_token_budget: 5 }, 501, 'thinking_token_budget'],
+    ['/v1/chat/completions', { ...CHAT, tools: [{}] }, 400, 'tools.0.type'],
+    ['/v1/chat/completions', { ...CHAT, tool_choice: 'required' }, 400, 'tool_choice'],
+    ['/v1/chat/completions', { ...CHAT, response_format: { type: 'json' } }, 400, 'response_format.type'],
+    ['/v1/chat/completions', { ...CHAT, structured_outputs: { regex: 'a', choice: ['a'] } }, 400, 'structured_outputs'],
+    ['/v1/chat/completions', { ...CHAT, structured_outputs: {} }, 400, 'structured_outputs'],
+    ['/v1/chat/completions', { ...CHAT, guided_regex: 'a', guided_choice: ['a'] }, 400, 'structured_outputs'],
+    ['/v1/chat/completions', { ...CHAT, guided_regex: 'a', ignore_eos: true }, 400, 'ignore_eos'],
+    ['/v1/chat/completions', { ...CHAT, guided_regex: '(', stream: true }, 400, null],
+    ['/v1/chat/completions', { ...CHAT, continue_final_message: true }, 400, 'continue_final_message'],
+    ['/v1/chat/completions', { ...CHAT, truncate_prompt_tokens: 0 }, 400, 'truncate_prompt_tokens'],
+    ['/v1/responses', {}, 404, null],
+    ['/sleep', {}, 501, null],
+    ['/abort_requests', {}, 400, 'request_ids'],
     ['/v1/completions', { model: 'echo', prompt: '' }, 400, 'prompt'],
     ['/v1/completions', { model: 'echo', prompt: [300] }, 400, 'prompt'],
     ['/v1/completions', { model: 'echo', prompt: 'a', max_tokens: 0 }, 400, 'max_tokens'],

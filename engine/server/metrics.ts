@@ -73,17 +73,31 @@ export class MetricsRegistry {
     }
   }
 
+  /** A counter that somebody else keeps, read at each scrape. */
+  counterFrom(name: string, help: string, read: () => number, labels: Labels = {}): void {
+    const text = labelText({ ...this.#common, ...labels })
+    this.#addLine(`${name}_total`, help, 'counter', () => `${name}_total${text} ${numberText(read())}`)
+  }
+
+  /** One line per entry of what is read at each scrape. */
+  counters(name: string, help: string, read: () => readonly (readonly [Labels, number])[]): void {
+    const lines = (): string[] =>
+      read().map(([labels, value]) => `${name}_total${labelText({ ...this.#common, ...labels })} ${numberText(value)}`)
+    this.#families.push({ name: `${name}_total`, help, type: 'counter', lines })
+  }
+
   /** Read at each scrape. */
   gauge(name: string, help: string, read: () => number, labels: Labels = {}): void {
     const text = labelText({ ...this.#common, ...labels })
+    this.#addLine(name, help, 'gauge', () => `${name}${text} ${numberText(read())}`)
+  }
+
+  /** Series of one name stand together, whenever they were added. */
+  #addLine(name: string, help: string, type: 'counter' | 'gauge', line: () => string): void {
     const existing = this.#families.findIndex((family) => family.name === name)
-    const line = (): string => `${name}${text} ${numberText(read())}`
-    if (existing === -1) {
-      this.#families.push({ name, help, type: 'gauge', lines: () => [line()] })
-    } else {
-      const family = this.#families[existing]
-      if (family !== undefined) this.#families[existing] = { ...family, lines: () => [...family.lines(), line()] }
-    }
+    const family = this.#families[existing]
+    if (family === undefined) this.#families.push({ name, help, type, lines: () => [line()] })
+    else this.#families[existing] = { ...family, lines: () => [...family.lines(), line()] }
   }
 
   /** `bounds` ascending upper bounds, `+Inf` added. */

@@ -1,28 +1,36 @@
 /**
- * What the HTTP surface needs of a model and of the collection it comes from. The studio and the command line implement it; tests use a
- * model of their own. The surface itself never loads files and never picks an adapter.
+ * What the HTTP surface needs of a model and of the collection it comes from. The studio and the command line provide the models; tests use one
+ * of their own. The surface itself never loads files and never picks an adapter.
  */
+import { createGrammarEngine } from '../runtime/structured/grammar-engine.ts'
+import type { GrammarEngine } from '../runtime/structured/grammar-engine.ts'
 import type { Runtime } from '../runtime/types.ts'
+import { pickTemplate } from '../tokenizer/chat-template.ts'
+import type { RenderOptions } from '../tokenizer/chat-template.ts'
+import type { Tokenizer } from '../tokenizer/tokenizer.ts'
+import { TOOL_MARKUP } from './tools/tool-format.ts'
 
 export interface ServedTokenizer {
+  readonly vocabSize: number
   encode(text: string, options: { readonly addSpecialTokens: boolean }): Uint32Array
   decode(ids: Uint32Array, options: { readonly skipSpecialTokens: boolean }): string
   /** The exact bytes a token stands for. */
   tokenBytes(id: number): Uint8Array
+  isSpecial(id: number): boolean
 }
 
-export interface ServedModel {
+export interface ServedModel extends AsyncDisposable {
   /** Name clients use; no spaces, since load tools split metric lines on them. */
   readonly name: string
   /** Unix seconds. */
   readonly created: number
   readonly runtime: Runtime
   readonly tokenizer: ServedTokenizer
-  /** Renders with the model's own template. Throws `tokenizer.no-chat-template`. */
-  renderChat(
-    messages: readonly { readonly role: string; readonly content: string }[],
-    options: { readonly addGenerationPrompt: boolean },
-  ): string
+  readonly grammars: GrammarEngine
+  /** The chat template that a conversation with or without tools would use; null = none. */
+  template(options: { readonly withTools: boolean }): string | null
+  /** Renders with the model's own template, or with another. Throws `tokenizer.no-chat-template`, `tokenizer.template-failed`. */
+  renderChat(options: Omit<RenderOptions, 'specialTokens'> & { readonly template?: string }): string
 }
 
 export interface ServedModelCard {
@@ -37,4 +45,46 @@ export interface ServedModels {
   cards(): readonly ServedModelCard[]
   /** The model of that exact name or alias, loading it if need be; null when there is none: no other model ever answers in its place. */
   acquire(name: string, signal: AbortSignal): Promise<{ readonly model: ServedModel; release(): void } | null>
+  /** Frees the memory of models that are idle until they are asked for again. Throws `model.busy` where one is in use. Absent = can't. */
+  sleep?(): Promise<void>
+  wake?(signal: AbortSignal): Promise<void>
+  asleep?(): boolean
+}
+
+/** A name as clients and metrics can use it. */
+export function servedName(text: string): string {
+  return text.trim().replaceAll(/\s+/g, '-')
+}
+
+/** A model on a runtime, with its own tokenizer. Structured output starts its threads at the first use; disposing ends them, not the runtime. */
+export function createServedModel(options: {
+  readonly name: string
+  readonly runtime: Runtime
+  readonly tokenizer: Tokenizer
+  readonly created?: number
+}): ServedModel {
+  const { name, runtime, tokenizer } = options
+  const markup = TOOL_MARKUP.flatMap((text) => tokenizer.specialTokens.filter((token) => token.text === text).map((token) => token.id))
+  const grammars = createGrammarEngine({
+    tokenizer,
+    vocabulary: runtime.info.vocabulary,
+    stopTokenIds: runtime.info.eosTokenIds,
+    allowedSpecialIds: markup,
+  })
+  return {
+    name: servedName(name),
+    created: options.created ?? Math.floor(Date.now() / 1000),
+    runtime,
+    tokenizer,
+    grammars,
+    template: (wish) => (tokenizer.chatTemplates.size === 0 ? null : templateOrNull(tokenizer, wish)),
+    renderChat: (chat) => tokenizer.renderChat(chat),
+    [Symbol.asyncDispose]: () => grammars[Symbol.asyncDispose](),
+  }
+}
+
+function templateOrNull(tokenizer: Tokenizer, options: { readonly withTools: boolean }): string | null {
+  const { chatTemplates } = tokenizer
+  if (!chatTemplates.has('default') && !(options.withTools && chatTemplates.has('tool_use'))) return null
+  return pickTemplate(chatTemplates, options)
 }

@@ -3,6 +3,7 @@
  * that lets more than a set amount pile up is dropped. Comments keep idle connections alive during long prefills.
  */
 import type { ServerResponse } from 'node:http'
+import type { ApiError } from './api-error.ts'
 
 /** A reader this far behind has gone away or will never catch up: hours of text. */
 const MAX_PENDING_BYTES = 4 * 2 ** 20
@@ -17,9 +18,14 @@ export class EventStream {
   #blocked = false
   #ended = false
   readonly #ping: NodeJS.Timeout
+  readonly #terminator: 'done' | 'none'
 
-  /** Sends the headers at once. `onDrop` is called when the client is too slow and the connection has been destroyed. */
-  constructor(response: ServerResponse, onDrop: () => void) {
+  /**
+   * Sends the headers at once. `onDrop` is called when the client is too slow and the connection has been destroyed. OpenAI's streams end in
+   * [DONE]; Anthropic's in their last event.
+   */
+  constructor(response: ServerResponse, onDrop: () => void, terminator: 'done' | 'none' = 'done') {
+    this.#terminator = terminator
     this.#response = response
     this.#onDrop = onDrop
     response.writeHead(200, {
@@ -44,10 +50,22 @@ export class EventStream {
     this.#write(`data: ${JSON.stringify(payload)}\n\n`)
   }
 
+  /** An event with a name, as Anthropic's streams have them. */
+  event(name: string, payload: object): void {
+    this.#write(`event: ${name}\ndata: ${JSON.stringify({ type: name, ...payload })}\n\n`)
+  }
+
+  /** Tells of a failure inside of the stream, since the status has gone out, and ends it. */
+  fail(error: ApiError): void {
+    if (this.#terminator === 'done') this.send(error.body())
+    else this.#write(`event: error\ndata: ${JSON.stringify(error.anthropicBody())}\n\n`)
+    this.end()
+  }
+
   /** Ends the stream with the terminator clients wait for, also after an error. */
   end(): void {
     if (this.#ended) return
-    this.#write('data: [DONE]\n\n')
+    if (this.#terminator === 'done') this.#write('data: [DONE]\n\n')
     this.#ended = true
     clearInterval(this.#ping)
     this.#flush()

@@ -99,6 +99,8 @@ export interface ModelRef {
 export interface AcquireModel extends ModelRef {
   readonly contextTokens: number
   readonly kvDtype: 'f16' | 'f32'
+  /** Requests that may wait in a new load before others are refused. */
+  readonly maxQueued?: number | undefined
   /** How a load made for this speculates; one that exists is shared as it is, since its answers are the same. */
   readonly speculation?: Speculation | undefined
   readonly signal: AbortSignal

@@ -1,16 +1,15 @@
 /**
- * `lathe serve`: one model behind the OpenAI-compatible server, until Ctrl-C. Prints one JSON line {url, api_key} on stdout when it accepts requests
- * (DESIGN §10), with or without --json, so that scripts can wait for it.
+ * `lathe serve`: models behind the OpenAI-compatible server, until Ctrl-C. Prints one JSON line {url, api_key} on stdout when it accepts requests
+ * (DESIGN §10), with or without --json, so that scripts can wait for it. The first model is loaded before that and stays; others are loaded when
+ * they are asked for, and unloaded when nobody has asked for a while.
  */
 import { randomBytes } from 'node:crypto'
 import { basename } from 'node:path'
 import { LatheError } from '../../../engine/contract/index.ts'
+import { SPECULATION_USAGE, parseSpeculation } from '../../../engine/runtime/speculation/parse.ts'
 import { startServer } from '../../../engine/server/http-server.ts'
-import type { ServedModel, ServedModels } from '../../../engine/server/served-model.ts'
-import { parseSpeculation, SPECULATION_USAGE } from '../../../engine/runtime/speculation/parse.ts'
-import type { Runtime } from '../../../engine/runtime/types.ts'
+import { createServedCollection } from '../../../engine/server/served-collection.ts'
 import { loadTokenizer } from '../../../engine/tokenizer/tokenizer.ts'
-import type { Tokenizer } from '../../../engine/tokenizer/tokenizer.ts'
 import { latheVersion } from '../assets.ts'
 import type { Command } from '../command.ts'
 import { acquire, modelAt } from './with-model.ts'
@@ -18,43 +17,78 @@ import { acquire, modelAt } from './with-model.ts'
 /** vLLM's default, which clients' examples assume. */
 const DEFAULT_PORT = 8000
 const DEFAULT_CONTEXT = 4096
+/** More than a desktop answers while anybody still waits. */
+const DEFAULT_QUEUE = 256
+const DEFAULT_IDLE_SECONDS = 900
 
 export const serve: Command = {
-  usage: 'lathe serve <folder> [--port N] [--api-key K] [--name NAME] [--context N] [--kv-dtype f16|f32] [--speculate MODE]',
-  summary: 'OpenAI-compatible server for one model, on 127.0.0.1',
+  usage: 'lathe serve <folder> [<folder>…] [--port N] [--api-key K] [--name NAME] [--context N] [--kv-dtype f16|f32] [--speculate MODE]',
+  summary: 'OpenAI-compatible server for one or more models, on 127.0.0.1',
   options: {
     port: { type: 'string', value: 'N', help: `port to listen on; 0 is any free one (${DEFAULT_PORT})` },
+    host: { type: 'string', value: 'ADDRESS', help: 'address to listen on; others than 127.0.0.1 let the network in (127.0.0.1)' },
+    'allow-host': { type: 'string', multiple: true, value: 'NAME', help: 'a host name under which clients reach this server' },
+    'cors-origin': { type: 'string', multiple: true, value: 'ORIGIN', help: 'a web origin that browsers may call from (none)' },
     'api-key': { type: 'string', value: 'K', help: 'key that clients must send (a new random one)' },
-    name: { type: 'string', value: 'NAME', help: 'model name for clients (the folder’s name)' },
+    name: { type: 'string', multiple: true, value: 'NAME', help: 'model name for clients, once per folder (the folder’s name)' },
+    alias: { type: 'string', multiple: true, value: 'NAME', help: 'another name for the first model' },
     context: { type: 'string', value: 'N', help: `tokens of context of one request (${DEFAULT_CONTEXT})` },
     'kv-dtype': { type: 'string', value: 'TYPE', help: 'type of the KV cache: f16 or f32 (f16)' },
     speculate: { type: 'string', value: 'MODE', help: `speculative decoding: ${SPECULATION_USAGE}; answers stay the same (off)` },
+    'max-queue': { type: 'string', value: 'N', help: `requests that may wait before others get 429 (${DEFAULT_QUEUE})` },
+    'idle-unload': {
+      type: 'string',
+      value: 'SECONDS',
+      help: `unload models after the first when idle this long; 0 never (${DEFAULT_IDLE_SECONDS})`,
+    },
   },
   async run(args, context) {
-    const model = await modelAt(args.onlyPositional('model folder'))
+    if (args.positionals.length === 0) throw args.invalid('The model folder is missing.')
     const port = args.integer('port', { min: 0, max: 65_535 }) ?? DEFAULT_PORT
     const kvDtype = args.text('kv-dtype') ?? 'f16'
     if (kvDtype !== 'f16' && kvDtype !== 'f32') throw args.invalid(`--kv-dtype takes f16 or f32, not "${kvDtype}".`)
     const wish = args.text('speculate')
     const speculation = wish === null ? undefined : parseSpeculation(wish)
+    const models = await Promise.all(args.positionals.map((folder) => modelAt(folder)))
     const apiKey = args.text('api-key') ?? randomBytes(24).toString('base64url')
     const contextTokens = args.integer('context', { min: 64 }) ?? DEFAULT_CONTEXT
-    const tokenizer = await loadTokenizer(model.folder)
-    using lease = await acquire(context, model, { contextTokens, kvDtype, speculation })
-    // Load tools split metric lines on spaces, so a name has none.
-    const name = (args.text('name') ?? basename(model.folder)).trim().replaceAll(/\s+/g, '-')
+    const maxQueued = args.integer('max-queue', { min: 1 }) ?? DEFAULT_QUEUE
+    const idleSeconds = args.number('idle-unload', { min: 0 }) ?? DEFAULT_IDLE_SECONDS
+    const names = args.texts('name')
+    if (names.length > models.length) throw args.invalid(`There are ${names.length} names for ${models.length} folders.`)
+    const entries = models.map((model, index) => ({
+      ...model,
+      name: names[index] ?? basename(model.folder),
+      aliases: index === 0 ? args.texts('alias') : [],
+      pinned: index === 0,
+    }))
+    const engine = await context.engine()
+    await using served = createServedCollection(
+      entries,
+      {
+        acquire: (entry, signal) => acquire(context, entry, { contextTokens, kvDtype, signal, maxQueued, speculation }),
+        unload: (entry) => engine.models.unload(entry.modelId),
+        tokenizer: (entry) => loadTokenizer(entry.folder),
+      },
+      { idleMs: idleSeconds === 0 ? null : 1000 * idleSeconds, log: (level, text) => context.note(`${level}: ${text}`) },
+    )
+    await served.start(context.signal)
     const server = await startServer({
-      models: onlyModel(servedModel(name, lease.runtime, tokenizer)),
+      models: served,
       apiKey,
       port,
+      hostname: args.text('host') ?? '127.0.0.1',
+      allowedHosts: args.texts('allow-host').map((host) => host.toLowerCase()),
+      allowedOrigins: args.texts('cors-origin'),
       version: latheVersion(),
       log: (level, text) => context.note(`${level}: ${text}`),
     }).catch((error: unknown) => {
       throw listenError(error, port)
     })
     try {
-      context.announce({ url: server.url, api_key: apiKey, model: name })
-      context.note(`serving ${name} at ${server.url} (Ctrl-C stops)`)
+      const cards = served.cards().map((card) => card.name)
+      context.announce({ url: server.url, api_key: apiKey, model: cards[0], models: cards })
+      context.note(`serving ${cards.join(', ')} at ${server.url} (Ctrl-C stops)`)
       await aborted(context.signal)
     } finally {
       await server.close()
@@ -81,22 +115,4 @@ function listenError(error: unknown, port: number): unknown {
     return new LatheError('request.invalid', `Port ${port} may not be opened.`, 'Use a port above 1023.', { cause: error })
   }
   return error
-}
-
-function servedModel(name: string, runtime: Runtime, tokenizer: Tokenizer): ServedModel {
-  return {
-    name,
-    created: Math.floor(Date.now() / 1000),
-    runtime,
-    tokenizer,
-    renderChat: (messages, { addGenerationPrompt }) => tokenizer.renderChat({ messages, addGenerationPrompt }),
-  }
-}
-
-function onlyModel(model: ServedModel): ServedModels {
-  return {
-    cards: () => [{ name: model.name, aliases: [], created: model.created, contextLimit: model.runtime.info.contextLimit }],
-    // The command holds the one lease for as long as it runs.
-    acquire: async (name) => (name === model.name ? { model, release: () => {} } : null),
-  }
 }

@@ -10,6 +10,9 @@ export interface LoadOptions {
   readonly contextTokens: number
   readonly kvDtype?: 'f16' | 'f32'
   readonly speculation?: Speculation | undefined
+  readonly maxQueued?: number | undefined
+  /** Default: that of the command. */
+  readonly signal?: AbortSignal | undefined
 }
 
 /** The folder behind a path on the command line, as the studio would import it. */
@@ -26,7 +29,8 @@ export async function acquire(context: CommandContext, model: ModelRef, options:
     contextTokens: options.contextTokens,
     kvDtype: options.kvDtype ?? 'f16',
     speculation: options.speculation,
-    signal: context.signal,
+    maxQueued: options.maxQueued,
+    signal: options.signal ?? context.signal,
     onProgress: (progress) => context.progress(loadingLine(model.name, progress)),
   })
   context.progress(null)

@@ -24,7 +24,17 @@ export class ModelsBinding implements ModelsPort {
     gpu.unloadAll = () => this.unloadAll()
   }
 
-  async acquire({ modelId, name, folder, contextTokens, kvDtype, speculation, signal, onProgress }: AcquireModel): Promise<ModelLease> {
+  async acquire({
+    modelId,
+    name,
+    folder,
+    contextTokens,
+    kvDtype,
+    speculation,
+    maxQueued,
+    signal,
+    onProgress,
+  }: AcquireModel): Promise<ModelLease> {
     this.#budgetBytes = await this.#gpu.budgetBytes()
     return this.#manager.acquire({
       modelId,
@@ -35,7 +45,16 @@ export class ModelsBinding implements ModelsPort {
       signal,
       onProgress,
       open: async (options) =>
-        openRuntime({ ...options, source: folder, backend: await this.#gpu.backend(), modelId, contextTokens, kvDtype, speculation }),
+        openRuntime({
+          ...options,
+          source: folder,
+          backend: await this.#gpu.backend(),
+          modelId,
+          contextTokens,
+          kvDtype,
+          speculation,
+          maxQueued,
+        }),
     })
   }
 

@@ -1,0 +1,93 @@
+/** Models as the routes use them: held while a request runs, with their metrics, live requests and the requests that can be aborted by id. */
+import { ApiError } from './api-error.ts'
+import type { Exchange } from './http-exchange.ts'
+import type { RequestRun } from './completion-run.ts'
+import type { LiveRequests } from './live-requests.ts'
+import type { ServedModel, ServedModels } from './served-model.ts'
+import { ServingMetrics } from './serving-metrics.ts'
+import { EventStream } from './sse.ts'
+
+export class ModelService {
+  readonly models: ServedModels
+  readonly live: LiveRequests
+  readonly #log: (level: 'info' | 'warn' | 'error', text: string) => void
+  readonly #metrics = new Map<string, ServingMetrics>()
+  readonly #running = new Map<string, Set<() => void>>()
+
+  constructor(models: ServedModels, live: LiveRequests, log: (level: 'info' | 'warn' | 'error', text: string) => void) {
+    this.models = models
+    this.live = live
+    this.#log = log
+  }
+
+  /** Throws ApiError 404 for a name that is not served. */
+  async use<T>(name: string, signal: AbortSignal, body: (model: ServedModel) => Promise<T>): Promise<T> {
+    const lease = await this.models.acquire(name, signal)
+    if (lease === null) throw new ApiError(404, `The model \`${name}\` does not exist.`, { param: 'model' })
+    try {
+      return await body(lease.model)
+    } finally {
+      lease.release()
+    }
+  }
+
+  /** A generation: counted, shown, and abortable by its id. */
+  async run<T>(
+    exchange: Exchange,
+    name: string,
+    requestId: string | undefined,
+    endpoint: string,
+    body: (run: RequestRun) => Promise<T>,
+  ): Promise<T> {
+    const id = requestId ?? exchange.requestId
+    const aborts = this.#running.get(id) ?? new Set()
+    this.#running.set(id, aborts.add(exchange.abort))
+    try {
+      return await this.use(name, exchange.signal, (model) =>
+        body({ model, metrics: this.metricsOf(model), tracker: this.live.tracker(endpoint, model.name), signal: exchange.signal, id }),
+      )
+    } finally {
+      aborts.delete(exchange.abort)
+      if (aborts.size === 0) this.#running.delete(id)
+    }
+  }
+
+  /** Ids that were running. Without ids: all. */
+  abort(ids: readonly string[] | null): readonly string[] {
+    const found = [...this.#running.keys()].filter((id) => ids === null || ids.includes(id))
+    for (const id of found) for (const abort of this.#running.get(id) ?? []) abort()
+    return found
+  }
+
+  /** For the routes whose `model` is optional: the one named, or the first. */
+  defaultName(asked: string | null | undefined): string {
+    const name = asked ?? this.models.cards()[0]?.name
+    if (name === undefined) throw new ApiError(404, 'No model is being served.')
+    return name
+  }
+
+  metricsOf(model: ServedModel): ServingMetrics {
+    const known = this.#metrics.get(model.name)
+    if (known !== undefined) {
+      known.attach(model.runtime)
+      return known
+    }
+    const metrics = new ServingMetrics(model.name, model.runtime, () => this.models.asleep?.() ?? false)
+    this.#metrics.set(model.name, metrics)
+    return metrics
+  }
+
+  exposition(): string {
+    return [...this.#metrics.values()].map((metrics) => metrics.expose()).join('')
+  }
+
+  openStream(exchange: Exchange, terminator: 'done' | 'none' = 'done'): EventStream {
+    const onDrop = (): void => {
+      this.#log('warn', 'A client read its stream too slowly and was dropped.')
+      exchange.abort()
+    }
+    const stream = new EventStream(exchange.response, onDrop, terminator)
+    exchange.stream = stream
+    return stream
+  }
+}
