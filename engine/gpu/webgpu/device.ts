@@ -17,6 +17,8 @@ export interface GpuDevice {
   readonly profile: ToggleProfile
   readonly limits: GPUSupportedLimits
   readonly features: ReadonlySet<string>
+  /** `dot4I8Packed` is there. */
+  readonly packedDot: boolean
   /** Resolves with the reason once, if the device goes. */
   readonly lost: Promise<string>
   /** Throws `gpu.device-lost` if the device has gone, `gpu.invalid-operation` if a validation error was raised outside any scope. */
@@ -51,10 +53,11 @@ export async function openDevice(found: FoundAdapter, profile: ToggleProfile): P
     requiredFeatures: WANTED_FEATURES.filter((name) => (adapter.features as ReadonlySet<string>).has(name)) as GPUFeatureName[],
     requiredLimits,
   })
-  return wrapDevice(device, found.adapter.id, found.adapter.type === 'software', profile)
+  const packedDot = instance.wgslLanguageFeatures.has('packed_4x8_integer_dot_product')
+  return wrapDevice(device, found.adapter.id, found.adapter.type === 'software', profile, packedDot)
 }
 
-function wrapDevice(device: GPUDevice, adapterId: string, software: boolean, profile: ToggleProfile): GpuDevice {
+function wrapDevice(device: GPUDevice, adapterId: string, software: boolean, profile: ToggleProfile, packedDot: boolean): GpuDevice {
   let lostReason: string | null = null
   let uncaught: string | null = null
   const lost = device.lost.then((info) => {
@@ -143,6 +146,7 @@ function wrapDevice(device: GPUDevice, adapterId: string, software: boolean, pro
     profile,
     limits: device.limits,
     features: device.features as ReadonlySet<string>,
+    packedDot,
     lost,
     check,
     guard,

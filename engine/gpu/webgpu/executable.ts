@@ -8,6 +8,7 @@ import {
   type Accumulator,
   type Capacity,
   type CompileOptions,
+  type InputQuantization,
   type KernelTiming,
   type Operation,
   type Program,
@@ -25,6 +26,7 @@ import type { KernelCache } from './kernel.ts'
 import { attentionScratchBytes, planAttention, planRopeAppend } from './kernels/attention.ts'
 import { planColumnSums, planGram } from './kernels/gram.ts'
 import { planLinear } from './kernels/linear.ts'
+import { inputScratchBytes } from './kernels/prepare-input.ts'
 import { logitsBufferBytes, MAX_TOP, MAX_VOCABULARY, planLogits, RESULT_WORDS } from './kernels/logits.ts'
 import { planEmbed, planGatherRows, planRmsNorm, planSwiglu } from './kernels/rowwise.ts'
 import { WebGpuKvCache } from './kv-cache.ts'
@@ -34,7 +36,7 @@ import { profileStep } from './profile.ts'
 import { readBuffer, StepReadback } from './readback.ts'
 import { stepLayout, stepShape, stepSlices, StepUpload } from './step-input.ts'
 import type { Tuning } from './tuning.ts'
-import { uploadWeights } from './weights.ts'
+import { uploadWeights, widen } from './weights.ts'
 
 /** WebGPU's limit on workgroups in one dimension; tokens and rows are grid dimensions. */
 const MAX_GRID = 65535
@@ -315,16 +317,21 @@ async function compileParts(
   const heads = Math.max(0, ...program.operations.map((operation) => (operation.op === 'attention' ? operation.heads : 0)))
   const scratchBytes = attentionScratchBytes({ tuning, kvLayout: kv.layout }, heads)
   const sizes = logitsBufferBytes({ tuning }, program.vocabulary, capacity.rows)
-  const [stepBuffer, nothing, attentionScratch, chunks, rowFacts, results, topPairs, tops] = await account.allocate([
-    { name: 'step input', bytes: layout.words * 4, usage: storage },
-    { name: 'nothing', bytes: 4, usage: storage },
-    { name: 'attention scratch', bytes: scratchBytes, usage: storage },
-    { name: 'logit chunks', bytes: sizes.chunks, usage: storage },
-    { name: 'row facts', bytes: sizes.rowFacts, usage: storage },
-    { name: 'results', bytes: sizes.results, usage: storage },
-    { name: 'top pairs', bytes: sizes.topPairs, usage: storage },
-    { name: 'tops', bytes: sizes.tops, usage: storage },
-  ])
+  const inputBytes = inputScratchBytes(program.operations, capacity)
+  const [stepBuffer, nothing, attentionScratch, inputValues, inputScales, chunks, rowFacts, results, topPairs, tops] =
+    await account.allocate([
+      { name: 'step input', bytes: layout.words * 4, usage: storage },
+      { name: 'nothing', bytes: 4, usage: storage },
+      { name: 'attention scratch', bytes: scratchBytes, usage: storage },
+      { name: 'prepared inputs', bytes: inputBytes.values, usage: storage },
+      { name: 'input scales', bytes: inputBytes.scales, usage: storage },
+      { name: 'logit chunks', bytes: sizes.chunks, usage: storage },
+      { name: 'row facts', bytes: sizes.rowFacts, usage: storage },
+      { name: 'results', bytes: sizes.results, usage: storage },
+      { name: 'top pairs', bytes: sizes.topPairs, usage: storage },
+      { name: 'tops', bytes: sizes.tops, usage: storage },
+    ])
+  if (!inputValues || !inputScales) throw new Error('no buffers')
   if (!stepBuffer || !nothing || !attentionScratch || !chunks || !rowFacts || !results || !topPairs || !tops) throw new Error('no buffers')
   const readback = await StepReadback.create(gpu, account, capacity.rows * (RESULT_WORDS * 4 + MAX_TOP * 8) + 4)
 
@@ -334,6 +341,7 @@ async function compileParts(
     signal: options.signal,
     onProgress: options.onProgress,
   })
+  const staticScales = await readStaticScales(program.operations)
   const ropes = new Map<number, GPUBuffer>()
   for (const table of program.ropes) ropes.set(table.id, await uploadRope(gpu, account, table))
 
@@ -348,6 +356,7 @@ async function compileParts(
     step: stepSlices(layout, stepBuffer),
     nothing: { buffer: nothing },
     attentionScratch,
+    inputScratch: { values: { buffer: inputValues }, scales: { buffer: inputScales } },
     adjuster,
     kernel: (spec) => kernels.get(spec),
     variant: (kernel, buffers) => ({ pipeline: kernel.pipeline, bindGroup: kernels.bind(kernel, buffers) }),
@@ -368,6 +377,7 @@ async function compileParts(
       return weight
     },
     accumulator: (accumulator) => accumulators.shards(accumulator),
+    staticScale: (quantization) => staticScales.get(quantization) ?? 0,
     rope(table) {
       const buffer = ropes.get(table.id)
       if (buffer === undefined) throw new Error(`rotation table ${table.id} is not uploaded`)
@@ -398,6 +408,18 @@ async function compileParts(
     adjuster,
     readback,
   }
+}
+
+async function readStaticScales(operations: readonly Operation[]): Promise<ReadonlyMap<InputQuantization, number>> {
+  const scales = new Map<InputQuantization, number>()
+  for (const operation of operations) {
+    const quantization = operation.op === 'linear' ? (operation.inputQuantization ?? null) : null
+    if (quantization === null || quantization.staticScale === null) continue
+    const value = new Float32Array(1)
+    widen(await quantization.staticScale.read(0, quantization.staticScale.byteLength), quantization.staticDtype, value)
+    scales.set(quantization, value[0] ?? NaN)
+  }
+  return scales
 }
 
 function planOperation(context: PlanContext, operation: Operation): Promise<readonly Dispatch[]> {

@@ -2,7 +2,7 @@
  * A program as a flat list of dispatches, made once: pipelines compiled, bind groups cached, immediates laid out. A step only fills in what
  * depends on its size and walks the list (specs/webgpu-kernels.md §h). Each kernel's own file knows how to plan it.
  */
-import type { Accumulator, Capacity, KvLayout, RopeTable, Value, WeightSpec } from '../program.ts'
+import type { Accumulator, Capacity, InputQuantization, KvLayout, RopeTable, Value, WeightSpec } from '../program.ts'
 import type { AccumulatorShard } from './accumulators.ts'
 import type { LogitAdjuster } from './adjuster.ts'
 import type { GpuDevice } from './device.ts'
@@ -79,6 +79,8 @@ export interface PlanContext {
   /** Bound where a kernel's binding is unused. */
   readonly nothing: BufferSlice
   readonly attentionScratch: GPUBuffer
+  /** Inputs as linears multiply them, where they are not used as they are (kernels/prepare-input.ts). */
+  readonly inputScratch: { readonly values: BufferSlice; readonly scales: BufferSlice }
   readonly adjuster: LogitAdjuster
   kernel(spec: KernelSpec): Promise<Kernel>
   variant(kernel: Kernel, buffers: readonly BufferSlice[]): DispatchVariant
@@ -87,6 +89,8 @@ export interface PlanContext {
   vector(spec: WeightSpec): DeviceVector
   rope(table: RopeTable): BufferSlice
   accumulator(accumulator: Accumulator): readonly AccumulatorShard[]
+  /** The number that a quantization stores; 0 where it stores none. */
+  staticScale(quantization: InputQuantization): number
 }
 
 /** Words from one row of a value to the next: rows start at 16 bytes, so that kernels may load vec4. */

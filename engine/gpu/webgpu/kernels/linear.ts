@@ -3,22 +3,19 @@
  * linear-rows for CPUs, linear-lanes for GPUs. One dispatch per weight shard. The number of columns selects a tile width, never an order of
  * additions: every width gives the same bits.
  */
-import { LatheError } from '../../../contract/errors.ts'
 import type { Operation, WeightSpec } from '../../program.ts'
-import type { Dispatch, PlanContext, StepShape } from '../plan.ts'
+import type { BufferSlice } from '../kernel.ts'
+import type { Dispatch, PlanContext } from '../plan.ts'
 import { strideOf } from '../plan.ts'
 import type { ShaderConstants } from '../shader.ts'
 import type { Tuning } from '../tuning.ts'
 import { groupsOf } from '../weights.ts'
+import { planIntegerProducts } from './linear-int8.ts'
+import { COMMON_IMMEDIATES, nextPowerOfTwo, shardDispatch } from './linear-shard.ts'
+import { multipliesIntegers, needsPreparation, planInput } from './prepare-input.ts'
 import { type FormatFacts, formatBuffers, formatFacts, weightBytes } from './weight-format.ts'
 
 type Linear = Extract<Operation, { op: 'linear' }>
-
-/** Word of the immediates that the step fills in; see linear-bindings.wgsl. */
-const COLUMNS = 0
-const COMMON_IMMEDIATES = 6
-const ACCUMULATE = 1
-const HAS_BIAS = 2
 
 /** Sums of this many products before they join the row's sum: keeps the error of a long row near that of a short one. */
 const CHUNK_ELEMENTS = 128
@@ -29,10 +26,6 @@ interface LinearShape {
   readonly extraImmediates: readonly number[]
   /** Rows of the weight per workgroup. */
   readonly rowsPerGroup: number
-}
-
-function nextPowerOfTwo(n: number): number {
-  return 2 ** Math.ceil(Math.log2(n))
 }
 
 /** linear-rows: every length is an immediate, so that a format's pipelines serve all of a model's shapes (a compile costs a CPU seconds). */
@@ -115,8 +108,19 @@ function tileOf(tuning: Tuning['linear'], columns: number): Tuning['linear'] {
 }
 
 export async function planLinear(context: PlanContext, operation: Linear): Promise<readonly Dispatch[]> {
-  const { weight, x, out, bias } = operation
-  if (operation.inputQuantization) throw new LatheError('gpu.unsupported', 'No kernel rounds inputs yet.', 'Use the reference adapter.')
+  if (needsPreparation(operation)) {
+    const { dispatch, values, scales } = await planInput(context, operation)
+    const rest = multipliesIntegers(operation)
+      ? await planIntegerProducts(context, operation, { values, scales })
+      : await planProducts(context, operation, values)
+    return [dispatch, ...rest]
+  }
+  return planProducts(context, operation, context.value(operation.x))
+}
+
+/** `input` is [columns, cols] in rows of whole vec4s. */
+async function planProducts(context: PlanContext, operation: Linear, input: BufferSlice): Promise<readonly Dispatch[]> {
+  const { weight, bias } = operation
   const matrix = context.matrix(weight)
   const facts = formatFacts(weight.format, weight.cols)
   const tuning = facts.straddles ? narrow(context.tuning.linear) : context.tuning.linear
@@ -140,42 +144,15 @@ export async function planLinear(context: PlanContext, operation: Linear): Promi
       })
     }),
   )
-  const columnsOf = (shape: StepShape): number => (out.extent === 'rows' ? shape.rows : out.extent === 'tokens' ? shape.tokens : out.extent)
   const biasSlice = bias === null ? context.nothing : { buffer: context.vector(bias).buffer }
   const totalBytes = weightBytes(matrix)
+  const tiles = shapes.map((shape, i) => ({ ...shape, columns: widths[i] ?? 1 }))
   return matrix.shards.map((shard): Dispatch => {
-    const immediates = new Uint32Array([
-      0,
-      shard.firstRow,
-      shard.rows,
-      operation.outOffset,
-      strideOf(out.width),
-      (operation.accumulate ? ACCUMULATE : 0) | (bias === null ? 0 : HAS_BIAS),
-      ...(shapes[0]?.extraImmediates ?? []),
-    ])
-    const buffers = [{ buffer: shard.buffer }, context.value(x), context.value(out), biasSlice, ...formatBuffers(matrix)]
+    const buffers = [{ buffer: shard.buffer }, input, context.value(operation.out), biasSlice, ...formatBuffers(matrix)]
     return {
+      ...shardDispatch(operation, shard, totalBytes, tiles),
       kernel: `linear ${formatLabel(operation)}`,
       variants: kernels.map((kernel) => context.variant(kernel, buffers)),
-      immediates,
-      prepare(step, grid) {
-        const columns = columnsOf(step)
-        if (columns === 0) return -1
-        let variant = widths.findIndex((width) => width >= columns)
-        if (variant < 0) variant = widths.length - 1
-        immediates[COLUMNS] = columns
-        immediates.set(shapes[variant]?.extraImmediates ?? [], COMMON_IMMEDIATES)
-        grid[0] = Math.ceil(shard.rows / (shapes[variant]?.rowsPerGroup ?? 1))
-        grid[1] = Math.ceil(columns / (widths[variant] ?? 1))
-        grid[2] = 1
-        return variant
-      },
-      cost(step) {
-        const columns = columnsOf(step)
-        const share = shard.rows / weight.rows
-        const activations = 4 * columns * (weight.cols + shard.rows * (operation.accumulate ? 2 : 1))
-        return { bytes: totalBytes * share + activations, operations: 2 * columns * shard.rows * weight.cols }
-      },
     }
   })
 }
