@@ -127,7 +127,20 @@ export async function compress(options: CompressOptions, tuning: CompressTuning 
       const produce =
         calibration === null
           ? streaming
-          : calibratedProducer({ calibration, options, recipe, plan, source, pool, streaming, partial, config, meter, warnings })
+          : calibratedProducer({
+              calibration,
+              options,
+              recipe,
+              plan,
+              source,
+              pool,
+              streaming,
+              partial,
+              config,
+              meter,
+              warnings,
+              roundOn: tuning.roundOn ?? null,
+            })
       try {
         await produce({
           source,

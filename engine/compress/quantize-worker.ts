@@ -18,7 +18,7 @@ function reply(message: WorkerReply, transfer: ArrayBuffer[] = []): void {
 /** Buffers of a result that belong to it alone. */
 function buffersOf(result: ComputeResult): ArrayBuffer[] {
   const arrays: ArrayBufferView[] =
-    result.kind === 'quantize'
+    result.kind === 'quantize' || result.kind === 'encode'
       ? [result.decoded, ...result.parts.map((part) => part.bytes)]
       : result.kind === 'prune'
         ? [result.values, result.mask]

@@ -147,6 +147,8 @@ export interface CompressTuning {
   /** Source bytes per block. */
   readonly blockBytes?: number
   readonly maxShardBytes?: number
+  /** Where GPTQ's arithmetic runs; by adapter and size by default. */
+  readonly roundOn?: 'device' | 'processor'
   /** Written bytes after which finished tensors are forced to the disk and journaled; 0 journals each one. */
   readonly journalBatchBytes?: number
 }

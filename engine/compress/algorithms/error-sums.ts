@@ -48,3 +48,17 @@ export function errorFigures(sums: ErrorSums): ErrorFigures {
     cosine: norms > 0 ? Math.min(1, Math.max(-1, (source - cross) / norms)) : source === 0 && stored === 0 ? 1 : 0,
   }
 }
+
+/** Of stored values against their source, in order. */
+export function errorBetween(source: Float32Array, stored: Float32Array): ErrorSums {
+  const sums = noError()
+  for (let i = 0; i < source.length; i++) {
+    const w = source[i] as number
+    const e = w - (stored[i] as number)
+    sums.source += w * w
+    sums.error += e * e
+    sums.cross += w * e
+    sums.max = Math.max(sums.max, Math.abs(e))
+  }
+  return sums
+}

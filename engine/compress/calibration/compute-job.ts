@@ -5,6 +5,7 @@
 import type { DenseDtype } from '../../checkpoint/dtypes.ts'
 import { encodeRows } from '../algorithms/encode.ts'
 import type { EncodedPart } from '../algorithms/encode.ts'
+import { errorBetween, noError } from '../algorithms/error-sums.ts'
 import type { ErrorSums } from '../algorithms/error-sums.ts'
 import { gptqOnGrid } from '../algorithms/gptq.ts'
 import { factorHessian } from '../algorithms/hessian-factor.ts'
@@ -20,6 +21,21 @@ import { weightGrid } from '../weight-grid.ts'
 import type { WeightGrid } from '../weight-grid.ts'
 import type { Scheme } from '../scheme.ts'
 
+/** Rows of a matrix and what they are to be stored as. */
+export interface ScaledRows {
+  /** The rows at hand, [rows, cols]; shared. */
+  readonly values: Float32Array
+  readonly rows: number
+  readonly cols: number
+  readonly scheme: Scheme
+  readonly dtype: DenseDtype
+  readonly observer: Observer
+  /** Mean square of each input, for the observer that weighs by it. */
+  readonly importance: Float32Array | null
+  /** max |w| as `schemeNeeds` asks for it. */
+  readonly weightMaximum: number | null
+}
+
 export type ComputeJob =
   | {
       readonly kind: 'factor'
@@ -29,24 +45,24 @@ export type ComputeJob =
       readonly dampening: number
       readonly orderByImportance: boolean
     }
-  | {
+  | ({
       readonly kind: 'quantize'
-      /** The rows at hand, [rows, cols]; shared. */
-      readonly values: Float32Array
-      readonly rows: number
-      readonly cols: number
-      readonly scheme: Scheme
-      readonly dtype: DenseDtype
-      readonly observer: Observer
       /** null = round to nearest. */
       readonly factor: HessianFactor | null
       readonly blockColumns: number
       readonly mask: Uint8Array | null
-      /** Mean square of each input, for the observer that weighs by it. */
-      readonly importance: Float32Array | null
-      /** max |w| as `schemeNeeds` asks for it. */
-      readonly weightMaximum: number | null
-    }
+    } & ScaledRows)
+  | ({
+      /** Scales alone, for codes that a device will choose. */
+      readonly kind: 'scales'
+    } & ScaledRows)
+  | ({
+      /** Codes that a device chose, to bytes. */
+      readonly kind: 'encode'
+      readonly codes: Int8Array
+      readonly scales: Float32Array
+      readonly zeroPoints: Int8Array | null
+    } & ScaledRows)
   | {
       readonly kind: 'prune'
       readonly values: Float32Array
@@ -70,6 +86,8 @@ export interface QuantizedPart {
 }
 
 export type ComputeResult =
+  | { readonly kind: 'scales'; readonly scales: Float32Array; readonly zeroPoints: Int8Array | null }
+  | ({ readonly kind: 'encode' } & Omit<QuantizedPart, 'kind'>)
   | { readonly kind: 'factor'; readonly factor: HessianFactor | null }
   | QuantizedPart
   | { readonly kind: 'prune'; readonly values: Float32Array; readonly mask: Uint8Array }
@@ -83,6 +101,14 @@ export function runComputeJob(job: ComputeJob): ComputeResult {
     }
     case 'quantize':
       return quantize(job)
+    case 'scales': {
+      const { scales, zeroPoints } = nearestOf(job)
+      return { kind: 'scales', scales: scales.slice(), zeroPoints: zeroPoints === null ? null : zeroPoints.slice() }
+    }
+    case 'encode': {
+      const { rows, cols, codes, scales, zeroPoints } = job
+      return { ...finish({ rows, cols, codes, scales, zeroPoints, error: noError() }, job, true), kind: 'encode' }
+    }
     case 'prune': {
       const { values, rows, cols, pattern, factor, columnNorms } = job
       const pruned =
@@ -93,20 +119,30 @@ export function runComputeJob(job: ComputeJob): ComputeResult {
 }
 
 function quantize(job: Extract<ComputeJob, { kind: 'quantize' }>): QuantizedPart {
-  const { values, rows, cols, scheme, dtype, observer, factor, mask } = job
-  const importance = observer.kind === 'imatrix' && job.importance !== null ? Float64Array.from(job.importance) : null
-  const nearest =
-    scheme.kind === 'packed-int'
-      ? roundToNearest(values, rows, cols, scheme, dtype, observer, roundingScratch(), importance)
-      : roundToFloats(values, rows, cols, scheme, dtype, observer, job.weightMaximum, importance)
-  const grid = weightGrid(scheme, dtype, nearest.globalScale ?? 1)
+  const { values, rows, cols, scheme, dtype, factor, mask } = job
+  const nearest = nearestOf(job)
+  if (factor === null) return finish(nearest, job, false)
   const unit = { rows: rowsPerScale(scheme, rows), cols: columnsPerScale(scheme, cols) }
-  const quantized = factor === null ? nearest : gptqOnGrid(values, nearest, unit, grid, factor, { blockColumns: job.blockColumns, mask })
+  const grid = weightGrid(scheme, dtype, nearest.globalScale ?? 1)
+  return finish(gptqOnGrid(values, nearest, unit, grid, factor, { blockColumns: job.blockColumns, mask }), job, false)
+}
+
+function nearestOf({ values, rows, cols, scheme, dtype, observer, ...job }: ScaledRows): QuantizedRows {
+  const importance = observer.kind === 'imatrix' && job.importance !== null ? Float64Array.from(job.importance) : null
+  return scheme.kind === 'packed-int'
+    ? roundToNearest(values, rows, cols, scheme, dtype, observer, roundingScratch(), importance)
+    : roundToFloats(values, rows, cols, scheme, dtype, observer, job.weightMaximum, importance)
+}
+
+function finish(quantized: QuantizedRows, { values, rows, cols, scheme, dtype }: ScaledRows, measure: boolean): QuantizedPart {
+  const unit = { rows: rowsPerScale(scheme, rows), cols: columnsPerScale(scheme, cols) }
+  const grid = weightGrid(scheme, dtype, quantized.globalScale ?? 1)
+  const decoded = decode(quantized, unit, grid, scheme.kind === 'packed-int')
   return {
     kind: 'quantize',
     parts: encodeRows(quantized, scheme, dtype),
-    decoded: decode(quantized, unit, grid, scheme.kind === 'packed-int'),
-    error: quantized.error,
+    decoded,
+    error: measure ? errorBetween(values, decoded) : quantized.error,
     scales: quantized.scales.length,
     epsilonScales: quantized.scales.reduce((sum, scale) => sum + (scale === grid.emptyScale ? 1 : 0), 0),
   }

@@ -3,10 +3,10 @@
  * added to statistics. Bits depend on the adapter alone, not on how samples are packed (DESIGN §3).
  */
 import type { Checkpoint } from '../../checkpoint/types.ts'
-import type { Backend, Capacity, Executable, KvCache, RopeTable, StatefulExecutable, StepInput } from '../../gpu/program.ts'
+import type { Accumulator, Backend, Capacity, Executable, KvCache, RopeTable, StatefulExecutable, StepInput } from '../../gpu/program.ts'
 import { isStateful } from '../../gpu/program.ts'
-import { LAYER_INPUTS, buildLayerProgram, inputWidths } from '../../model/layer-program.ts'
-import type { LayerInput, LayerProgram } from '../../model/layer-program.ts'
+import { buildLayerProgram, inputWidths } from '../../model/layer-program.ts'
+import type { InputAccumulators, LayerInput, LayerProgram } from '../../model/layer-program.ts'
 import { DEFAULT_BLOCK_SIZE } from '../../model/memory.ts'
 import { ropeTable } from '../../model/rope.ts'
 import type { ModelSpec } from '../../model/spec.ts'
@@ -32,12 +32,18 @@ interface Group {
   readonly steps: readonly PlannedStep[]
 }
 
-export interface RawStatistics {
+/** What one pass left on the device, until disposed. */
+export interface CollectedStatistics extends Disposable {
   readonly tokens: number
-  /** Σ x·xᵀ, [width, width]. */
-  readonly gram: Float32Array
+  readonly inputs: readonly LayerInput[]
+  /** The layer's output of the first group. */
+  readonly firstOutput: Float32Array
   /** Σ|x|, Σx², max(0, x), max(0, −x): [4, width]. */
-  readonly columns: Float32Array
+  columns(input: LayerInput): Promise<Float32Array>
+  /** Σ x·xᵀ, [width, width]. */
+  gram(input: LayerInput): Promise<Float32Array>
+  /** The same where it lies. */
+  gramOnDevice(input: LayerInput): { readonly executable: StatefulExecutable; readonly accumulator: Accumulator }
 }
 
 export class LayerRunner implements AsyncDisposable {
@@ -88,32 +94,43 @@ export class LayerRunner implements AsyncDisposable {
     return new LayerRunner({ spec, backend, groups: steps, capacity, kv, rope: ropeTable(spec.rope, longest), throwIfCancelled })
   }
 
-  /** Sums over all tokens of the inputs asked for, with the weights of `checkpoint`; and the layer's output of the first group. */
-  async statistics(
+  /** Sums over all tokens of the inputs asked for, with the weights of `checkpoint`. */
+  async collect(
     checkpoint: Checkpoint,
     layer: number,
     inputs: readonly LayerInput[],
     activations: (group: number) => Promise<Float32Array>,
-  ): Promise<{ readonly found: ReadonlyMap<LayerInput, RawStatistics>; readonly firstOutput: Float32Array }> {
+  ): Promise<CollectedStatistics> {
     const built = buildLayerProgram(this.spec, checkpoint, { layer, rope: this.#rope, statistics: inputs, stopAfter: 'layer' })
-    using executable = await this.#compile(built)
+    const executable = await this.#compile(built)
     let firstOutput = new Float32Array(0)
-    for (const [index, group] of this.groups.entries()) {
-      const rows = await activations(index)
-      if (index === 0) firstOutput = new Float32Array(rows.length)
-      for (const step of group.steps) {
-        await this.#step(executable, built, rows, step)
-        if (index === 0) firstOutput.set(await executable.read(built.hidden), step.firstRow * this.spec.hiddenSize)
+    try {
+      for (const [index, group] of this.groups.entries()) {
+        const rows = await activations(index)
+        if (index === 0) firstOutput = new Float32Array(rows.length)
+        for (const step of group.steps) {
+          await this.#step(executable, built, rows, step)
+          if (index === 0) firstOutput.set(await executable.read(built.hidden), step.firstRow * this.spec.hiddenSize)
+        }
       }
+    } catch (error) {
+      executable[Symbol.dispose]()
+      throw error
     }
-    const found = new Map<LayerInput, RawStatistics>()
-    for (const input of LAYER_INPUTS) {
-      const accumulators = built.statistics.get(input)
-      if (accumulators === undefined) continue
-      const gram = await executable.accumulated(accumulators.gram)
-      found.set(input, { tokens: this.tokens, gram, columns: await executable.accumulated(accumulators.columns) })
+    const accumulators = (input: LayerInput): InputAccumulators => {
+      const found = built.statistics.get(input)
+      if (found === undefined) throw new Error(`no statistics of ${input} were collected`)
+      return found
     }
-    return { found, firstOutput }
+    return {
+      tokens: this.tokens,
+      inputs,
+      firstOutput,
+      columns: (input) => executable.accumulated(accumulators(input).columns),
+      gram: (input) => executable.accumulated(accumulators(input).gram),
+      gramOnDevice: (input) => ({ executable, accumulator: accumulators(input).gram }),
+      [Symbol.dispose]: () => executable[Symbol.dispose](),
+    }
   }
 
   /** The layer's output (or the hidden states after attention) of the given groups, one after another. */

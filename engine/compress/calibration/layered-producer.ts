@@ -37,6 +37,8 @@ export interface LayeredOptions {
   /** What later layers see: outputs of the layer as stored, or of the original one. */
   readonly propagate: 'compressed' | 'original'
   readonly activationBytes: number
+  /** Where GPTQ's arithmetic runs; null = by adapter and size. */
+  readonly roundOn: 'device' | 'processor' | null
   /** A folder that may be made and removed. */
   readonly spillFolder: string
   /** The output as far as it is written, for layers that an interrupted run finished. */
@@ -119,7 +121,7 @@ async function compressLayer(
 ): Promise<Pick<LayerReport, 'outputError'>> {
   const { context, options, runner, store } = run
   const { recipe, pool } = options
-  const loaded = await load(run, layer, items)
+  using loaded = await load(run, layer, items)
   for (const item of items) if (!context.finished.has(item.source.name)) context.onBytes('read', item.source.byteLength, item.source.name)
   for (const [index, step] of recipe.steps.entries()) {
     context.throwIfCancelled()
@@ -129,7 +131,14 @@ async function compressLayer(
     } else await applyTransform(step, loaded)
   }
   const storing = recipe.steps.find(isStoringStep)
-  const stored = await storeLayer(loaded, { context, pool, items, gptq: storing?.kind === 'gptq' ? storing : null })
+  const stored = await storeLayer(loaded, {
+    context,
+    pool,
+    backend: options.backend,
+    roundOn: options.roundOn,
+    items,
+    gptq: storing?.kind === 'gptq' ? storing : null,
+  })
   const reference = loaded.referenceOutput
   const before = reference === null ? null : await store.get(0)
   const compressed = withValues(context.source, stored)
@@ -239,7 +248,7 @@ async function sparsitiesOf(run: Run): Promise<ReadonlyMap<number, readonly numb
     for (let layer = 0; layer < layers; layer++) {
       context.throwIfCancelled()
       const items = context.plan.items.filter((item) => item.source.name.startsWith(layerPrefix(layer)))
-      const loaded = await load(run, layer, items)
+      using loaded = await load(run, layer, items)
       options.onNote(layer, 'Counting outliers')
       for (const [index, step] of pruning) {
         if (step.owl !== null) shares.get(index)?.push(await outlierShare(loaded, options.pruned.get(index) ?? new Set(), step.owl.m))

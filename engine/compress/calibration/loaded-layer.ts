@@ -7,6 +7,7 @@ import { findNonFinite, isDenseDtype, widenToF32 } from '../../checkpoint/dtypes
 import type { DenseDtype } from '../../checkpoint/dtypes.ts'
 import type { Checkpoint, TensorEntry } from '../../checkpoint/types.ts'
 import { LatheError } from '../../contract/errors.ts'
+import type { HessianSource } from '../../gpu/second-order.ts'
 import { LAYER_INPUTS, inputWidths } from '../../model/layer-program.ts'
 import type { ModelSpec } from '../../model/spec.ts'
 import { compareNames } from '../module-roles.ts'
@@ -24,7 +25,7 @@ import type {
   LinearRole,
   NormRole,
 } from './layer-context.ts'
-import type { LayerRunner, RawStatistics } from './layer-runner.ts'
+import type { CollectedStatistics, LayerRunner } from './layer-runner.ts'
 import { withValues } from './memory-checkpoint.ts'
 
 interface LayerTensor {
@@ -67,7 +68,13 @@ export function layerPrefix(layer: number): string {
   return `model.layers.${layer}.`
 }
 
-export class LoadedLayer implements LayerContext {
+/** An input's sums on the device, and what its activations were divided by since. */
+interface OnDevice {
+  readonly collected: CollectedStatistics
+  readonly divisors: Float32Array[]
+}
+
+export class LoadedLayer implements LayerContext, Disposable {
   readonly layer: number
   readonly spec: ModelSpec
   readonly seed: number
@@ -77,6 +84,9 @@ export class LoadedLayer implements LayerContext {
   readonly #options: LoadedLayerOptions
   readonly #tensors: ReadonlyMap<string, LayerTensor>
   readonly #statistics = new Map<LayerInput, InputStatistics>()
+  readonly #onDevice = new Map<LayerInput, OnDevice>()
+  readonly #forgotten = new Set<LayerInput>()
+  #collected: CollectedStatistics | null = null
   #reference: Float32Array | null = null
   readonly #masks = new Map<string, Uint8Array>()
 
@@ -116,6 +126,11 @@ export class LoadedLayer implements LayerContext {
       tensors.set(entry.name, { entry, dtype, sha256, original: values, current: values })
     }
     return new LoadedLayer(options, tensors)
+  }
+
+  /** Calibration tokens. */
+  get tokens(): number {
+    return this.#options.runner.tokens
   }
 
   get linears(): readonly LayerLinear[] {
@@ -181,29 +196,73 @@ export class LoadedLayer implements LayerContext {
     for (const [input, divisor] of changes.inputsDividedBy ?? []) {
       const known = this.#statistics.get(input)
       if (known !== undefined) this.#statistics.set(input, divided(known, divisor))
+      this.#onDevice.get(input)?.divisors.push(divisor)
     }
-    for (const input of changes.stale ?? []) this.#statistics.delete(input)
+    for (const input of changes.stale ?? []) {
+      this.#statistics.delete(input)
+      this.#onDevice.delete(input)
+    }
   }
 
   async statistics(input: LayerInput): Promise<InputStatistics> {
     const known = this.#statistics.get(input)
     if (known !== undefined) return known
-    // All that are missing in one pass, as far as their matrices fit; the one asked for first.
+    const { collected, divisors } = await this.#collect(input)
+    return this.#download(collected, input, divisors)
+  }
+
+  /** The Hessian of an input for the device's own factorization: where it lies if it is there unchanged, else from the host. */
+  async hessian(input: LayerInput): Promise<HessianSource> {
+    const known = this.#statistics.get(input)
+    if (known !== undefined) return { kind: 'host', gram: known.gram }
+    const { collected, divisors } = await this.#collect(input)
+    if (divisors.length === 0) return { kind: 'device', ...collected.gramOnDevice(input) }
+    return { kind: 'host', gram: (await this.#download(collected, input, divisors)).gram }
+  }
+
+  /** Mean square and range of each column, without the matrix. */
+  async columnStatistics(input: LayerInput): Promise<Omit<InputStatistics, 'gram'>> {
+    const known = this.#statistics.get(input)
+    if (known !== undefined) return known
+    const { collected, divisors } = await this.#collect(input)
+    if (divisors.length > 0) return this.#download(collected, input, divisors)
+    return columnMeans(await collected.columns(input), inputWidths(this.spec)[input], collected.tokens)
+  }
+
+  async #download(collected: CollectedStatistics, input: LayerInput, divisors: readonly Float32Array[]): Promise<InputStatistics> {
+    const width = inputWidths(this.spec)[input]
+    const gram = await collected.gram(input)
+    for (let i = 0; i < gram.length; i++) gram[i] = (gram[i] as number) / collected.tokens
+    let statistics: InputStatistics = { gram, ...columnMeans(await collected.columns(input), width, collected.tokens) }
+    for (const divisor of divisors) statistics = divided(statistics, divisor)
+    this.#statistics.set(input, statistics)
+    this.#onDevice.delete(input)
+    return statistics
+  }
+
+  /** Statistics of `input` on the device, from the last pass or a new one that takes in all other inputs that are missing and fit. */
+  async #collect(input: LayerInput): Promise<OnDevice> {
+    const present = this.#onDevice.get(input)
+    if (present !== undefined) return present
+    // What an earlier pass left and somebody may still ask for moves to the host.
+    for (const [other, { collected, divisors }] of this.#onDevice) await this.#download(collected, other, divisors)
+    this.#release()
     const widths = inputWidths(this.spec)
     const batch = [input]
     let bytes = widths[input] ** 2 * 4
     for (const other of LAYER_INPUTS) {
-      if (other === input || this.#statistics.has(other) || bytes + widths[other] ** 2 * 4 > this.#options.gramBytes) continue
+      if (other === input || this.#statistics.has(other) || this.#forgotten.has(other)) continue
+      if (bytes + widths[other] ** 2 * 4 > this.#options.gramBytes) continue
       batch.push(other)
       bytes += widths[other] ** 2 * 4
     }
     const { runner, store } = this.#options
-    const { found, firstOutput } = await runner.statistics(this.#checkpoint({}), this.layer, batch, (group) => store.get(group))
-    this.#reference ??= firstOutput
-    for (const [name, raw] of found) this.#statistics.set(name, meansOf(raw, widths[name]))
-    const statistics = this.#statistics.get(input)
-    if (statistics === undefined) throw new Error(`no statistics of ${input}`)
-    return statistics
+    this.note('Running the calibration text')
+    const collected = await runner.collect(this.#checkpoint({}), this.layer, batch, (group) => store.get(group))
+    this.#collected = collected
+    this.#reference ??= collected.firstOutput
+    for (const name of batch) this.#onDevice.set(name, { collected, divisors: [] })
+    return { collected, divisors: [] }
   }
 
   /** The layer's output of the first group before values were chosen; null where no statistics were asked for. */
@@ -211,9 +270,22 @@ export class LoadedLayer implements LayerContext {
     return this.#reference
   }
 
-  /** Frees a matrix that no later step will ask for. */
+  /** Frees what is known of an input that no later step will ask for. */
   forget(input: LayerInput): void {
+    this.#forgotten.add(input)
     this.#statistics.delete(input)
+    this.#onDevice.delete(input)
+    if (this.#onDevice.size === 0) this.#release()
+  }
+
+  [Symbol.dispose](): void {
+    this.#onDevice.clear()
+    this.#release()
+  }
+
+  #release(): void {
+    this.#collected?.[Symbol.dispose]()
+    this.#collected = null
   }
 
   async probe(options: { readonly at: 'attention' | 'layer'; readonly tokens: number }): Promise<LayerProbe> {
@@ -277,13 +349,11 @@ export class LoadedLayer implements LayerContext {
   }
 }
 
-function meansOf({ tokens, gram, columns }: RawStatistics, width: number): InputStatistics {
-  for (let i = 0; i < gram.length; i++) gram[i] = (gram[i] as number) / tokens
+function columnMeans(columns: Float32Array, width: number, tokens: number): Omit<InputStatistics, 'gram'> {
   const part = (row: number, scale: number): Float32Array => columns.slice(row * width, (row + 1) * width).map((value) => value * scale)
   return {
     columns: width,
     tokens,
-    gram,
     meanAbsolute: part(0, 1 / tokens),
     meanSquare: part(1, 1 / tokens),
     maximum: part(2, 1),

@@ -123,6 +123,7 @@ export interface ProducerParts {
   readonly meter: ProgressMeter
   /** Gets what the run warns of. */
   readonly warnings: string[]
+  readonly roundOn: 'device' | 'processor' | null
 }
 
 export function calibratedProducer(parts: ProducerParts): Producer {
@@ -141,6 +142,7 @@ export function calibratedProducer(parts: ProducerParts): Producer {
       propagate: options.calibration?.propagate ?? 'compressed',
       activationBytes: options.calibration?.activationBytes ?? ACTIVATION_BYTES,
       spillFolder: join(partial, SPILL_FOLDER),
+      roundOn: parts.roundOn,
       written,
       outside: parts.streaming,
       onNote: (layer, note) => meter.setLayer({ layer, layers: spec.layers, note, secondsLeft }),

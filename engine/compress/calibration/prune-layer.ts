@@ -34,7 +34,7 @@ export async function pruneLayer(layer: LoadedLayer, options: PruneOptions): Pro
     }
     const factor = factors.get(input) ?? null
     const bySize = step.method === 'magnitude' || (step.method === 'sparsegpt' && factor === null)
-    const columnNorms = bySize ? null : Float64Array.from((await layer.statistics(input)).meanSquare, Math.sqrt)
+    const columnNorms = bySize ? null : Float64Array.from((await layer.columnStatistics(input)).meanSquare, Math.sqrt)
     const result = await pool.compute({
       kind: 'prune',
       values: shared(weight),
@@ -69,7 +69,7 @@ export async function outlierShare(layer: LoadedLayer, modules: ReadonlySet<stri
   const scored: { readonly linear: LayerLinear; readonly norms: Float64Array }[] = []
   for (const linear of layer.linears) {
     if (!modules.has(linear.module)) continue
-    const norms = Float64Array.from((await layer.statistics(linear.input)).meanSquare, Math.sqrt)
+    const norms = Float64Array.from((await layer.columnStatistics(linear.input)).meanSquare, Math.sqrt)
     scored.push({ linear, norms })
     for (const [i, w] of linear.weight.entries()) sum += Math.abs(w) * (norms[i % linear.cols] as number)
     count += linear.weight.length

@@ -4,13 +4,16 @@
  */
 import { createHash } from 'node:crypto'
 import { narrowFromF32, widenToF32 } from '../../checkpoint/dtypes.ts'
+import type { Backend } from '../../gpu/program.ts'
+import { hasSecondOrder } from '../../gpu/second-order.ts'
+import type { SecondOrderSolver } from '../../gpu/second-order.ts'
+import { inputWidths } from '../../model/layer-program.ts'
 import type { HessianFactor } from '../algorithms/hessian-factor.ts'
 import { encodeConstant } from '../algorithms/encode.ts'
 import { absmax } from '../algorithms/round-to-floats.ts'
-import { addSums, noError } from '../algorithms/error-sums.ts'
-import type { ErrorSums } from '../algorithms/error-sums.ts'
+import { addSums, errorBetween, noError } from '../algorithms/error-sums.ts'
 import { fusedKey } from '../module-roles.ts'
-import { isConstant, schemeNeeds } from '../scheme.ts'
+import { columnsPerScale, isConstant, schemeNeeds } from '../scheme.ts'
 import type { CompressItem, PlanItem, RewriteItem } from '../plan.ts'
 import type { ProducerContext } from '../producer.ts'
 import type { GptqStep } from '../recipe.ts'
@@ -18,13 +21,16 @@ import type { PartRole, TensorResult } from '../tensor-work.ts'
 import { sampledRows } from '../verify.ts'
 import type { WorkerPool } from '../worker-pool.ts'
 import { shared } from './compute-job.ts'
-import type { QuantizedPart } from './compute-job.ts'
+import type { QuantizedPart, ScaledRows } from './compute-job.ts'
 import type { LayerInput } from './layer-context.ts'
 import type { LoadedLayer } from './loaded-layer.ts'
 
 export interface StoreOptions {
   readonly context: ProducerContext
   readonly pool: WorkerPool
+  readonly backend: Backend
+  /** null = by adapter and size. */
+  readonly roundOn: 'device' | 'processor' | null
   /** Items of this layer, all of them: those that an interrupted run finished are computed again and not written. */
   readonly items: readonly PlanItem[]
   /** null = round to nearest. */
@@ -43,13 +49,18 @@ export async function storeLayer(layer: LoadedLayer, options: StoreOptions): Pro
   // Linears that share an input share its factor, and only one factor is held at a time.
   const inputs = [...new Set(compressed.map((item) => inputOf.get(item.module) ?? null))]
   for (const input of inputs) {
-    const factor = input === null || options.gptq === null ? null : await factorFor(layer, input, options.gptq, options.pool)
+    using factors = await factorsFor(
+      layer,
+      input,
+      compressed.filter((item) => (inputOf.get(item.module) ?? null) === input),
+      options,
+    )
     for (const item of compressed) {
       if ((inputOf.get(item.module) ?? null) !== input) continue
       layer.throwIfCancelled()
       layer.note(`Quantizing ${item.module.slice(item.module.lastIndexOf('.') + 1)}`)
       const facts = await factsOf(layer, item, input, compressed)
-      stored.set(item.source.name, await storeCompressed(layer, item, factor, facts, options))
+      stored.set(item.source.name, await storeCompressed(layer, item, factors, facts, options))
     }
     if (input !== null) layer.forget(input)
   }
@@ -57,26 +68,93 @@ export async function storeLayer(layer: LoadedLayer, options: StoreOptions): Pro
   return stored
 }
 
-async function factorFor(layer: LoadedLayer, input: LayerInput, step: GptqStep, pool: WorkerPool): Promise<HessianFactor | null> {
-  const { gram, columns, tokens } = await layer.statistics(input)
+/** How the linears of one input are rounded: on the device, on the processor, or (both null) to nearest. */
+interface Factors extends Disposable {
+  readonly solver: SecondOrderSolver | null
+  readonly factor: HessianFactor | null
+}
+
+/** Processors factor a matrix of this many columns in a second or so; beyond, even a software adapter is faster. */
+const PROCESSOR_COLUMNS = 1024
+
+async function factorsFor(
+  layer: LoadedLayer,
+  input: LayerInput | null,
+  items: readonly CompressItem[],
+  { gptq, backend, pool, roundOn }: StoreOptions,
+): Promise<Factors> {
+  const nothing: Factors = { solver: null, factor: null, [Symbol.dispose]() {} }
+  if (input === null || gptq === null) return nothing
+  const columns = inputWidths(layer.spec)[input]
   layer.note(`Factoring the Hessian of ${input}`)
-  if (tokens < columns && layer.layer === 0) {
+  if (layer.tokens < columns && layer.layer === 0) {
     layer.warn(
-      `${tokens} calibration tokens are fewer than the ${columns} columns of ${input}: damping has to fill in. More text is better.`,
+      `${layer.tokens} calibration tokens are fewer than the ${columns} columns of ${input}: damping has to fill in. More text is better.`,
     )
   }
+  const report = (used: number | null): void => {
+    if (used === null) layer.warn(`Layer ${layer.layer}: the Hessian of ${input} can't be factored; its linears are rounded to nearest.`)
+    else if (used > gptq.dampening) layer.warn(`Layer ${layer.layer}: the Hessian of ${input} needed a damping of ${used.toPrecision(2)}.`)
+  }
+  const integers = items.every(({ scheme }) => scheme.kind === 'packed-int')
+  if (
+    integers &&
+    hasSecondOrder(backend) &&
+    (roundOn === 'device' || (roundOn === null && (!backend.software || columns > PROCESSOR_COLUMNS)))
+  ) {
+    const source = await layer.hessian(input)
+    const order = gptq.actorder === null ? null : 'importance'
+    const solver = await backend.factorHessian({ columns, source, dampening: gptq.dampening, order })
+    report(solver?.dampeningUsed ?? null)
+    return { solver, factor: null, [Symbol.dispose]: () => solver?.[Symbol.dispose]() }
+  }
+  const { gram } = await layer.statistics(input)
   const { factor } = await pool.compute({
     kind: 'factor',
     gram: shared(gram),
     size: columns,
-    dampening: step.dampening,
-    orderByImportance: step.actorder !== null,
+    dampening: gptq.dampening,
+    orderByImportance: gptq.actorder !== null,
   })
-  if (factor === null) layer.warn(`Layer ${layer.layer}: the Hessian of ${input} can't be factored; its linears are rounded to nearest.`)
-  else if (factor.dampeningUsed > step.dampening) {
-    layer.warn(`Layer ${layer.layer}: the Hessian of ${input} needed a damping of ${factor.dampeningUsed.toPrecision(2)}.`)
+  report(factor?.dampeningUsed ?? null)
+  return { ...nothing, factor }
+}
+
+/** Scales on threads, codes on the device, bytes on threads again. */
+async function roundOnDevice(
+  solver: SecondOrderSolver,
+  all: Float32Array,
+  mask: Uint8Array | null,
+  jobs: readonly ScaledRows[],
+  pool: WorkerPool,
+): Promise<readonly Omit<QuantizedPart, 'kind'>[]> {
+  const [first] = jobs
+  if (first?.scheme.kind !== 'packed-int') throw new Error('only integers are rounded on the device')
+  const { cols, scheme } = first
+  const rows = jobs.reduce((sum, job) => sum + job.rows, 0)
+  const found = await Promise.all(jobs.map((job) => pool.compute({ kind: 'scales', ...job })))
+  const groups = found.reduce((sum, { scales }) => sum + scales.length, 0)
+  const scales = new Float32Array(groups)
+  const zeroPoints = scheme.symmetric ? null : new Float32Array(groups)
+  let at = 0
+  for (const piece of found) {
+    scales.set(piece.scales, at)
+    if (piece.zeroPoints !== null) zeroPoints?.set(piece.zeroPoints, at)
+    at += piece.scales.length
   }
-  return factor
+  const minimum = -(2 ** (scheme.bits - 1))
+  const grid = { minimum, maximum: -minimum - 1, columnsPerScale: columnsPerScale(scheme, cols), scales, zeroPoints, mask }
+  const { codes } = await solver.round({ rows, weight: all, ...grid })
+  let row = 0
+  return Promise.all(
+    jobs.map((job, i) => {
+      const own = codes.slice(row * cols, (row + job.rows) * cols)
+      row += job.rows
+      const piece = found[i]
+      if (piece === undefined) throw new Error('a piece has no scales')
+      return pool.compute({ kind: 'encode', ...job, codes: own, scales: piece.scales, zeroPoints: piece.zeroPoints })
+    }),
+  )
 }
 
 /** What a scheme or an observer wants to know of a matrix beyond its values. */
@@ -95,7 +173,7 @@ async function factsOf(
 ): Promise<MatrixFacts> {
   const needs = schemeNeeds(item.scheme)
   const wantsInputs = item.observer.kind === 'imatrix' || needs.inputMaximum
-  const statistics = wantsInputs && input !== null ? await layer.statistics(input) : null
+  const statistics = wantsInputs && input !== null ? await layer.columnStatistics(input) : null
   const key = fusedKey(item.module)
   const partners = needs.weightMaximum === 'fused' && key !== null ? items.filter(({ module }) => fusedKey(module) === key) : [item]
   return {
@@ -109,7 +187,7 @@ async function factsOf(
 async function storeCompressed(
   layer: LoadedLayer,
   item: CompressItem,
-  factor: HessianFactor | null,
+  factors: Factors,
   facts: MatrixFacts,
   options: StoreOptions,
 ): Promise<Float32Array> {
@@ -121,26 +199,23 @@ async function storeCompressed(
   const mask = layer.mask(item.module)
   const step = Math.max(ROW_MULTIPLE, Math.ceil(rows / pool.size / ROW_MULTIPLE) * ROW_MULTIPLE)
   const starts = Array.from({ length: Math.ceil(rows / step) }, (_, i) => i * step)
-  const pieces = await Promise.all(
-    starts.map((start): Promise<QuantizedPart> => {
-      const count = Math.min(step, rows - start)
-      const range = [start * cols, (start + count) * cols] as const
-      const own = mask === null ? null : mask.slice(...range)
-      const job = {
-        values: all.subarray(...range),
-        rows: count,
-        cols,
-        scheme,
-        dtype,
-        observer,
-        factor,
-        mask: own,
-        importance,
-        weightMaximum,
-      }
-      return pool.compute({ kind: 'quantize', blockColumns: options.gptq?.blockSize ?? 128, ...job })
-    }),
-  )
+  const jobs = starts.map((start): ScaledRows => {
+    const count = Math.min(step, rows - start)
+    const own = all.subarray(start * cols, (start + count) * cols)
+    return { values: own, rows: count, cols, scheme, dtype, observer, importance, weightMaximum }
+  })
+  const { solver, factor } = factors
+  const blockColumns = options.gptq?.blockSize ?? 128
+  const pieces: readonly Omit<QuantizedPart, 'kind'>[] =
+    solver !== null
+      ? await roundOnDevice(solver, all, mask, jobs, pool)
+      : await Promise.all(
+          jobs.map((job, i) => {
+            const start = (starts[i] ?? 0) * cols
+            const own = mask === null ? null : mask.slice(start, start + job.rows * cols)
+            return pool.compute({ kind: 'quantize', ...job, factor, blockColumns, mask: own })
+          }),
+        )
   const decoded = new Float32Array(values.length)
   const error = noError()
   for (const [i, piece] of pieces.entries()) {
@@ -213,17 +288,4 @@ export function decodedDigest(decoded: Float32Array, rows: number, cols: number)
     hash.update(new Uint8Array(part.buffer, part.byteOffset, part.byteLength))
   }
   return hash.digest('hex')
-}
-
-function errorBetween(source: Float32Array, stored: Float32Array): ErrorSums {
-  const sums = noError()
-  for (let i = 0; i < source.length; i++) {
-    const w = source[i] as number
-    const e = w - (stored[i] as number)
-    sums.source += w * w
-    sums.error += e * e
-    sums.cross += w * e
-    sums.max = Math.max(sums.max, Math.abs(e))
-  }
-  return sums
 }
