@@ -165,7 +165,7 @@ describe('serve', () => {
       code: 'runtime.invalid-request',
       hint: 'Use ngram[:k] | draft:<folder>.',
     })
-    expect(await failure(['serve', demo, '--kv-dtype', 'int8'])).toMatchObject({ message: expect.stringMatching(/f16 or f32/) })
+    expect(await failure(['serve', demo, '--kv-dtype', 'int9'])).toMatchObject({ message: expect.stringMatching(/int8, int4/) })
   })
 })
 

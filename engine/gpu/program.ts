@@ -212,6 +212,8 @@ export interface Capacity {
   readonly blocksPerSequence: number
 }
 
+export type KvDtype = 'f32' | 'f16' | 'fp8' | 'int8' | 'int4'
+
 export interface KvLayout {
   readonly layers: number
   readonly kvHeads: number
@@ -219,8 +221,13 @@ export interface KvLayout {
   /** Tokens per block; a power of two. Block 0 is the null block and is never handed out. */
   readonly blockSize: number
   readonly blocks: number
-  /** f16: rounded to nearest even, saturating at ±65504. Attention always reads what the cache holds, this step's own keys included. */
-  readonly dtype: 'f32' | 'f16'
+  /**
+   * f16: rounded to nearest even, saturating at ±65504. fp8, int8, int4: codes and a scale per token and head (kv-format.ts). Attention always
+   * reads what the cache holds, this step's own keys included.
+   */
+  readonly dtype: KvDtype
+  /** Type of the values where it is not that of the keys. */
+  readonly valueDtype?: KvDtype | undefined
 }
 
 /**

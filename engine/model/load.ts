@@ -4,7 +4,7 @@
  */
 import type { Checkpoint } from '../checkpoint/types.ts'
 import type { Backend, Capacity, Executable, KvCache, Program } from '../gpu/program.ts'
-import { activationBytes, DEFAULT_BLOCK_SIZE, kvLayout, type KvDtype, programWeightBytes } from './memory.ts'
+import { activationBytes, DEFAULT_BLOCK_SIZE, kvLayout, type KvSetting, programWeightBytes } from './memory.ts'
 import { buildProgram } from './program-builder.ts'
 import { describeModel, type ModelSpec } from './spec.ts'
 
@@ -13,7 +13,7 @@ export interface LoadModelOptions {
   readonly backend: Backend
   /** Wanted context of one sequence; never more than the checkpoint's own limit. */
   readonly contextTokens: number
-  readonly kvDtype: KvDtype
+  readonly kvDtype: KvSetting
   /** Tokens that the KV cache holds over all sequences; default and least: one full context. */
   readonly kvTokens?: number | undefined
   /** Tokens per KV block, a power of two. */

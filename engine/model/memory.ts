@@ -3,6 +3,7 @@
  * staging, alignment) is its own to report.
  */
 import { weightBytes } from '../gpu/check-program.ts'
+import { kvDtypesOf, type KvSetting, kvTokenBytes } from '../gpu/kv-format.ts'
 import type { Capacity, Extent, KvLayout, Program } from '../gpu/program.ts'
 import type { ModelSpec } from './spec.ts'
 
@@ -12,29 +13,32 @@ import type { ModelSpec } from './spec.ts'
  */
 export const DEFAULT_BLOCK_SIZE = 32
 
-export type KvDtype = KvLayout['dtype']
+export type { KvSetting } from '../gpu/kv-format.ts'
 
 const ACTIVATION_BYTES = 4
 
 /** K and V of all layers for one token. */
-export function kvBytesPerToken(spec: ModelSpec, dtype: KvDtype): number {
-  return 2 * spec.layers * spec.kvHeads * spec.headDim * (dtype === 'f16' ? 2 : 4)
+export function kvBytesPerToken(spec: ModelSpec, setting: KvSetting): number {
+  const { key, value } = kvDtypesOf(setting)
+  const { layers, kvHeads, headDim } = spec
+  return kvTokenBytes({ layers, kvHeads, headDim, dtype: key, valueDtype: value })
 }
 
 /** The cache that holds `tokens` tokens: whole blocks, and the null block that is never handed out. */
 export function kvLayout(
   spec: ModelSpec,
-  options: { readonly tokens: number; readonly dtype: KvDtype; readonly blockSize?: number },
+  options: { readonly tokens: number; readonly dtype: KvSetting; readonly blockSize?: number },
 ): KvLayout {
   const { tokens, dtype, blockSize = DEFAULT_BLOCK_SIZE } = options
   const { layers, kvHeads, headDim } = spec
-  return { layers, kvHeads, headDim, blockSize, blocks: Math.ceil(tokens / blockSize) + 1, dtype }
+  const { key, value } = kvDtypesOf(dtype)
+  const blocks = Math.ceil(tokens / blockSize) + 1
+  return { layers, kvHeads, headDim, blockSize, blocks, dtype: key, ...(value === key ? {} : { valueDtype: value }) }
 }
 
 /** Bytes of a whole cache, its null block included. */
 export function kvBytes(layout: KvLayout): number {
-  const { layers, kvHeads, headDim, blocks, blockSize, dtype } = layout
-  return 2 * layers * kvHeads * headDim * blocks * blockSize * (dtype === 'f16' ? 2 : 4)
+  return kvTokenBytes(layout) * layout.blocks * layout.blockSize
 }
 
 /** Stored bytes of all weights, each once even if used twice (tied embeddings). */

@@ -8,6 +8,7 @@
  */
 import type { Checkpoint } from '../checkpoint/types.ts'
 import type { LoadedModel } from '../contract/index.ts'
+import type { KvSetting } from '../gpu/kv-format.ts'
 import type { Backend, DriftRows } from '../gpu/program.ts'
 import type { Tokenizer } from '../tokenizer/tokenizer.ts'
 
@@ -194,7 +195,7 @@ export interface RuntimeInfo {
   /** What the checkpoint itself allows. */
   readonly modelContextLimit: number
   readonly maxSequences: number
-  readonly kvDtype: 'f16' | 'f32'
+  readonly kvDtype: KvSetting
   readonly vocabulary: number
   readonly eosTokenIds: readonly number[]
   /** From generation_config.json where the checkpoint has one, else neutral. */
@@ -280,7 +281,8 @@ export interface OpenRuntimeOptions {
   readonly modelId: string
   /** Wanted context; the checkpoint's own limit is never exceeded. */
   readonly contextTokens: number
-  readonly kvDtype: 'f16' | 'f32'
+  /** Type of cached keys and values: one for both, or `keys/values`. The quantized ones cost accuracy: bench/kv-kld.ts measures how much. */
+  readonly kvDtype: KvSetting
   /** Requests that may share a step; default 8. */
   readonly maxSequences?: number | undefined
   /** Tokens the KV pool holds over all sequences; default and least: one full context. */
@@ -304,7 +306,7 @@ export type OpenRuntime = (options: OpenRuntimeOptions) => Promise<Runtime>
 export interface ModelKey {
   readonly modelId: string
   readonly contextTokens: number
-  readonly kvDtype: 'f16' | 'f32'
+  readonly kvDtype: KvSetting
 }
 
 export interface AcquireOptions extends ModelKey {

@@ -2,6 +2,7 @@
  * Puts the studio together over given engine ports: store, events, library, queue, chat, router. Hosts use it through studio.ts, tests with fakes.
  * The order of closing matters and is written down once, at the end.
  */
+import type { KvSetting } from '../gpu/kv-format.ts'
 import { randomUUID } from 'node:crypto'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
@@ -74,7 +75,7 @@ export async function composeStudio(options: StudioOptions, bind: (options: Bind
   })
   const results = new Results(new ResultStore(database), library, events)
   const data = new EvaluationData(join(options.assetsFolder, 'demo-eval'))
-  const loadSettings = (): { contextTokens: number; kvDtype: 'f16' | 'f32' } => {
+  const loadSettings = (): { contextTokens: number; kvDtype: KvSetting } => {
     const { contextTokens, kvDtype } = settings.get()
     return { contextTokens, kvDtype }
   }

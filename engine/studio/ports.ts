@@ -3,6 +3,7 @@
  * place (`bindings/`, composed in `studio.ts`), so everything else in this folder can be tested with fakes and without a GPU.
  * Ports know nothing of the store, of jobs or of transports.
  */
+import type { KvSetting } from '../gpu/kv-format.ts'
 import type { CompressOptions, CompressReport, ModelCardEvaluation, Prediction } from '../compress/types.ts'
 import type {
   Adapter,
@@ -98,7 +99,7 @@ export interface ModelRef {
 
 export interface AcquireModel extends ModelRef {
   readonly contextTokens: number
-  readonly kvDtype: 'f16' | 'f32'
+  readonly kvDtype: KvSetting
   /** Requests that may wait in a new load before others are refused. */
   readonly maxQueued?: number | undefined
   /** How a load made for this speculates; one that exists is shared as it is, since its answers are the same. */

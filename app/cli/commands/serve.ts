@@ -3,6 +3,7 @@
  * (DESIGN §10), with or without --json, so that scripts can wait for it. The first model is loaded before that and stays; others are loaded when
  * they are asked for, and unloaded when nobody has asked for a while.
  */
+import { KV_DTYPES, parseKvSetting } from '../../../engine/gpu/kv-format.ts'
 import { randomBytes } from 'node:crypto'
 import { basename } from 'node:path'
 import { LatheError } from '../../../engine/contract/index.ts'
@@ -22,7 +23,7 @@ const DEFAULT_QUEUE = 256
 const DEFAULT_IDLE_SECONDS = 900
 
 export const serve: Command = {
-  usage: 'lathe serve <folder> [<folder>…] [--port N] [--api-key K] [--name NAME] [--context N] [--kv-dtype f16|f32] [--speculate MODE]',
+  usage: 'lathe serve <folder> [<folder>…] [--port N] [--api-key K] [--name NAME] [--context N] [--kv-dtype TYPE] [--speculate MODE]',
   summary: 'OpenAI-compatible server for one or more models, on 127.0.0.1',
   options: {
     port: { type: 'string', value: 'N', help: `port to listen on; 0 is any free one (${DEFAULT_PORT})` },
@@ -33,7 +34,11 @@ export const serve: Command = {
     name: { type: 'string', multiple: true, value: 'NAME', help: 'model name for clients, once per folder (the folder’s name)' },
     alias: { type: 'string', multiple: true, value: 'NAME', help: 'another name for the first model' },
     context: { type: 'string', value: 'N', help: `tokens of context of one request (${DEFAULT_CONTEXT})` },
-    'kv-dtype': { type: 'string', value: 'TYPE', help: 'type of the KV cache: f16 or f32 (f16)' },
+    'kv-dtype': {
+      type: 'string',
+      value: 'TYPE',
+      help: `type of the KV cache: ${KV_DTYPES.join(', ')}, or keys/values like int8/int4 (f16)`,
+    },
     speculate: { type: 'string', value: 'MODE', help: `speculative decoding: ${SPECULATION_USAGE}; answers stay the same (off)` },
     'max-queue': { type: 'string', value: 'N', help: `requests that may wait before others get 429 (${DEFAULT_QUEUE})` },
     'idle-unload': {
@@ -45,8 +50,9 @@ export const serve: Command = {
   async run(args, context) {
     if (args.positionals.length === 0) throw args.invalid('The model folder is missing.')
     const port = args.integer('port', { min: 0, max: 65_535 }) ?? DEFAULT_PORT
-    const kvDtype = args.text('kv-dtype') ?? 'f16'
-    if (kvDtype !== 'f16' && kvDtype !== 'f32') throw args.invalid(`--kv-dtype takes f16 or f32, not "${kvDtype}".`)
+    const kvWish = args.text('kv-dtype') ?? 'f16'
+    const kvDtype = parseKvSetting(kvWish)
+    if (kvDtype === null) throw args.invalid(`--kv-dtype takes ${KV_DTYPES.join(', ')} or two of them as keys/values, not "${kvWish}".`)
     const wish = args.text('speculate')
     const speculation = wish === null ? undefined : parseSpeculation(wish)
     const models = await Promise.all(args.positionals.map((folder) => modelAt(folder)))

@@ -1,4 +1,5 @@
 /** Loading a model for one command: the lease is released when the command ends, however it ends. */
+import type { KvSetting } from '../../../engine/gpu/kv-format.ts'
 import { resolve } from 'node:path'
 import type { ModelLease, Speculation } from '../../../engine/runtime/types.ts'
 import { resolveModelFolder } from '../../../engine/studio/library.ts'
@@ -8,7 +9,7 @@ import { formatBytes } from '../format.ts'
 
 export interface LoadOptions {
   readonly contextTokens: number
-  readonly kvDtype?: 'f16' | 'f32'
+  readonly kvDtype?: KvSetting
   readonly speculation?: Speculation | undefined
   readonly maxQueued?: number | undefined
   /** Default: that of the command. */

@@ -3,6 +3,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises'
 import { LatheError } from '../../contract/errors.ts'
 import { weightBytes } from '../check-program.ts'
 import { checkStep } from '../check-step.ts'
+import { kvTokenBytes } from '../kv-format.ts'
 import type {
   Accumulator,
   Capacity,
@@ -190,7 +191,7 @@ export class ReferenceExecutable implements StatefulExecutable {
       case 'attention': {
         const { headDim, kvHeads, heads, window } = operation
         const keys = input.positions.reduce((sum, position) => sum + Math.min(position + 1, window ?? Infinity), 0)
-        const cached = 2 * keys * kvHeads * headDim * (this.#kv.layout.dtype === 'f16' ? 2 : 4)
+        const cached = keys * kvTokenBytes({ ...this.#kv.layout, layers: 1, kvHeads, headDim })
         return { bytes: cached + bytes(operation.q) + bytes(operation.out), operations: 4 * keys * heads * headDim }
       }
       case 'gatherRows':

@@ -1,11 +1,12 @@
 /** Paged keys and values of all layers in the dtype that the layout names. A slot is block · blockSize + offset. */
 import { LatheError } from '../../contract/errors.ts'
-import type { KvCache, KvLayout } from '../program.ts'
+import { kvTokenBytes, quantizeKvRow, valueDtypeOf } from '../kv-format.ts'
+import type { KvCache, KvDtype, KvLayout } from '../program.ts'
 import { decodeF16, encodeF16 } from './float16.ts'
 
 /** Bytes of a whole cache. */
 export function kvCacheBytes(layout: KvLayout): number {
-  return 2 * layout.layers * layout.blocks * layout.blockSize * layout.kvHeads * layout.headDim * (layout.dtype === 'f16' ? 2 : 4)
+  return kvTokenBytes(layout) * layout.blocks * layout.blockSize
 }
 
 export class ReferenceKvCache implements KvCache {
@@ -16,18 +17,20 @@ export class ReferenceKvCache implements KvCache {
 
   constructor(layout: KvLayout, onDispose: () => void) {
     const { blockSize, blocks, layers, kvHeads, headDim, dtype } = layout
+    const valueDtype = valueDtypeOf(layout)
     const sizes = [blockSize, blocks, layers, kvHeads, headDim]
     if (!sizes.every((size) => Number.isSafeInteger(size) && size > 0) || (blockSize & (blockSize - 1)) !== 0) {
       throw new LatheError('gpu.invalid-operation', `A KV cache of ${JSON.stringify(layout)} cannot exist.`, 'Report this defect.')
     }
     const length = layers * blocks * blockSize * kvHeads * headDim
-    const store = (): Float32Array | Uint16Array => (dtype === 'f16' ? new Uint16Array(length) : new Float32Array(length))
+    // Quantized rows are kept as what reading them gives.
+    const store = (of: KvDtype): Float32Array | Uint16Array => (of === 'f16' ? new Uint16Array(length) : new Float32Array(length))
     this.layout = layout
     this.bytes = kvCacheBytes(layout)
     this.#onDispose = onDispose
     this.#stores = new Map([
-      ['k', store()],
-      ['v', store()],
+      ['k', store(dtype)],
+      ['v', store(valueDtype)],
     ])
   }
 
@@ -35,6 +38,12 @@ export class ReferenceKvCache implements KvCache {
   write(layer: number, which: 'k' | 'v', slot: number, values: Float64Array): void {
     const store = this.#store(which)
     const start = this.#start(layer, slot)
+    const { headDim } = this.layout
+    const dtype = which === 'k' ? this.layout.dtype : valueDtypeOf(this.layout)
+    if (dtype !== 'f32' && dtype !== 'f16') {
+      for (let at = 0; at < values.length; at += headDim) store.set(quantizeKvRow(values.subarray(at, at + headDim), dtype), start + at)
+      return
+    }
     for (const [i, value] of values.entries()) store[start + i] = store instanceof Uint16Array ? encodeF16(value) : value
   }
 

@@ -2,7 +2,9 @@
 import { testBackends } from '../../gpu/test/adapters.ts'
 import { createReferenceBackend } from '../../gpu/reference/backend.ts'
 import type { Backend } from '../../gpu/program.ts'
-import type { KvDtype } from '../memory.ts'
+
+/** The cache types that golden values are held to; quantized ones are measured, not golden. */
+export type KvDtype = 'f16' | 'f32'
 
 export interface ModelTestBackend {
   readonly name: string

@@ -1,4 +1,5 @@
 /** The models port over engine/runtime's manager: loads on the current backend, shares loads, and answers what a model holds of the device. */
+import { kvDtypesOf, kvRowBytes, type KvSetting } from '../../gpu/kv-format.ts'
 import { LatheError } from '../../contract/index.ts'
 import { createModelManager } from '../../runtime/manager.ts'
 import { openRuntime } from '../../runtime/open-runtime.ts'
@@ -91,11 +92,18 @@ export class ModelsBinding implements ModelsPort {
   }
 }
 
+/** Decides only how much a scale weighs beside its codes. */
+const USUAL_HEAD_DIM = 128
+
 /** Weights and cache exactly, from headers; null for what can't be read, which the load itself then explains. */
-async function estimateBytes(folder: string, contextTokens: number, kvDtype: 'f16' | 'f32'): Promise<number | null> {
+async function estimateBytes(folder: string, contextTokens: number, kvDtype: KvSetting): Promise<number | null> {
   const facts = await inspectModelFolder(folder).catch(() => null)
   if (facts === null || facts.kvBytesPerToken === null) return null
   const tokens = Math.min(contextTokens, facts.architecture.contextLength ?? contextTokens)
-  const kvBytes = facts.kvBytesPerToken * (kvDtype === 'f32' ? 2 : 1) * tokens
+  const { key, value } = kvDtypesOf(kvDtype)
+  // The facts are of f16, two bytes an element.
+  const headDim = facts.architecture.headDim ?? USUAL_HEAD_DIM
+  const share = (kvRowBytes(key, headDim) + kvRowBytes(value, headDim)) / (4 * headDim)
+  const kvBytes = facts.kvBytesPerToken * share * tokens
   return Math.round((facts.weightBytes + kvBytes) * (1 + OVERHEAD_SHARE))
 }

@@ -2,6 +2,7 @@
  * Measures a model, beside its baseline where it has one, and records each figure the moment it exists, cheapest first: perplexity and drift,
  * then tasks, then speed. A phase that is done is not repeated by a resumed job. How figures are computed is engine/evaluate's business.
  */
+import type { KvSetting } from '../../gpu/kv-format.ts'
 import { measureThroughput, throughputProtocolKey } from '../../benchmark/throughput.ts'
 import type { EvaluationOptions, Provenance } from '../../contract/index.ts'
 import { LatheError } from '../../contract/index.ts'
@@ -24,7 +25,7 @@ export interface EvaluatorParts {
   readonly data: EvaluationData
   readonly latheVersion: string
   /** Context and KV dtype as chat uses them, so that evaluation measures the load that is already there. */
-  readonly loadSettings: () => { readonly contextTokens: number; readonly kvDtype: 'f16' | 'f32' }
+  readonly loadSettings: () => { readonly contextTokens: number; readonly kvDtype: KvSetting }
   readonly now?: () => Date
 }
 

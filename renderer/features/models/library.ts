@@ -24,13 +24,16 @@ export function variantTitle(variant: ModelSummary, source: ModelSummary | undef
   return rest === '' ? variant.name : rest
 }
 
-const KV_BYTES = { f16: 2, f32: 4 } as const
+const KV_BYTES = { f16: 2, f32: 4, fp8: 1, int8: 1, int4: 0.5 } as const
+/** Quantized rows carry a scale. */
+const SCALE_BYTES = 4
 
 /** Keys and values of one token over all layers, from the shapes alone; null where config.json does not give them. */
 export function kvBytesPerToken(architecture: Architecture, kvDtype: Settings['kvDtype']): number | null {
   const { layers, keyValueHeads, headDim } = architecture
   if (layers === null || keyValueHeads === null || headDim === null) return null
-  return layers * keyValueHeads * headDim * 2 * KV_BYTES[kvDtype]
+  const element = KV_BYTES[kvDtype]
+  return 2 * layers * keyValueHeads * (headDim * element + (element < 2 ? SCALE_BYTES : 0))
 }
 
 export function fitOfModel(model: ModelSummary, settings: Settings, hardware: Hardware): Fit {

@@ -182,6 +182,9 @@ function Models({ settings, update }: SectionProps) {
               options={[
                 { value: 'f16', title: '16-bit', hint: 'half the memory' },
                 { value: 'f32', title: '32-bit', hint: 'exact' },
+                { value: 'int8', title: '8-bit integer', hint: 'a quarter, nearly exact' },
+                { value: 'fp8', title: '8-bit float', hint: 'a quarter' },
+                { value: 'int4', title: '4-bit', hint: 'an eighth, costs accuracy' },
               ]}
             />
           </div>

@@ -10,8 +10,14 @@ struct Params {
 }
 var<immediate> params: Params;
 @group(0) @binding(0) var<storage, read> q: array<f32>;
+//#if KV_WORDS
+@group(0) @binding(1) var<storage, read> keys: array<u32>;
+@group(0) @binding(2) var<storage, read> vals: array<u32>;
+//#include kv-read
+//#else
 @group(0) @binding(1) var<storage, read> keys: array<vec4<u32>>;
 @group(0) @binding(2) var<storage, read> vals: array<vec4<u32>>;
+//#end
 @group(0) @binding(3) var<storage, read> positions: array<u32>;
 @group(0) @binding(4) var<storage, read> sequenceOfToken: array<u32>;
 @group(0) @binding(5) var<storage, read> blockTable: array<u32>;
@@ -65,6 +71,9 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
   var weights_{g}: array<f32, CHUNK + TOGETHER>;
 //#end
   var places: array<u32, CHUNK + TOGETHER>;
+//#if KV_WORDS
+  var scales: array<f32, CHUNK + TOGETHER>;
+//#end
   var broken = false;
   for (var origin = firstKey - firstKey % CHUNK; origin <= position; origin += CHUNK) {
     let count = min(CHUNK, position - origin + 1u);
@@ -74,7 +83,11 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     // Keys before the first and past the last of the chunk are read as valid ones and weigh nothing.
     for (var i = 0u; i < count + TOGETHER - 1u; i++) {
       let key = clamp(origin + i, firstKey, position);
-      places[i] = ((blockTable[table + key / BLOCK_SIZE] * KV_HEADS + kvHead) * BLOCK_SIZE + key % BLOCK_SIZE) * params.units;
+      places[i] = ((blockTable[table + key / BLOCK_SIZE] * KV_HEADS + kvHead) * BLOCK_SIZE + key % BLOCK_SIZE)
+//#if !KV_WORDS
+        * params.units
+//#end
+        ;
     }
     for (var i = 0u; i < count; i += TOGETHER) {
 //#repeat t TOGETHER
@@ -83,6 +96,29 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
       var score_{g}_{t} = 0.0f;
 //#end
 //#end
+//#if KV_WORDS
+      for (var quad = 0u; quad < params.quads; quad++) {
+//#repeat g TEAM
+        let four_{g} = query[{g}u * QUADS + quad];
+//#end
+//#repeat t TOGETHER
+        {
+          let four = keyQuad(place_{t}, quad);
+//#repeat g TEAM
+          score_{g}_{t} = dotQuad(four_{g}, four, score_{g}_{t});
+//#end
+        }
+//#end
+      }
+//#repeat t TOGETHER
+      {
+        let scale = keyScale(place_{t});
+//#repeat g TEAM
+        score_{g}_{t} *= scale;
+//#end
+      }
+//#end
+//#else
       for (var unit = 0u; unit < params.units; unit++) {
 //#if KV_F16
 //#repeat g TEAM
@@ -113,6 +149,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
 //#end
 //#end
       }
+//#end
 //#repeat g TEAM
 //#repeat t TOGETHER
       weights_{g}[i + {t}u] = score_{g}_{t};
@@ -140,6 +177,25 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
       sum_{g} += weight_{g};
 //#end
     }
+//#if KV_WORDS
+    for (var i = 0u; i < count; i++) {
+      scales[i] = valueScale(places[i]);
+    }
+    for (var quad = 0u; quad < params.quads; quad++) {
+//#repeat g TEAM
+      var four_{g} = mix[{g}u * QUADS + quad] * old_{g};
+//#end
+      for (var i = 0u; i < count; i++) {
+        let four = valueQuad(places[i], quad) * scales[i];
+//#repeat g TEAM
+        four_{g} = fma(vec4<f32>(weights_{g}[i]), four, four_{g});
+//#end
+      }
+//#repeat g TEAM
+      mix[{g}u * QUADS + quad] = four_{g};
+//#end
+    }
+//#else
     for (var unit = 0u; unit < params.units; unit++) {
 //#if KV_F16
 //#repeat g TEAM
@@ -174,6 +230,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
 //#end
 //#end
     }
+//#end
   }
   var quietNan = 0x7fc00000u; // a constant NaN is a compile error
 //#repeat g TEAM

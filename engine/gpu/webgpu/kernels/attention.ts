@@ -3,11 +3,41 @@
  * here are shapes, dispatch and cost.
  */
 import type { Operation } from '../../program.ts'
-import { paddedHeadDim } from '../kv-cache.ts'
+import { isQuantized, kvRowBytes, valueDtypeOf } from '../../kv-format.ts'
+import type { KvDtype, KvLayout } from '../../program.ts'
+import { isScaled, kvRowWords, paddedHeadDim } from '../kv-cache.ts'
+import type { ShaderConstants } from '../shader.ts'
 import { type Dispatch, type PlanContext, single, type StepShape, strideOf } from '../plan.ts'
 import { fill } from './rowwise.ts'
 
 type Op<K extends Operation['op']> = Extract<Operation, { op: K }>
+
+/** Numbers by which rope-append.wgsl knows a type. */
+const KINDS: Readonly<Record<KvDtype, number>> = { f32: 0, f16: 1, fp8: 2, int8: 3, int4: 4 }
+
+/** How kernels read and write the cache: one plain type as whole vectors, anything else (kv-read.wgsl) word by word. */
+function storageConstants(layout: KvLayout): ShaderConstants {
+  const key = layout.dtype
+  const value = valueDtypeOf(layout)
+  if (!isScaled(layout)) return key === 'f16' ? { KV_F16: true } : {}
+  return {
+    KV_WORDS: true,
+    K_KIND: KINDS[key],
+    V_KIND: KINDS[value],
+    K_ROW: kvRowWords(layout, key),
+    V_ROW: kvRowWords(layout, value),
+    [`K_${key.toUpperCase()}`]: true,
+    [`V_${value.toUpperCase()}`]: true,
+    ...(isQuantized(key) ? { K_SCALED: true } : {}),
+    ...(isQuantized(value) ? { V_SCALED: true } : {}),
+  }
+}
+
+/** Bytes of a token's keys and values of one head. */
+function rowBytesOf(layout: KvLayout): number {
+  const padded = paddedHeadDim(layout)
+  return kvRowBytes(layout.dtype, padded) + kvRowBytes(valueDtypeOf(layout), padded)
+}
 
 /** Bindings: qkv, positions, slots, rotation table, q, keys, values, q norm, k norm. One workgroup per (head of q, k and v; token). */
 export async function planRopeAppend(context: PlanContext, operation: Op<'ropeAppend'>): Promise<readonly Dispatch[]> {
@@ -30,7 +60,7 @@ export async function planRopeAppend(context: PlanContext, operation: Op<'ropeAp
       ...(qNorm === null && kNorm === null ? {} : { HEAD_NORM: true }),
       ...(qNorm === null ? {} : { Q_NORM: true }),
       ...(kNorm === null ? {} : { K_NORM: true }),
-      ...(layout.dtype === 'f16' ? { KV_F16: true } : {}),
+      ...storageConstants(layout),
     },
     bindings: ['read', 'read', 'read', 'read', 'write', 'write', 'write', 'read', 'read'],
     immediateWords: 0,
@@ -49,12 +79,12 @@ export async function planRopeAppend(context: PlanContext, operation: Op<'ropeAp
     norm(qNorm),
     norm(kNorm),
   ])
-  const elementBytes = layout.dtype === 'f16' ? 2 : 4
+  const rowBytes = rowBytesOf(layout)
   return [
     single(kernel, variant, {
       prepare: (step, grid) => fill(grid, heads + 2 * kvHeads, step.tokens),
       cost: (step) => ({
-        bytes: step.tokens * (4 * (qkv.width + q.width) + 2 * kvHeads * padded * elementBytes),
+        bytes: step.tokens * (4 * (qkv.width + q.width) + kvHeads * rowBytes),
         operations: step.tokens * (heads + kvHeads) * rope.rotaryDim * 3,
       }),
     }),
@@ -103,12 +133,12 @@ export async function planAttention(context: PlanContext, operation: Op<'attenti
     byRows ? Math.min(attention.team, Math.max(1, Math.floor(MAX_ROW_QUERY / padded))) : attention.team,
   )
   const workgroup = byRows ? attention.workgroup : Math.max(attention.workgroup, quads)
-  const elementBytes = layout.dtype === 'f16' ? 2 : 4
+  const rowBytes = rowBytesOf(layout)
   const constants = {
     WORKGROUP: workgroup,
     TEAM: team,
     QUADS: quads,
-    ROW_UNITS: (padded * elementBytes) / 16,
+    ROW_UNITS: isScaled(layout) ? quads : (padded * (layout.dtype === 'f16' ? 2 : 4)) / 16,
     CHUNK: attention.chunk,
     SUBLANES: attention.sublanes,
     SLICES: Math.floor(workgroup / quads),
@@ -124,7 +154,7 @@ export async function planAttention(context: PlanContext, operation: Op<'attenti
     Q_STRIDE: strideOf(q.width),
     OUT_STRIDE: strideOf(out.width),
     SCALE: { float: operation.scale },
-    ...(layout.dtype === 'f16' ? { KV_F16: true } : {}),
+    ...storageConstants(layout),
     ...(window === null ? {} : { WINDOW: window }),
   }
   const bindings = ['read', 'read', 'read', 'read', 'read', 'read', 'write'] as const
@@ -140,7 +170,7 @@ export async function planAttention(context: PlanContext, operation: Op<'attenti
   const cost = (step: StepShape): { bytes: number; operations: number } => {
     const keys = Math.min(step.longestContext, window ?? step.longestContext)
     return {
-      bytes: step.tokens * (2 * keys * kvHeads * padded * elementBytes + 8 * heads * headDim),
+      bytes: step.tokens * (keys * kvHeads * rowBytes + 8 * heads * headDim),
       operations: step.tokens * keys * heads * headDim * 4,
     }
   }

@@ -9,8 +9,14 @@ struct Params {
 }
 var<immediate> params: Params;
 @group(0) @binding(0) var<storage, read> q: array<f32>;
+//#if KV_WORDS
+@group(0) @binding(1) var<storage, read> keys: array<u32>;
+@group(0) @binding(2) var<storage, read> vals: array<u32>;
+//#include kv-read
+//#else
 @group(0) @binding(1) var<storage, read> keys: array<vec4<u32>>;
 @group(0) @binding(2) var<storage, read> vals: array<vec4<u32>>;
+//#end
 @group(0) @binding(3) var<storage, read> positions: array<u32>;
 @group(0) @binding(4) var<storage, read> sequenceOfToken: array<u32>;
 @group(0) @binding(5) var<storage, read> blockTable: array<u32>;
@@ -29,10 +35,12 @@ var<workgroup> total: array<f32, TEAM>;
 var<workgroup> gathered: array<vec4<f32>, SLICES * TEAM * QUADS>;
 var<workgroup> broken: u32;
 
+//#if !KV_WORDS
 // Head row units: 4 elements of f32 or 8 of f16.
 fn keyQuads(place: u32, unit: u32) -> vec4<u32> {
   return keys[place * ROW_UNITS + unit];
 }
+//#end
 fn notFinite(value: f32) -> bool {
   return (bitcast<u32>(value) & 0x7f800000u) == 0x7f800000u;
 }
@@ -104,6 +112,18 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
 //#repeat g TEAM
         score_{g} = 0.0f;
 //#end
+//#if KV_WORDS
+        for (var unit = 0u; unit < QUADS; unit++) {
+          let four = keyQuad(place, unit);
+//#repeat g TEAM
+          score_{g} = dotQuad(query[{g}u * QUADS + unit], four, score_{g});
+//#end
+        }
+        let scale = keyScale(place);
+//#repeat g TEAM
+        score_{g} *= scale;
+//#end
+//#else
         for (var unit = 0u; unit < ROW_UNITS; unit++) {
           let word = keyQuads(place, unit);
 //#if KV_F16
@@ -120,6 +140,7 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
 //#end
 //#end
         }
+//#end
 //#repeat g TEAM
         if (notFinite(score_{g})) {
           broken = 1u;
@@ -180,12 +201,16 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
 //#end
       for (var k = slice; k <= highest; k += SLICES) {
         if (k >= lowest) {
+//#if KV_WORDS
+          let four = valueQuad(places[k], quad) * valueScale(places[k]);
+//#else
 //#if KV_F16
           let word = vals[places[k] * ROW_UNITS + quad / 2u];
           let pair = select(word.xy, word.zw, (quad & 1u) == 1u);
           let four = vec4<f32>(unpack2x16float(pair.x), unpack2x16float(pair.y));
 //#else
           let four = bitcast<vec4<f32>>(vals[places[k] * ROW_UNITS + quad]);
+//#end
 //#end
 //#repeat g TEAM
           value_{g} = fma(vec4<f32>(scores[{g}u * CHUNK + k]), four, value_{g});

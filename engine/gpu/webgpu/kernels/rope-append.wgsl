@@ -13,11 +13,25 @@
 @group(0) @binding(8) var<storage, read> kNorm: array<f32>;
 var<workgroup> row: array<f32, PADDED_DIM>;
 var<workgroup> sums: array<f32, WORKGROUP>;
+//#if KV_WORDS
+var<workgroup> lows: array<f32, WORKGROUP>;
+var<workgroup> broken: u32;
+//#end
 
-//#if KV_F16
 // SwiftShader's pack2x16float makes NaN of values beyond f16's range, others Inf: the cache holds the nearest finite value instead.
 fn half2(a: f32, b: f32) -> u32 {
   return pack2x16float(clamp(vec2<f32>(a, b), vec2<f32>(-65504.0f), vec2<f32>(65504.0f)));
+}
+
+//#if KV_WORDS
+// Nearest e4m3 code of a value within ±448, ties to even.
+fn e4m3Code(value: f32) -> u32 {
+  let sign = (bitcast<u32>(value) >> 24u) & 128u;
+  let magnitude = min(abs(value), 448.0f);
+  let bits = bitcast<u32>(magnitude);
+  let normal = ((bits + 0x7ffffu + ((bits >> 20u) & 1u)) >> 20u) - 960u;
+  // Below the least normal number codes are multiples of 2⁻⁹; the eighth of them is that number's own code.
+  return sign | select(normal, u32(round(magnitude * 512.0f)), magnitude < 0x1p-6f);
 }
 //#end
 
@@ -87,6 +101,9 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
   let kvHead = select(head - HEADS - KV_HEADS, head - HEADS, isKey);
   let slot = slots[token];
   let place = ((slot / BLOCK_SIZE) * KV_HEADS + kvHead) * BLOCK_SIZE + slot % BLOCK_SIZE;
+//#if KV_WORDS
+//#include kv-write
+//#else
 //#if KV_F16
   let base = place * (PADDED_DIM / 2u);
   for (var i = index; i < PADDED_DIM / 2u; i += WORKGROUP) {
@@ -107,5 +124,6 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
       vals[base + i] = word;
     }
   }
+//#end
 //#end
 }
