@@ -32,6 +32,8 @@ export interface ReasoningPart {
 export class ReasoningSplitter {
   #state: 'start' | 'inside' | 'gap' | 'content'
   #pending = ''
+  /** Something other than space was thought. */
+  #began = false
 
   constructor(start: ReasoningStart) {
     this.#state = start === 'inside' ? 'inside' : start === 'possible' ? 'start' : 'content'
@@ -64,12 +66,13 @@ export class ReasoningSplitter {
   #begin(): void {
     const rest = this.#pending.trimStart()
     if (rest.startsWith(OPEN)) {
-      this.#pending = rest.slice(OPEN.length).trimStart()
+      this.#pending = rest.slice(OPEN.length)
       this.#state = 'inside'
     } else if (!OPEN.startsWith(rest)) this.#state = 'content'
   }
 
   #inside(parts: ReasoningPart[]): void {
+    if (!this.#began) this.#pending = this.#pending.trimStart()
     const at = this.#pending.indexOf(CLOSE)
     if (at < 0) {
       const kept = this.#pending.slice(0, this.#pending.length - heldLength(this.#pending, CLOSE)).trimEnd()
@@ -84,6 +87,7 @@ export class ReasoningSplitter {
   }
 
   #take(parts: ReasoningPart[], kind: ReasoningPart['kind'], length: number): void {
+    if (length > 0) this.#began = true
     if (length > 0) parts.push({ kind, text: this.#pending.slice(0, length) })
     this.#pending = this.#pending.slice(length)
   }

@@ -72,7 +72,8 @@ export function createEchoRuntime(options: EchoOptions = {}): EchoRuntime {
         const allowed = mask === null ? null : allowedBytes(mask)
         // A byte that the script wants is taken where it is allowed; otherwise what ends things soonest.
         const wanted = source[count % source.length]!
-        const bound = allowed === null ? wanted : options.script !== undefined && allowed.includes(wanted) ? wanted : soonest(allowed)
+        const bound =
+          allowed === null ? wanted : count < (options.script?.length ?? 0) && allowed.includes(wanted) ? wanted : soonest(allowed)
         const ended = allowed === null ? options.endless !== true && count === source.length : bound === 0
         if (ended) {
           yield finished('stop', count)
@@ -156,7 +157,7 @@ function allowedBytes(mask: Uint32Array): readonly number[] {
 
 /** The end if it may come, then closing characters, then whatever is first. */
 function soonest(allowed: readonly number[]): number {
-  const order = [0, ...Buffer.from('"}]'), ...allowed]
+  const order = [0, ...Buffer.from('}]"'), ...allowed]
   return order.find((id) => allowed.includes(id))!
 }
 
