@@ -7,11 +7,21 @@ import type { Backend } from '../gpu/program.ts'
 import { createStopMatcher } from '../tokenizer/stop-strings.ts'
 import type { Tokenizer } from '../tokenizer/tokenizer.ts'
 import type { Core, RequestOutput } from './core.ts'
+import { embed } from './embed.ts'
 import { GenerationStream } from './generation-stream.ts'
 import { Request } from './request.ts'
 import { resolveRules, resolveSampling, validateGeneration, validateScore } from './sampling.ts'
 import { createTokenRules } from './token-rules.ts'
-import type { GenerationEvent, GenerationRequest, Runtime, RuntimeInfo, RuntimeTelemetry, ScoreRequest, ScoreResult } from './types.ts'
+import type {
+  EmbedRequest,
+  GenerationEvent,
+  GenerationRequest,
+  Runtime,
+  RuntimeInfo,
+  RuntimeTelemetry,
+  ScoreRequest,
+  ScoreResult,
+} from './types.ts'
 
 /** Enough of the prompt for a decoder to know that the answer continues a text. */
 const PROMPT_TAIL_TOKENS = 8
@@ -66,6 +76,10 @@ export class LocalRuntime implements Runtime {
   generate(request: GenerationRequest): AsyncIterable<GenerationEvent> {
     if (request.promptLogprobs !== undefined) return this.#withPromptScores(request, request.promptLogprobs)
     return { [Symbol.asyncIterator]: () => new GenerationStream((stream) => this.#start(request, stream)) }
+  }
+
+  embed(request: EmbedRequest): Promise<Float32Array> {
+    return embed(this, request)
   }
 
   onStep(listener: (tokens: number, milliseconds: number) => void): () => void {

@@ -141,9 +141,9 @@ export function serverRoutes(
       const names = asked === null ? models.cards().flatMap((card) => (card.contextLimit === null ? [] : [card.name])) : [asked]
       const results = await Promise.all(
         names.map((name) =>
-          service.use(name, signal, async ({ runtime }) => {
+          service.use(name, signal, async ({ name: model, runtime }) => {
             if (runtime.resetPrefixCache === undefined) throw new ApiError(501, 'This runtime has no way to drop its prefix cache.')
-            return { model: name, reset: await runtime.resetPrefixCache() }
+            return { model, reset: await runtime.resetPrefixCache() }
           }),
         ),
       )

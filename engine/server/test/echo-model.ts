@@ -157,7 +157,9 @@ function allowedBytes(mask: Uint32Array): readonly number[] {
 
 /** The end if it may come, then closing characters, then whatever is first. */
 function soonest(allowed: readonly number[]): number {
-  const order = [0, ...Buffer.from('}]"'), ...allowed]
+  // Where any letter may come, a bracket would not close anything.
+  const inText = allowed.includes(122) && allowed.includes(120)
+  const order = [0, ...Buffer.from(inText ? '"' : '}]"'), ...allowed]
   return order.find((id) => allowed.includes(id))!
 }
 

@@ -1,6 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { ReasoningSplitter, afterReasoning, reasoningStart } from '../reasoning.ts'
+import type { ReasoningStart } from '../reasoning.ts'
 import { ToolParser } from './tool-parser.ts'
 import type { ToolFormat } from './tool-format.ts'
 import { toolFormatOf } from './tool-format.ts'
@@ -123,14 +124,14 @@ describe('tool calls', () => {
   })
 })
 
-describe('thinking', () => {
-  const split = (start: 'inside' | 'possible' | 'none', pieces: readonly string[]): { reasoning: string; content: string } => {
-    const splitter = new ReasoningSplitter(start)
-    const all = { reasoning: '', content: '' }
-    for (const part of [...pieces.flatMap((piece) => splitter.push(piece)), ...splitter.finish()]) all[part.kind] += part.text
-    return all
-  }
+function split(start: ReasoningStart, pieces: readonly string[]): { reasoning: string; content: string } {
+  const splitter = new ReasoningSplitter(start)
+  const all = { reasoning: '', content: '' }
+  for (const part of [...pieces.flatMap((piece) => splitter.push(piece)), ...splitter.finish()]) all[part.kind] += part.text
+  return all
+}
 
+describe('thinking', () => {
   test.each([
     ['possible', '<think>\nhm < 2\n</think>\n\nYes.', { reasoning: 'hm < 2', content: 'Yes.' }],
     ['inside', 'hm</think>Yes.', { reasoning: 'hm', content: 'Yes.' }],

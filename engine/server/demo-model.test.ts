@@ -1,0 +1,147 @@
+/** The server over a real model: the demo model on the reference backend, through the official client. */
+import { existsSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import OpenAI from 'openai'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { createReferenceBackend } from '../gpu/reference/backend.ts'
+import { createModelManager } from '../runtime/manager.ts'
+import { openRuntime } from '../runtime/open-runtime.ts'
+import type { ModelManager, Runtime } from '../runtime/types.ts'
+import { loadTokenizer } from '../tokenizer/tokenizer.ts'
+import { startServer } from './http-server.ts'
+import type { RunningServer } from './http-server.ts'
+import { createServedCollection } from './served-collection.ts'
+import type { ServedCollection } from './served-collection.ts'
+
+function dot(a: readonly number[], b: readonly number[]): number {
+  return a.reduce((sum, value, index) => sum + value * b[index]!, 0)
+}
+
+const folder = fileURLToPath(new URL('../../assets/demo-model', import.meta.url))
+
+describe.skipIf(!existsSync(folder))('the demo model, served', () => {
+  const loads: Runtime[] = []
+  let collection: ServedCollection
+  let manager: ModelManager
+  let server: RunningServer
+  let client: OpenAI
+
+  beforeAll(async () => {
+    const backend = createReferenceBackend()
+    manager = createModelManager({ budgetBytes: () => null })
+    const open = async ({ signal }: { signal: AbortSignal }): Promise<Runtime> => {
+      loads.push(
+        await openRuntime({ source: folder, backend, modelId: 'demo', contextTokens: 256, kvDtype: 'f32', fixedTokenBudget: 64, signal }),
+      )
+      return loads.at(-1)!
+    }
+    collection = createServedCollection(
+      [{ name: 'demo model', aliases: ['d'] }, { name: 'second' }],
+      {
+        acquire: (entry, signal) =>
+          manager.acquire({ modelId: 'demo', name: entry.name, contextTokens: 256, kvDtype: 'f32', estimatedBytes: null, open, signal }),
+        unload: () => manager.unload('demo'),
+        tokenizer: () => loadTokenizer(folder),
+      },
+      { idleMs: null, log: () => {} },
+    )
+    server = await startServer({ models: collection, apiKey: null, port: 0, version: '0', log: () => {} })
+    client = new OpenAI({ apiKey: 'none', baseURL: server.url, maxRetries: 0 })
+  })
+
+  afterAll(async () => {
+    await server.close()
+    await collection[Symbol.asyncDispose]()
+    await manager[Symbol.asyncDispose]()
+  })
+
+  test('is listed by a name without spaces, its context known once it is loaded', async () => {
+    const before = (await client.models.list()).data as unknown as { id: string; max_model_len: number | null }[]
+    expect(before.map((card) => [card.id, card.max_model_len])).toEqual([
+      ['demo-model', null],
+      ['d', null],
+      ['second', null],
+    ])
+    expect(loads.length).toBe(0)
+  })
+
+  test('answers the same twice, whole and streamed, and is loaded once', async () => {
+    const ask = { model: 'd', messages: [{ role: 'user' as const, content: 'Hello!' }], temperature: 0, max_tokens: 12 }
+    const [whole, streamed] = await Promise.all([
+      client.chat.completions.create(ask),
+      client.chat.completions.stream({ ...ask, stream_options: { include_usage: true } }).finalChatCompletion(),
+    ])
+    expect(whole.model).toBe('demo-model')
+    expect(whole.choices[0]!.message.content).toMatch(/\w/)
+    expect(streamed.choices[0]!.message.content).toBe(whole.choices[0]!.message.content)
+    expect(loads.length).toBe(1)
+  })
+
+  test('a schema, a choice and a bias bind it', async () => {
+    const messages = [{ role: 'user' as const, content: 'Pick one.' }]
+    const schema = {
+      type: 'object',
+      properties: { ok: { type: 'boolean' }, n: { type: 'integer', minimum: 10, maximum: 20 } },
+      required: ['ok', 'n'],
+    }
+    const answer = await client.chat.completions.create({
+      model: 'd',
+      messages,
+      temperature: 1,
+      seed: 3,
+      response_format: { type: 'json_schema', json_schema: { name: 'x', schema } },
+    })
+    const value = JSON.parse(answer.choices[0]!.message.content!) as { ok: boolean; n: number }
+    expect([typeof value.ok, value.n >= 10 && value.n <= 20, answer.choices[0]!.finish_reason]).toEqual(['boolean', true, 'stop'])
+    const choice = { model: 'd', messages, guided_choice: ['left', 'right'] }
+    expect(['left', 'right']).toContain((await client.chat.completions.create(choice)).choices[0]!.message.content)
+    const only = await client.completions.create({
+      model: 'd',
+      prompt: 'x',
+      max_tokens: 3,
+      logit_bias: { 40: 100 },
+      temperature: 0,
+      logprobs: 2,
+    })
+    expect(new Set(only.choices[0]!.logprobs!.tokens).size).toBe(1)
+  })
+
+  test('prompt log-probabilities agree with echo, and embeddings with themselves', async () => {
+    const body = { model: 'd', prompt: 'Once upon a time', max_tokens: 0, echo: true, logprobs: 1, prompt_logprobs: 1 }
+    const scored = (await client.completions.create(body)).choices[0]! as unknown as {
+      logprobs: { token_logprobs: (number | null)[] }
+      prompt_logprobs: (Record<string, { logprob: number }> | null)[]
+    }
+    const tokens = (
+      (await (
+        await fetch(`${server.url.slice(0, -3)}/tokenize`, {
+          method: 'POST',
+          headers: { 'content-type': 'application/json' },
+          body: JSON.stringify({ model: 'd', prompt: body.prompt }),
+        })
+      ).json()) as { tokens: number[] }
+    ).tokens
+    expect(scored.prompt_logprobs.map((entry, index) => entry?.[String(tokens[index])]?.logprob ?? null)).toEqual(
+      scored.logprobs.token_logprobs,
+    )
+    const { data } = await client.embeddings.create({ model: 'd', input: ['Once upon a time', 'Once upon a time', 'Numbers: 1 2 3'] })
+    const [first, same, other] = data.map((entry) => entry.embedding)
+    expect(dot(first!, same!)).toBeCloseTo(1, 5)
+    expect(dot(first!, other!)).toBeLessThan(0.999)
+  })
+
+  test('sleep frees it, the next question wakes it', async () => {
+    const origin = server.url.slice(0, -3)
+    expect(await (await fetch(`${origin}/reset_prefix_cache?model=d`, { method: 'POST' })).json()).toEqual({
+      results: [{ model: 'demo-model', reset: true }],
+    })
+    expect((await fetch(`${origin}/sleep?level=1`, { method: 'POST' })).status).toBe(200)
+    expect(loads[0]!.failure).not.toBeNull()
+    expect(await (await fetch(`${origin}/is_sleeping`)).json()).toEqual({ is_sleeping: true })
+    await client.completions.create({ model: 'd', prompt: 'x', max_tokens: 1 })
+    expect([loads.length, await (await fetch(`${origin}/is_sleeping`)).json()]).toEqual([2, { is_sleeping: false }])
+    const metrics = await (await fetch(`${origin}/metrics`)).text()
+    expect(metrics).toMatch(/vllm:prefix_cache_queries_total\{model_name="demo-model",engine="0"\} [1-9]/)
+    expect(metrics).toMatch(/vllm:iteration_tokens_total_count\{model_name="demo-model",engine="0"\} [1-9]/)
+  })
+})
