@@ -122,7 +122,14 @@ export const contract = {
   },
   results: {
     /** Result sets of a source model and all of its variants; the source comes first. */
-    board: procedure.input(modelId).output(z.object({ models: z.array(ModelSummarySchema), results: z.array(ResultSetSchema) })),
+    board: procedure
+      .input(
+        modelId.extend({
+          /** Loss that the user allows, 0…1: verdicts are made anew against it. null = as they were made when measured. */
+          margin: z.number().min(0).max(1).nullable().default(null),
+        }),
+      )
+      .output(z.object({ models: z.array(ModelSummarySchema), results: z.array(ResultSetSchema) })),
     evaluate: procedure
       .input(z.object({ modelIds: z.array(z.string()).min(1), evaluate: EvaluationOptionsSchema }))
       .output(z.array(JobSchema)),

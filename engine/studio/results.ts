@@ -3,6 +3,7 @@
  * measurement is the only way in; nothing is computed here.
  */
 import type { ModelSummary, Provenance, ResultSet } from '../contract/index.ts'
+import { withMargin } from '../evaluate/paired.ts'
 import type { EventHub } from './events.ts'
 import type { Library } from './library.ts'
 import type { Measured, ResultContext, ResultStore, StoredResult } from './store/result-store.ts'
@@ -36,12 +37,12 @@ export class Results {
     return this.#store.history(modelId, 'drift', newest.protocolKey).filter((result) => result.kind === 'drift')
   }
 
-  /** Source first, then its variants by age; asked for a variant, the board is its source's. */
-  board(modelId: string): { models: ModelSummary[]; results: ResultSet[] } {
+  /** Source first, then its variants by age; asked for a variant, the board is its source's. Verdicts are against `margin` where one is given. */
+  board(modelId: string, margin: number | null = null): { models: ModelSummary[]; results: ResultSet[] } {
     const family = this.#library.family(modelId)
     return {
       models: family.map((record) => this.#library.summary(record.id)),
-      results: family.map((record) => this.#resultSet(record.id, family[0]?.id ?? record.id)),
+      results: family.map((record) => judged(this.#resultSet(record.id, family[0]?.id ?? record.id), margin)),
     }
   }
 
@@ -83,5 +84,16 @@ export class Results {
       provenance,
       protocolKeys,
     }
+  }
+}
+
+/** Verdicts against another margin need the counts and errors that were stored with the comparison, and nothing else. */
+function judged(set: ResultSet, margin: number | null): ResultSet {
+  if (margin === null) return set
+  return {
+    ...set,
+    tasks: set.tasks.map((task) =>
+      task.paired === null ? task : { ...task, paired: withMargin(task.paired, margin, task.n, task.higherIsBetter) },
+    ),
   }
 }

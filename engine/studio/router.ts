@@ -127,7 +127,7 @@ export function createRouter(parts: StudioParts) {
       }),
     },
     results: {
-      board: os.results.board.handler(({ input }) => results.board(input.modelId)),
+      board: os.results.board.handler(({ input }) => results.board(input.modelId, input.margin)),
       evaluate: os.results.evaluate.handler(({ input }) => optimize.evaluate(input.modelIds, input.evaluate)),
     },
     capacity: {

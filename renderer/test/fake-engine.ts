@@ -24,7 +24,18 @@ import {
 import { CATALOG, CHECKS, PLAN } from './capacity-fixtures.ts'
 import { monitorSamples, watchFixtures } from './monitor-fixtures.ts'
 import type { Connection, ConnectionState, EngineClient } from '../rpc.ts'
-import { detailOf, hardware, LIBRARY, predictionsOf, PRESETS, RESULTS, SAMPLE, SAMPLE_W4, tensorsOf } from './fixtures.ts'
+import {
+  detailOf,
+  hardware,
+  KV_BYTES_PER_TOKEN,
+  LIBRARY,
+  predictionsOf,
+  PRESETS,
+  RESULTS,
+  SAMPLE,
+  SAMPLE_W4,
+  tensorsOf,
+} from './fixtures.ts'
 
 /** Every change but `seq`, distributed over the union so that each kind keeps its own fields. */
 type EventBody<Event = StudioEvent> = Event extends StudioEvent ? Omit<Event, 'seq'> : never
@@ -257,6 +268,13 @@ export class FakeEngine implements Connection {
     if (model === undefined)
       throw new LatheError('model.not-found', `There is no model ${modelId} in the library.`, 'Import its folder again.')
     return model
+  }
+
+  /** What a library model takes here, so that a plan's bar and the limit of a chart look as they do on a real machine. */
+  #ownParts(model: ModelSummary, contextTokens: number) {
+    const { gpuBudgetBytes: budgetBytes } = this.hardware
+    const { weightBytes } = model
+    return { weightBytes, kvBytes: KV_BYTES_PER_TOKEN * contextTokens, activationBytes: 2_400_000, reserveBytes: 0, budgetBytes }
   }
 
   #job(jobId: string): Job {
@@ -556,8 +574,15 @@ export class FakeEngine implements Connection {
           const model = input.subject.kind === 'model' ? this.#model(input.subject.modelId) : null
           const title = model?.name ?? CATALOG.models.find((one) => input.subject.kind === 'published' && one.id === input.subject.id)?.name
           const gpu = CATALOG.devices.find((device) => device.id === input.deviceId)
+          const own = model === null ? null : this.#ownParts(model, input.contextTokens)
           return {
             ...PLAN,
+            ...(own === null
+              ? {}
+              : {
+                  parts: { ...PLAN.parts, ...own },
+                  fit: { ...PLAN.fit, ...own, contextTokens: input.contextTokens, verdict: 'fits' as const },
+                }),
             request: input,
             subject: { ...PLAN.subject, title: title ?? PLAN.subject.title },
             gpu: { ...PLAN.gpu, title: gpu?.name ?? PLAN.gpu.title },

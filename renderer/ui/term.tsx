@@ -18,6 +18,8 @@ const DEFINITIONS = {
   scheme: 'What is stored: W is bits per weight, A bits per activation, g the group size.',
   sqnr: 'Signal to quantization-noise ratio in dB. Higher is closer to the original; 6 dB is about one bit.',
   context: 'How many tokens the model can look back on, your prompt and its answer together.',
+  'non-inferior':
+    'Tested on the same items: as good when the loss is smaller than what you allow, with 95 % confidence. Where the items can’t tell, nothing is claimed.',
   wilson: 'The range in which the true score lies with 95 % confidence, given how many items were asked.',
   'prefix-cache': 'Share of prompt tokens that were not computed because an earlier request began the same way.',
   speculation: 'Share of the tokens guessed ahead by a draft that the model itself would have chosen.',

@@ -4,7 +4,7 @@ import { ProvenanceCard } from '../../ui/numbers.tsx'
 import { Card } from '../../ui/page.tsx'
 import { Term } from '../../ui/term.tsx'
 import styles from './compare.module.css'
-import { difference, formatDifference, incomparableReason, type Entry, type Metric, type Reading } from './metrics.ts'
+import { differenceOf, formatDifference, incomparableReason, type Entry, type Metric, type Reading } from './metrics.ts'
 import { SeriesMark, entryTitle, seriesColor } from './series.tsx'
 
 const CHARTED = ['size', 'peak', 'perplexity', 'kld', 'top1', 'decode', 'prefill', 'ttft'] as const
@@ -32,7 +32,6 @@ export function BarsSection({ metrics, ...rest }: BarsSectionProps) {
 function MetricBars({ metric, entries, baseline, source, mode }: Omit<BarsSectionProps, 'metrics'> & { readonly metric: Metric }) {
   const readings = entries.map((entry) => ({ entry, reading: metric.read(entry), reason: incomparableReason(metric, entry, baseline) }))
   const comparable = readings.filter((row) => row.reason === null)
-  const base = metric.read(baseline)?.value ?? null
   const top = barTop(
     metric,
     comparable.map((row) => row.reading),
@@ -44,7 +43,7 @@ function MetricBars({ metric, entries, baseline, source, mode }: Omit<BarsSectio
     >
       <ul className={styles.barList}>
         {readings.map(({ entry, reading, reason }) => {
-          const delta = reading === null || base === null || reason !== null ? null : difference(metric, reading.value, base)
+          const delta = reason !== null ? null : differenceOf(metric, entry, baseline)
           const text =
             reading === null
               ? '—'

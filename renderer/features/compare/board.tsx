@@ -26,8 +26,16 @@ import { isMeasured } from './queries.ts'
 import { ResultsTable } from './results-table.tsx'
 import { Scatter } from './scatter.tsx'
 import { SeriesMark, entryTitle } from './series.tsx'
+import { Verdicts, type MarginChoice } from './verdicts.tsx'
 
-export function Board({ entries, picker }: { readonly entries: readonly Entry[]; readonly picker: React.ReactNode }) {
+interface BoardProps {
+  readonly entries: readonly Entry[]
+  readonly picker: React.ReactNode
+  readonly margin: MarginChoice
+  readonly onMargin: (margin: MarginChoice) => void
+}
+
+export function Board({ entries, picker, margin, onMargin }: BoardProps) {
   const [hidden, setHidden] = useQuerySet('hide')
   const [baselineId, setBaselineId] = useQueryParameter('baseline')
   const [mode, setMode] = useQueryChoice('show', ['values', 'differences'], 'values')
@@ -86,6 +94,7 @@ export function Board({ entries, picker }: { readonly entries: readonly Entry[];
           <Scatter entries={shown} baseline={baseline} source={source} metrics={metrics} />
           <Glance entries={shown} baseline={baseline} source={source} />
         </div>
+        <Verdicts entries={shown} baseline={baseline} source={source} margin={margin} onMargin={onMargin} />
         <BarsSection entries={shown} baseline={baseline} source={source} metrics={metrics} mode={mode} />
         <ResultsTable entries={shown} baseline={baseline} source={source} metrics={metrics} mode={mode} />
         <ErrorHeatmap entries={shown} source={source} />

@@ -4,11 +4,12 @@ import { barTop } from './bars.tsx'
 import { reportHtml, reportJson, toCsv, toMarkdown } from './export.ts'
 import { glanceFacts } from './glance.tsx'
 import { cellKey, heatColor, heatGrid, heatShare, heatValue } from './heat-grid.ts'
-import { bestOf, difference, formatDifference, incomparableReason, metricsOf, taskMean, type Entry, type Metric } from './metrics.ts'
+import { bestOf, difference, differenceOf, formatDifference, incomparableReason, metricsOf, type Entry, type Metric } from './metrics.ts'
 import { axisDomain, niceTicks, paretoFrontier } from './pareto.ts'
 import { entriesOf } from './queries.ts'
 import { pointsOf } from './scatter.tsx'
 import { entryTitle } from './series.tsx'
+import { taskMean } from './task-metrics.ts'
 import { storedName } from './tensor-pair.tsx'
 
 const family = LIBRARY.filter((model) => model.id === SAMPLE.id || model.parentId === SAMPLE.id)
@@ -31,6 +32,10 @@ describe('identity', () => {
 
 function at(...values: (number | null)[]) {
   return values.map((value) => (value === null ? null : { value, range: null }))
+}
+
+function stats(median: number) {
+  return { median, min: median, max: median, n: 5 }
 }
 
 describe('metrics', () => {
@@ -65,6 +70,24 @@ describe('metrics', () => {
     expect(formatDifference(metric('task:reading'), difference(metric('task:reading'), 0.616, 0.628)!)).toBe('−1.20 pp')
     expect(formatDifference(metric('perplexity'), difference(metric('perplexity'), 1.6886, 1.6833)!)).toBe('+0.005300')
     expect(difference(metric('decode'), 5, 0)).toBeNull()
+  })
+
+  test('ratios of speeds are of the job that measured both; differences of tasks are of the same items', () => {
+    const versus = { baselineId: SAMPLE.id, decodeRatio: stats(1.5), prefillRatio: stats(0.9), timeToFirstTokenRatio: stats(1.1) }
+    const beside: Entry = { ...w4, result: { ...w4.result!, throughput: { ...w4.result!.throughput!, versus } } }
+    expect(differenceOf(metric('decode'), beside, source)).toBeCloseTo(0.5, 12)
+    expect(differenceOf(metric('decode'), w4, source)).toBeCloseTo(117 / 62 - 1, 12)
+    expect(glanceFacts(beside, source)).toContainEqual({ title: 'decode speed', text: '1.50×' })
+    expect(differenceOf(metric('task:reading'), w4, source)).toBe(
+      w4.result!.tasks.find((task) => task.name === 'reading')!.paired!.difference,
+    )
+    // against another baseline the pairing does not hold
+    expect(differenceOf(metric('decode'), beside, w8)).toBeCloseTo(117 / 88 - 1, 12)
+  })
+
+  test('a server has speeds and scores, but no size', () => {
+    const remote: Entry = { ...w4, model: { ...w4.model, origin: 'remote' } }
+    expect([metric('size').read(remote), metric('bits').read(remote), metric('decode').read(remote)?.value]).toEqual([null, null, 117])
   })
 
   test('the best of a row; none where all are equal, alone, or within the winner’s uncertainty', () => {

@@ -50,6 +50,9 @@ export function glanceFacts(entry: Entry, baseline: Entry): readonly GlanceFact[
   const metrics = new Map(metricsOf([baseline, entry]).map((metric) => [metric.id, metric]))
   const ratio = (metric: Metric | undefined): number | null => {
     if (metric === undefined || incomparableReason(metric, entry, baseline) !== null) return null
+    // ratios of speeds are those of runs that took turns
+    const paired = metric.delta === 'relative' ? (metric.paired?.(entry, baseline.model.id) ?? null) : null
+    if (paired !== null) return 1 + paired
     const mine = metric.read(entry)?.value
     const theirs = metric.read(baseline)?.value
     return mine === undefined || theirs === undefined || theirs === 0 ? null : mine / theirs

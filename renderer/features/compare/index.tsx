@@ -2,6 +2,7 @@
 import { GitCompareArrows } from 'lucide-react'
 import { Redirect, useLocation } from 'wouter'
 import { useDelayed } from '../../lib/use-now.ts'
+import { useQueryChoice } from '../../lib/url-state.ts'
 import { ButtonLink } from '../../ui/button.tsx'
 import { Page } from '../../ui/page.tsx'
 import { SkeletonLines } from '../../ui/skeleton.tsx'
@@ -11,6 +12,7 @@ import { ModelPicker } from '../models/model-picker.tsx'
 import { useModels } from '../models/queries.ts'
 import { Board } from './board.tsx'
 import { useBoard } from './queries.ts'
+import { MARGINS } from './verdicts.tsx'
 
 export function CompareScreen({ modelId }: { readonly modelId: string | undefined }) {
   const models = useModels()
@@ -61,7 +63,8 @@ export function CompareScreen({ modelId }: { readonly modelId: string | undefine
 }
 
 function CompareFamily({ sourceId, picker }: { readonly sourceId: string; readonly picker: React.ReactNode }) {
-  const { entries, error, isPending, refetch } = useBoard(sourceId)
+  const [margin, setMargin] = useQueryChoice('margin', MARGINS, '0.01')
+  const { entries, error, isPending, refetch } = useBoard(sourceId, Number(margin))
   const slow = useDelayed(isPending, 150)
   if (entries === null) {
     return (
@@ -87,5 +90,5 @@ function CompareFamily({ sourceId, picker }: { readonly sourceId: string; readon
       </Page>
     )
   }
-  return <Board entries={entries} picker={picker} />
+  return <Board entries={entries} picker={picker} margin={margin} onMargin={setMargin} />
 }

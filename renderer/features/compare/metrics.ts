@@ -2,9 +2,12 @@
  * Everything that Compare can show of a model, as data: how to read it from the results, which direction is better, how it is written, and under
  * which protocol it was measured. Charts, table and exports are all made from this list, so they cannot disagree.
  */
-import type { ModelSummary, Provenance, ResultSet, TaskResult } from '../../../engine/contract/index.ts'
+import type { ModelSummary, Provenance, ResultSet } from '../../../engine/contract/index.ts'
 import { formatBytes, formatDuration, formatPercent, formatRate, formatSignificant } from '../../lib/format.ts'
 import type { TermName } from '../../ui/term.tsx'
+import { fact, measured, Z_95 } from './reading.ts'
+import { servedMetrics } from './served-metrics.ts'
+import { meanTasks, taskMean, taskMetric } from './task-metrics.ts'
 
 /** One model on the board. `series` fixes its colour, shape and dash for as long as it exists. */
 export interface Entry {
@@ -23,7 +26,7 @@ export interface Reading {
   readonly details: Readonly<Record<string, string>>
 }
 
-export type MetricGroup = 'Size' | 'Quality' | 'Tasks' | 'Speed'
+export type MetricGroup = 'Size' | 'Quality' | 'Tasks' | 'Speed' | 'Served'
 
 export interface Metric {
   readonly id: string
@@ -39,17 +42,8 @@ export interface Metric {
   /** Speeds and memory additionally need the same adapter. */
   readonly perAdapter: boolean
   readonly read: (entry: Entry) => Reading | null
-}
-
-const Z_95 = 1.96
-
-function fact(value: number): Reading {
-  return { value, range: null, rangeMeaning: null, provenance: null, details: {} }
-}
-
-function measured(entry: Entry, protocol: string, value: number | null, more: Partial<Reading> = {}): Reading | null {
-  if (value === null) return null
-  return { value, range: null, rangeMeaning: null, provenance: entry.result?.provenance[protocol] ?? null, details: {}, ...more }
+  /** The difference from this baseline as it was measured beside it, in the manner of `delta`; null where they were measured apart. */
+  readonly paired?: (entry: Entry, baselineId: string) => number | null
 }
 
 /** A model does not drift from itself: its zero is a definition, and stands only where drift is measured at all. */
@@ -74,7 +68,7 @@ const FIXED_METRICS: readonly Metric[] = [
     delta: 'relative',
     protocol: null,
     perAdapter: false,
-    read: (entry) => fact(entry.model.weightBytes),
+    read: (entry) => (entry.model.origin === 'folder' ? fact(entry.model.weightBytes) : null),
   },
   {
     id: 'bits',
@@ -86,7 +80,7 @@ const FIXED_METRICS: readonly Metric[] = [
     delta: 'absolute',
     protocol: null,
     perAdapter: false,
-    read: (entry) => fact(entry.model.bitsPerWeight),
+    read: (entry) => (entry.model.origin === 'folder' ? fact(entry.model.bitsPerWeight) : null),
   },
   {
     id: 'peak',
@@ -125,6 +119,7 @@ const FIXED_METRICS: readonly Metric[] = [
           Text: perplexity.dataset,
           Protocol: `${perplexity.protocol}, window ${perplexity.window}`,
           Tokens: perplexity.tokens.toLocaleString('en-US'),
+          ...ratioDetails(entry),
         },
       })
     },
@@ -187,10 +182,18 @@ const FIXED_METRICS: readonly Metric[] = [
       })
     },
   },
-  speedMetric('decode', 'Decode', 'decode', 'up', tokensPerSecond, (throughput) => throughput.decodeTokensPerSecond),
-  speedMetric('prefill', 'Prefill', 'prefill', 'up', tokensPerSecond, (throughput) => throughput.prefillTokensPerSecond),
-  speedMetric('ttft', 'Time to first token', 'ttft', 'down', milliseconds, (throughput) => throughput.timeToFirstTokenMs),
+  speedMetric('decode', 'Decode', 'decode', 'up', tokensPerSecond, 'decodeTokensPerSecond', 'decodeRatio'),
+  speedMetric('prefill', 'Prefill', 'prefill', 'up', tokensPerSecond, 'prefillTokensPerSecond', 'prefillRatio'),
+  speedMetric('ttft', 'Time to first token', 'ttft', 'down', milliseconds, 'timeToFirstTokenMs', 'timeToFirstTokenRatio'),
 ]
+
+/** The ratio of two perplexities of the same tokens is known far better than either. */
+function ratioDetails(entry: Entry): Record<string, string> {
+  const { logPerplexityRatio: ratio = null, logPerplexityRatioStandardError: error = null } = entry.result?.drift ?? {}
+  if (ratio === null) return {}
+  const range = error === null ? '' : ` (${Math.exp(ratio - Z_95 * error).toFixed(4)}–${Math.exp(ratio + Z_95 * error).toFixed(4)})`
+  return { 'Ratio to the original, paired': `×${Math.exp(ratio).toFixed(4)}${range}` }
+}
 
 type Throughput = NonNullable<ResultSet['throughput']>
 
@@ -200,7 +203,8 @@ function speedMetric(
   term: TermName,
   better: 'up' | 'down',
   format: (value: number) => string,
-  pick: (throughput: Throughput) => Throughput['decodeTokensPerSecond'],
+  field: 'decodeTokensPerSecond' | 'prefillTokensPerSecond' | 'timeToFirstTokenMs',
+  ratio: keyof Omit<NonNullable<Throughput['versus']>, 'baselineId'>,
 ): Metric {
   return {
     id,
@@ -215,71 +219,42 @@ function speedMetric(
     read: (entry) => {
       const throughput = entry.result?.throughput ?? null
       if (throughput === null) return null
-      const stats = pick(throughput)
+      const stats = throughput[field]
       return measured(entry, 'throughput', stats.median, {
         range: [stats.min, stats.max],
         rangeMeaning: 'fastest and slowest run',
         details: {
           Samples: `median of ${stats.n}, ${throughput.warmups} warm-up left out`,
           Load: `${throughput.promptTokens} prompt, ${throughput.generatedTokens} generated tokens`,
+          ...versusDetails(throughput.versus, ratio),
         },
       })
+    },
+    // Two jobs' speeds say as much about the day as about the model: only runs that took turns in one job make a ratio.
+    paired: (entry, baselineId) => {
+      const versus = entry.result?.throughput?.versus ?? null
+      return versus?.baselineId === baselineId ? versus[ratio].median - 1 : null
     },
   }
 }
 
-function taskMetric(name: string, title: string): Metric {
-  return {
-    id: `task:${name}`,
-    title,
-    group: 'Tasks',
-    term: 'wilson',
-    better: 'up',
-    format: percent,
-    delta: 'points',
-    protocol: `task:${name}`,
-    perAdapter: false,
-    read: (entry) => {
-      const task = findTask(entry, name)
-      if (task === null) return null
-      return measured(entry, `task:${name}`, task.value, {
-        range: task.interval,
-        rangeMeaning: 'Wilson 95 %',
-        provenance: entry.result?.provenance[`task:${name}`] ?? entry.result?.provenance['tasks'] ?? null,
-        details: {
-          Items: `${task.n} of ${task.dataset}`,
-          Scored: task.metric,
-          ...(task.chance === null ? {} : { Chance: formatPercent(task.chance, 0) }),
-          ...pairedDetails(task),
-        },
-      })
-    },
-  }
+function times(value: number): string {
+  return `${formatSignificant(value)}×`
 }
 
-function pairedDetails(task: TaskResult): Record<string, string> {
-  if (task.paired === null) return {}
-  const { interval, mcnemarP } = task.paired
-  return {
-    'Same items, paired': `difference between ${formatPercent(interval[0])} and ${formatPercent(interval[1])}`,
-    ...(mcnemarP === null ? {} : { 'McNemar p': formatSignificant(mcnemarP, 2) }),
-  }
-}
-
-function findTask(entry: Entry, name: string): TaskResult | null {
-  return entry.result?.tasks.find((task) => task.name === name) ?? null
-}
-
-/** Mean over the tasks that every listed entry has: the y-axis of the scatter. null until all have been asked the same. */
-export function taskMean(entry: Entry, names: readonly string[]): number | null {
-  const values = names.map((name) => findTask(entry, name)?.value ?? null)
-  if (values.length === 0 || values.some((value) => value === null)) return null
-  return values.reduce<number>((sum, value) => sum + (value ?? 0), 0) / values.length
+function versusDetails(
+  versus: Throughput['versus'],
+  ratio: 'decodeRatio' | 'prefillRatio' | 'timeToFirstTokenRatio',
+): Record<string, string> {
+  if (versus === null) return {}
+  const { median, min, max } = versus[ratio]
+  return { 'Beside its baseline, in turns': `${times(median)} (${times(min)}–${times(max)})` }
 }
 
 /** Metrics in the order they are read: size, quality, tasks as they were run, speed. */
 export function metricsOf(entries: readonly Entry[]): readonly Metric[] {
-  const tasks = new Map(entries.flatMap((entry) => entry.result?.tasks ?? []).map((task) => [task.name, task.title]))
+  const tasks = new Map(entries.flatMap((entry) => entry.result?.tasks ?? []).map((task) => [task.name, task]))
+  const averaged = meanTasks(entries)
   const mean: Metric = {
     id: 'tasks',
     title: 'Task accuracy, mean',
@@ -290,14 +265,15 @@ export function metricsOf(entries: readonly Entry[]): readonly Metric[] {
     delta: 'points',
     protocol: 'tasks',
     perAdapter: false,
-    read: (entry) => measured(entry, 'tasks', taskMean(entry, [...tasks.keys()])),
+    read: (entry) => measured(entry, 'tasks', taskMean(entry, averaged)),
   }
   const index = FIXED_METRICS.findIndex((metric) => metric.group === 'Speed')
   return [
     ...FIXED_METRICS.slice(0, index),
-    ...(tasks.size > 1 ? [mean] : []),
-    ...[...tasks].map(([name, title]) => taskMetric(name, title)),
+    ...(averaged.length > 1 ? [mean] : []),
+    ...[...tasks].map(([name, task]) => taskMetric(name, task.title, task)),
     ...FIXED_METRICS.slice(index),
+    ...servedMetrics(entries),
   ]
 }
 
@@ -323,6 +299,15 @@ export function incomparableReason(metric: Metric, entry: Entry, baseline: Entry
 export function difference(metric: Metric, value: number, baseline: number): number | null {
   if (metric.delta !== 'relative') return value - baseline
   return baseline === 0 ? null : value / baseline - 1
+}
+
+/** The difference from the baseline: as measured beside it where that was done, else of the two values. */
+export function differenceOf(metric: Metric, entry: Entry, baseline: Entry): number | null {
+  const paired = metric.paired?.(entry, baseline.model.id) ?? null
+  if (paired !== null) return paired
+  const own = metric.read(entry)?.value
+  const base = metric.read(baseline)?.value
+  return own === undefined || base === undefined ? null : difference(metric, own, base)
 }
 
 export function formatDifference(metric: Metric, value: number): string {

@@ -1,5 +1,5 @@
 /** The board of a family as entries with a stable identity. */
-import { useQuery } from '@tanstack/react-query'
+import { keepPreviousData, useQuery } from '@tanstack/react-query'
 import { useMemo } from 'react'
 import type { ModelSummary, ResultSet } from '../../../engine/contract/index.ts'
 import { useEngine } from '../../data/engine.tsx'
@@ -18,9 +18,13 @@ export function entriesOf(models: readonly ModelSummary[], results: readonly Res
   }))
 }
 
-export function useBoard(modelId: string) {
+/** Verdicts are made against `margin`, the loss that the user allows; the earlier board stays while they are made anew. */
+export function useBoard(modelId: string, margin: number) {
   const { queries } = useEngine()
-  const query = useQuery(queries.results.board.queryOptions({ input: { modelId } }))
+  const query = useQuery({
+    ...queries.results.board.queryOptions({ input: { modelId, margin } }),
+    placeholderData: keepPreviousData,
+  })
   const entries = useMemo(() => (query.data === undefined ? null : entriesOf(query.data.models, query.data.results)), [query.data])
   return { entries, error: query.error, isPending: query.isPending, refetch: () => void query.refetch() }
 }

@@ -15,7 +15,7 @@ import { Term } from '../../ui/term.tsx'
 import { showToast } from '../../ui/toast.tsx'
 import styles from './compare.module.css'
 import { toCsv, toMarkdown } from './export.ts'
-import { bestOf, difference, formatDifference, incomparableReason, type Entry, type Metric, type MetricGroup } from './metrics.ts'
+import { bestOf, differenceOf, formatDifference, incomparableReason, type Entry, type Metric, type MetricGroup } from './metrics.ts'
 import { SeriesMark, entryTitle } from './series.tsx'
 
 interface ResultsTableProps {
@@ -26,7 +26,7 @@ interface ResultsTableProps {
   readonly mode: 'values' | 'differences'
 }
 
-const GROUPS: readonly MetricGroup[] = ['Size', 'Quality', 'Tasks', 'Speed']
+const GROUPS: readonly MetricGroup[] = ['Size', 'Quality', 'Tasks', 'Speed', 'Served']
 
 export function ResultsTable({ entries, baseline, source, metrics, mode }: ResultsTableProps) {
   const host = useHost()
@@ -160,8 +160,7 @@ function Figure({ metric, entry, baseline, mode, reason, best }: FigureProps) {
       </Info>
     )
   }
-  const base = metric.read(baseline)?.value
-  const delta = base === undefined ? null : difference(metric, reading.value, base)
+  const delta = differenceOf(metric, entry, baseline)
   const text =
     mode === 'differences' && entry !== baseline ? (delta === null ? '—' : formatDifference(metric, delta)) : metric.format(reading.value)
   const content = (

@@ -1,5 +1,4 @@
 /** Size against quality: the frontier of what is worth having, bubbles by decode speed, the edge of what this machine holds. */
-import { useQuery } from '@tanstack/react-query'
 import {
   CartesianGrid,
   ErrorBar,
@@ -12,17 +11,21 @@ import {
   XAxis,
   YAxis,
 } from 'recharts'
-import { useEngine } from '../../data/engine.tsx'
-import { useQueryChoice } from '../../lib/url-state.ts'
+import { formatBytes } from '../../lib/format.ts'
+import { useQueryParameter } from '../../lib/url-state.ts'
 import { Select } from '../../ui/controls.tsx'
 import { Card } from '../../ui/page.tsx'
 import styles from './compare.module.css'
 import { incomparableReason, type Entry, type Metric } from './metrics.ts'
 import { axisDomain, niceTicks, paretoFrontier } from './pareto.ts'
+import { useFitLimit } from './use-fit-limit.ts'
 import { SeriesMark, entryTitle, seriesColor, seriesPath } from './series.tsx'
 
-const X_CHOICES = ['size', 'peak', 'bits'] as const
-const Y_CHOICES = ['kld', 'perplexity', 'tasks', 'top1'] as const
+/** What may stand on the axes: cost to the right, worth upwards. */
+const X_GROUPS: readonly Metric['group'][] = ['Size', 'Speed', 'Served']
+const Y_GROUPS: readonly Metric['group'][] = ['Quality', 'Tasks']
+/** Drawn in the card of a point, so that it says the whole row. */
+const ROW = ['size', 'kld', 'perplexity', 'tasks', 'decode', 'ttft', 'peak'] as const
 
 interface ScatterProps {
   readonly entries: readonly Entry[]
@@ -44,54 +47,53 @@ interface Point {
 }
 
 export function Scatter({ entries, baseline, source, metrics }: ScatterProps) {
-  const { queries } = useEngine()
-  const budget = useQuery(queries.system.hardware.queryOptions()).data?.gpuBudgetBytes ?? null
-  const [xId, setX] = useQueryChoice('x', X_CHOICES, 'size')
-  const [yId, setY] = useQueryChoice('y', Y_CHOICES, 'kld')
+  const [xId, setX] = useQueryParameter('x', 'size')
+  const [yId, setY] = useQueryParameter('y', 'kld')
+  const [, select] = useQueryParameter('layers')
+  const choices = (groups: readonly Metric['group'][]) =>
+    metrics.filter((metric) => groups.includes(metric.group) && entries.some((entry) => metric.read(entry) !== null))
+  const [xs, ys] = [choices(X_GROUPS), choices(Y_GROUPS)]
+  const x = xs.find((metric) => metric.id === xId) ?? xs[0]
+  const y = ys.find((metric) => metric.id === yId) ?? ys.find((metric) => metric.id === 'kld') ?? ys[0]
+  const limit = useFitLimit(source?.model.id ?? null, x?.id ?? '')
   const byId = new Map(metrics.map((metric) => [metric.id, metric]))
-  const x = byId.get(xId)
-  const y = byId.get(yId) ?? byId.get('kld')
   const decode = byId.get('decode')
-  if (x === undefined || y === undefined) return null
+  if (x === undefined || y === undefined) {
+    return (
+      <Card className={styles.scatter} title="What it costs to be smaller">
+        <p className={styles.hollow}>Two measured models make the first points of this chart.</p>
+      </Card>
+    )
+  }
   const { points, left } = pointsOf({ entries, baseline, source, metrics: { x, y, decode } })
-  const options = (ids: readonly string[]) =>
-    ids.flatMap((id) => byId.get(id) ?? []).map((metric) => ({ value: metric.id, title: metric.title }))
+  const row = ROW.flatMap((id) => byId.get(id) ?? [])
   return (
     <Card
       className={styles.scatter}
       title="What it costs to be smaller"
       actions={
         <>
-          <Select
-            size="small"
-            label="Vertical axis"
-            prefix="↑"
-            value={yId}
-            onChange={setY}
-            options={options(Y_CHOICES) as { value: (typeof Y_CHOICES)[number]; title: string }[]}
-          />
-          <Select
-            size="small"
-            label="Horizontal axis"
-            prefix="→"
-            value={xId}
-            onChange={setX}
-            options={options(X_CHOICES) as { value: (typeof X_CHOICES)[number]; title: string }[]}
-          />
+          <Select size="small" label="Vertical axis" prefix="↑" value={y.id} onChange={setY} options={optionsOf(ys)} />
+          <Select size="small" label="Horizontal axis" prefix="→" value={x.id} onChange={setX} options={optionsOf(xs)} />
         </>
       }
     >
       {points.length < 2 ? (
         <p className={styles.hollow}>Two measured models make the first points of this chart.</p>
       ) : (
-        <ScatterChart points={points} x={x} y={y} budget={xId === 'bits' ? null : budget} />
+        <ScatterChart points={points} x={x} y={y} row={row} limit={limit} onSelect={select} />
       )}
       <p className={styles.caption}>
-        Up is better; bubbles grow with decode speed; the line joins what nothing else beats on both axes.
+        Up is better, {x.better === 'down' ? 'left' : 'right'} is cheaper or faster; bubbles grow with decode speed; the line joins what
+        nothing else beats on both axes.{limit !== null && ` Weights beyond ${formatBytes(limit, 'memory')} leave no room on this machine.`}
         {left.length > 0 && ` Not shown: ${left.join('; ')}.`}
       </p>
     </Card>
   )
+}
+
+function optionsOf(metrics: readonly Metric[]): { readonly value: string; readonly title: string }[] {
+  return metrics.map((metric) => ({ value: metric.id, title: metric.title }))
 }
 
 interface PointsInput {
@@ -136,10 +138,13 @@ interface ScatterChartProps {
   readonly points: readonly Point[]
   readonly x: Metric
   readonly y: Metric
-  readonly budget: number | null
+  readonly row: readonly Metric[]
+  /** Largest value that this machine holds; null where the axis has none or nobody knows. */
+  readonly limit: number | null
+  readonly onSelect: (modelId: string) => void
 }
 
-function ScatterChart({ points, x, y, budget }: ScatterChartProps) {
+function ScatterChart({ points, x, y, row, limit, onSelect }: ScatterChartProps) {
   const xDomain = axisDomain(points.map((point) => point.x))
   const yDomain = axisDomain(points.flatMap((point) => [point.y - point.error[0], point.y + point.error[1]]))
   const frontier = points.filter((point) => point.onFrontier)
@@ -179,9 +184,9 @@ function ScatterChart({ points, x, y, budget }: ScatterChartProps) {
             ticks={[...yTicks]}
             interval={0}
           />
-          {budget !== null && budget < xDomain[1] && (
+          {limit !== null && limit < xDomain[1] && (
             <ReferenceArea
-              x1={Math.max(budget, xDomain[0])}
+              x1={Math.max(limit, xDomain[0])}
               x2={xDomain[1]}
               fill="var(--danger-solid)"
               fillOpacity={0.09}
@@ -200,10 +205,10 @@ function ScatterChart({ points, x, y, budget }: ScatterChartProps) {
             legendType="none"
             tooltipType="none"
           />
-          <ScatterSeries data={[...points]} shape={<PointShape />} isAnimationActive={false}>
+          <ScatterSeries data={[...points]} shape={<PointShape onSelect={onSelect} />} isAnimationActive={false}>
             <ErrorBar dataKey="error" direction="y" width={6} strokeWidth={1.25} stroke="var(--text-muted)" />
           </ScatterSeries>
-          <Tooltip cursor={false} isAnimationActive={false} content={<PointCard x={x} y={y} />} />
+          <Tooltip cursor={false} isAnimationActive={false} content={<PointCard x={x} y={y} row={row} />} />
         </ComposedChart>
       </ResponsiveContainer>
     </div>
@@ -216,10 +221,22 @@ function zeroFloor(values: readonly number[]): number {
 }
 
 /** recharts clones it with the point's place; `payload` is the point. */
-function PointShape({ cx = 0, cy = 0, payload }: { readonly cx?: number; readonly cy?: number; readonly payload?: Point }) {
+interface PointShapeProps {
+  readonly cx?: number
+  readonly cy?: number
+  readonly payload?: Point
+  readonly onSelect: (modelId: string) => void
+}
+
+function PointShape({ cx = 0, cy = 0, payload, onSelect }: PointShapeProps) {
   if (payload === undefined) return null
   return (
-    <g transform={`translate(${cx} ${cy})`} opacity={payload.onFrontier ? 1 : 0.45}>
+    <g
+      transform={`translate(${cx} ${cy})`}
+      opacity={payload.onFrontier ? 1 : 0.45}
+      className={styles.point}
+      onClick={() => onSelect(payload.id)}
+    >
       <path
         d={seriesPath(payload.entry.series, payload.radius)}
         fill={seriesColor(payload.entry.series)}
@@ -249,9 +266,10 @@ interface PointCardProps {
   readonly payload?: readonly { readonly payload?: Point }[]
   readonly x: Metric
   readonly y: Metric
+  readonly row: readonly Metric[]
 }
 
-function PointCard({ active, payload, x, y }: PointCardProps) {
+function PointCard({ active, payload, x, y, row }: PointCardProps) {
   const point = payload?.find((item) => item.payload?.entry !== undefined)?.payload
   if (active !== true || point === undefined) return null
   return (
@@ -261,12 +279,17 @@ function PointCard({ active, payload, x, y }: PointCardProps) {
         {point.title}
       </p>
       <dl>
-        {[x, y].map((metric) => (
-          <div key={metric.id}>
-            <dt>{metric.title}</dt>
-            <dd className="numeric">{metric.format(metric === x ? point.x : point.y)}</dd>
-          </div>
-        ))}
+        {[...new Set([x, y, ...row])].map((metric) => {
+          const reading = metric.read(point.entry)
+          return (
+            reading !== null && (
+              <div key={metric.id}>
+                <dt>{metric.title}</dt>
+                <dd className="numeric">{metric.format(reading.value)}</dd>
+              </div>
+            )
+          )
+        })}
       </dl>
     </div>
   )

@@ -1,6 +1,7 @@
 /** One tensor before and after: both distributions on their own axes, and the error between them. Values are read when it opens. */
 import { useQuery } from '@tanstack/react-query'
 import { X } from 'lucide-react'
+import type { ReactNode } from 'react'
 import { Link } from 'wouter'
 import type { TensorError, TensorInfo } from '../../../engine/contract/index.ts'
 import { useEngine } from '../../data/engine.tsx'
@@ -16,9 +17,11 @@ interface TensorPairProps {
   readonly variantId: string
   readonly error: TensorError
   readonly onClose: () => void
+  /** What can be done about this tensor, e.g. raising it to more bits. */
+  readonly actions?: ReactNode
 }
 
-export function TensorPair({ sourceId, variantId, error, onClose }: TensorPairProps) {
+export function TensorPair({ sourceId, variantId, error, onClose, actions }: TensorPairProps) {
   const { queries } = useEngine()
   const original = useQuery(queries.models.tensors.queryOptions({ input: { modelId: sourceId } })).data
   const compressed = useQuery(queries.models.tensors.queryOptions({ input: { modelId: variantId } })).data
@@ -34,6 +37,7 @@ export function TensorPair({ sourceId, variantId, error, onClose }: TensorPairPr
       <TensorErrorFacts error={error} />
       {originalName !== null && <Distribution title="Original" modelId={sourceId} name={originalName} />}
       {compressedName !== null && <Distribution title="Compressed, read back" modelId={variantId} name={compressedName} />}
+      {actions}
       {originalName !== null && (
         <Link href={`/models/${sourceId}/tensors?tensor=${encodeURIComponent(originalName)}`}>Open in the inspector</Link>
       )}

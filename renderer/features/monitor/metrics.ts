@@ -1,6 +1,6 @@
 /** The figures of a server's course, as data: what to read of a sample, how it is written, what its scale is. The charts are all made from this list. */
 import type { MonitorSample } from '../../../engine/contract/index.ts'
-import { formatDuration, formatPercent, formatRate, formatSignificant } from '../../lib/format.ts'
+import { formatDuration, formatInteger, formatPercent, formatRate } from '../../lib/format.ts'
 import type { TermName } from '../../ui/term.tsx'
 
 export interface CourseLine {
@@ -40,7 +40,7 @@ function perSecond(value: number): string {
 }
 
 function whole(value: number): string {
-  return formatSignificant(value)
+  return formatInteger(value)
 }
 
 function single(id: keyof MonitorSample & string, title: string, read: CourseLine['read']): Pick<CourseMetric, 'id' | 'title' | 'lines'> {

@@ -1,0 +1,82 @@
+/** Scores of tasks as metrics of the board, with what the comparison on the same items says. */
+import type { TaskResult } from '../../../engine/contract/index.ts'
+import { formatPercent, formatSignificant } from '../../lib/format.ts'
+import type { Entry, Metric } from './metrics.ts'
+import { measured } from './reading.ts'
+
+export function taskMetric(name: string, title: string, sample: TaskResult): Metric {
+  const isShare = isShareOf(sample)
+  return {
+    id: `task:${name}`,
+    title,
+    group: 'Tasks',
+    term: isShare ? 'wilson' : null,
+    better: sample.higherIsBetter ? 'up' : 'down',
+    format: isShare ? (value) => formatPercent(value) : (value) => formatSignificant(value),
+    delta: isShare ? 'points' : 'absolute',
+    protocol: `task:${name}`,
+    perAdapter: false,
+    read: (entry) => {
+      const task = findTask(entry, name)
+      if (task === null) return null
+      return measured(entry, `task:${name}`, task.value, {
+        range: task.interval,
+        rangeMeaning: isShare ? 'Wilson 95 %' : '95 %',
+        provenance: entry.result?.provenance[`task:${name}`] ?? entry.result?.provenance['tasks'] ?? null,
+        details: {
+          Items: `${task.n} of ${task.dataset}`,
+          Scored: task.filter === 'none' ? task.metric : `${task.metric}, ${task.filter}`,
+          ...(task.origin === 'published' ? { Origin: 'a published results file' } : {}),
+          ...(task.fewshot === null ? {} : { 'Few-shot': String(task.fewshot) }),
+          ...(task.chance === null ? {} : { Chance: formatPercent(task.chance, 0) }),
+          ...pairedDetails(task),
+        },
+      })
+    },
+    paired: (entry, baselineId) => {
+      const paired = findTask(entry, name)?.paired ?? null
+      return paired?.baselineId === baselineId ? paired.difference : null
+    },
+  }
+}
+
+function pairedDetails(task: TaskResult): Record<string, string> {
+  if (task.paired === null) return {}
+  const { interval, mcnemarP, pairing, lost, gained, recovery, recoveryInterval, adjustedRecovery, logLikelihoodDifference } = task.paired
+  const points = (value: number) => (isShareOf(task) ? `${(value * 100).toFixed(2)} pp` : formatSignificant(value))
+  return {
+    [pairing === 'paired' ? 'Same items, paired' : 'Other items, unpaired']:
+      `difference between ${points(interval[0])} and ${points(interval[1])}`,
+    ...(lost === null || gained === null ? {} : { Flips: `${lost} lost, ${gained} gained` }),
+    ...(mcnemarP === null ? {} : { 'McNemar p': formatSignificant(mcnemarP, 2) }),
+    ...(recovery === null
+      ? {}
+      : {
+          Recovery: `${formatPercent(recovery)}${recoveryInterval === null ? '' : ` (${formatPercent(recoveryInterval[0])}–${formatPercent(recoveryInterval[1])})`}`,
+        }),
+    ...(adjustedRecovery === null ? {} : { 'Recovery above chance': formatPercent(adjustedRecovery) }),
+    ...(logLikelihoodDifference === null ? {} : { 'Δ log p of the right answer': formatSignificant(logLikelihoodDifference.mean) }),
+  }
+}
+
+export function findTask(entry: Entry, name: string): TaskResult | null {
+  return entry.result?.tasks.find((task) => task.name === name) ?? null
+}
+
+/** Shares of items answered right are 0…1 and rise; perplexities and the like are not. */
+export function isShareOf(task: TaskResult): boolean {
+  return task.higherIsBetter && task.value >= 0 && task.value <= 1 && !task.metric.includes('perplexity')
+}
+
+/** Tasks whose mean means something: the shares that stand for their task. */
+export function meanTasks(entries: readonly Entry[]): readonly string[] {
+  const tasks = entries.flatMap((entry) => entry.result?.tasks ?? []).filter((task) => task.primary && isShareOf(task))
+  return [...new Set(tasks.map((task) => task.name))]
+}
+
+/** Mean over the tasks that every listed entry has: the y-axis of the scatter. null until all have been asked the same. */
+export function taskMean(entry: Entry, names: readonly string[]): number | null {
+  const values = names.map((name) => findTask(entry, name)?.value ?? null)
+  if (values.length === 0 || values.some((value) => value === null)) return null
+  return values.reduce<number>((sum, value) => sum + (value ?? 0), 0) / values.length
+}
