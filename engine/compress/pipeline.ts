@@ -40,6 +40,7 @@ import { MODEL_FOLDER, intactEntries, partialFolderOf, preparePartial, subjectOf
 import { isLayered } from './recipe.ts'
 import { rotateCheckpoint } from './rotation/rotated-checkpoint.ts'
 import { runRecord } from './run-record.ts'
+import { checkThatItRuns } from './sanity-check.ts'
 import { schemeName } from './scheme.ts'
 import { DEFAULT_BLOCK_BYTES, streamingProducer } from './streaming-producer.ts'
 import type { CompressOptions, CompressReport, CompressTuning } from './types.ts'
@@ -176,6 +177,13 @@ export async function compress(options: CompressOptions, tuning: CompressTuning 
       signal,
       onBytes: (bytes, tensor) => meter.add('verify', bytes, tensor),
     })
+    if (calibration !== null) {
+      const [prompt = new Uint32Array(1)] = calibration.samples.samples
+      const untried = await checkThatItRuns({ folder: modelFolder, backend: calibration.backend, prompt, signal })
+      const text =
+        untried === null ? 'It runs: a few tokens were generated, all logits finite.' : `It was not run on this device: ${untried}`
+      options.onLog?.({ level: untried === null ? 'info' : 'warn', text })
+    }
 
     const order = new Map(plan.items.map((item, i) => [item.source.name.replace(/\.weight$/, ''), i]))
     tensors.sort((a, b) => (order.get(a.name) ?? 0) - (order.get(b.name) ?? 0))

@@ -10,6 +10,7 @@ import type { CalibrationOptions, CompressOptions, CompressReport } from '../../
 import { LatheError } from '../../../engine/contract/index.ts'
 import { nearestName } from '../../../engine/compress/nearest-name.ts'
 import { resolveModelFolder } from '../../../engine/studio/library.ts'
+import { openBackend } from '../../../engine/gpu/webgpu/backend.ts'
 import type { Arguments } from '../arguments.ts'
 import type { Command } from '../command.ts'
 import { formatBytes, formatFacts, formatSeconds } from '../format.ts'
@@ -48,7 +49,7 @@ export const compress: Command = {
       sourceFolder,
       outFolder: resolve(args.required('out')),
       recipe,
-      ...(calibration === null ? {} : { calibration }),
+      ...(calibration === null ? {} : { calibration, openBackend: () => openBackend(args.text('adapter')) }),
       seed: args.integer('seed', { min: 0 }) ?? 0,
       resume: args.flag('resume'),
       latheVersion: latheVersion(),

@@ -80,7 +80,7 @@ export function layeredProducer(options: LayeredOptions): Producer {
     const run: Run = { context, options, runner, store }
     const sparsities = await sparsitiesOf(run)
     await embedAll(run)
-    let firstSeconds: number | null = null
+    const measured: number[] = []
     for (let layer = 0; layer < spec.layers; layer++) {
       const started = performance.now()
       const items = inLayers.get(layer) ?? []
@@ -92,17 +92,17 @@ export function layeredProducer(options: LayeredOptions): Producer {
       const report = await compressLayer(run, layer, items, sparsities, isLast)
       const seconds = (performance.now() - started) / 1000
       options.onPeakBytes(runner.peakBytes)
-      firstSeconds ??= seconds
+      measured.push(seconds)
       const left = spec.layers - 1 - layer
-      options.onLayer({
-        ...report,
-        layer,
-        layers: spec.layers,
-        seconds,
-        secondsLeft: left * (left === 0 ? 0 : Math.max(seconds, firstSeconds)),
-      })
+      options.onLayer({ ...report, layer, layers: spec.layers, seconds, secondsLeft: left * secondsPerLayer(measured) })
     }
   }
+}
+
+/** The first layer also pays for compiling kernels, so it counts only while it is all there is. */
+function secondsPerLayer(measured: readonly number[]): number {
+  const counted = measured.length > 1 ? measured.slice(1) : measured
+  return counted.reduce((sum, seconds) => sum + seconds, 0) / counted.length
 }
 
 interface Run {
