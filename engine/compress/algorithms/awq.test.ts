@@ -65,6 +65,27 @@ describe('AWQ', () => {
     expect(found.loss).toBeLessThan(0.95 * found.plainLoss)
   })
 
+  it('judges only the finalists of a ranking', async () => {
+    const { matrix, gram, mean } = problem(34)
+    const roundTrip = roundTripOf(STORAGE, 'BF16', mean)
+    const loss = gramLoss([matrix], gram)
+    let judged = 0
+    const judge = (weights: readonly Float32Array[]): ReturnType<typeof loss> => {
+      judged++
+      return loss(weights)
+    }
+    const all = { gridPoints: 20, duoScaling: 'both' } as const
+    const best = await searchAwqFactors([matrix], [GROUP], mean, [roundTrip], loss, all)
+    const found = await searchAwqFactors([matrix], [GROUP], mean, [roundTrip], judge, { ...all, ranking: { loss, finalists: 3 } })
+    expect(judged).toBe(4)
+    expect(found).toEqual(best)
+    const misled = await searchAwqFactors([matrix], [GROUP], mean, [roundTrip], loss, {
+      ...all,
+      ranking: { loss: () => NaN, finalists: 2 },
+    })
+    expect(misled.loss).toBeLessThanOrEqual(misled.plainLoss)
+  })
+
   it('keeps factors of 1 where every candidate is worse or not finite', async () => {
     const { matrix, mean } = problem(32)
     const roundTrip = roundTripOf(STORAGE, 'BF16', mean)

@@ -13,6 +13,11 @@ export interface AwqOptions {
   readonly gridPoints: number
   /** Whether factors take the weights into account: true and false as LLM Compressor's `duo_scaling`; `both` tries half of each. */
   readonly duoScaling: boolean | 'both'
+  /**
+   * A cheaper loss that ranks all candidates first, so that only the `finalists` best of them are judged by the real one; null = every
+   * candidate is.
+   */
+  readonly ranking?: { readonly loss: AwqLoss; readonly finalists: number } | null
 }
 
 export interface AwqChoice {
@@ -52,9 +57,17 @@ export async function searchAwqFactors(
   const ones = new Float64Array(cols).fill(1)
   const plainLoss = await loss(roundTripped(balance, roundTrips, ones))
   let best: AwqChoice = { factors: ones, loss: plainLoss, plainLoss, ratio: 0, duo: false }
-  for (const { ratio, duo } of candidates(options)) {
-    const factors = candidateFactors(inputMean, weightMean, ratio, duo)
-    if (factors.every((factor) => factor === 1)) continue
+  const all = candidates(options)
+    .map(({ ratio, duo }) => ({ ratio, duo, factors: candidateFactors(inputMean, weightMean, ratio, duo) }))
+    .filter(({ factors }) => factors.some((factor) => factor !== 1))
+  const ranked: { readonly candidate: (typeof all)[number]; readonly rank: number }[] = []
+  for (const candidate of options.ranking ? all : []) {
+    ranked.push({ candidate, rank: (await options.ranking?.loss(roundTripped(balance, roundTrips, candidate.factors))) ?? 0 })
+  }
+  // A stable sort: equals stay in the order of their ratios. NaN counts as the worst.
+  ranked.sort((a, b) => (Number.isNaN(a.rank) ? Infinity : a.rank) - (Number.isNaN(b.rank) ? Infinity : b.rank) || 0)
+  const tried = options.ranking ? ranked.slice(0, options.ranking.finalists).map(({ candidate }) => candidate) : all
+  for (const { ratio, duo, factors } of tried) {
     const candidateLoss = await loss(roundTripped(balance, roundTrips, factors))
     if (candidateLoss < best.loss || (!Number.isFinite(best.loss) && Number.isFinite(candidateLoss))) {
       best = { factors, loss: candidateLoss, plainLoss, ratio, duo }

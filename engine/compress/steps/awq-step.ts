@@ -1,7 +1,7 @@
 /**
- * AWQ as a step of a recipe. Factors of the inputs behind norms are judged by the output of the attention and of the MLP, run with each
- * candidate on part of the calibration data; those of o and down by their own output, for which the Gram matrix gives the same number
- * without running anything.
+ * AWQ as a step of a recipe. Factors of the inputs behind norms are judged by the output of the attention and of the MLP, run on part of the
+ * calibration data with those candidates that the Gram matrix finds best; those of o and down by their own output, for which the Gram
+ * matrix gives the same number without running anything.
  */
 import { clipGroups, gramLoss, searchAwqFactors } from '../algorithms/awq.ts'
 import type { AwqLoss } from '../algorithms/awq.ts'
@@ -12,8 +12,10 @@ import { columnsPerScale } from '../scheme.ts'
 import { smoothInput, smoothedTensors } from './smooth-layer.ts'
 import { checkMappings, inputsToSmooth, readersOf } from './smoothing-mappings.ts'
 
-/** Tokens that candidates are run on. AutoAWQ's 128 × 512 gains nothing measurable over this in choosing between 20 ratios. */
-const PROBE_TOKENS = 4096
+/** Tokens that candidates are run on: a choice between a handful of neighbouring ratios needs no more. */
+const PROBE_TOKENS = 2048
+/** Candidates that are run. The Gram matrix ignores only the softmax and the gate, so its favourites are the right neighbourhood. */
+const FINALISTS = 5
 
 export const awqTransform: LayerTransform<AwqStep> = {
   kind: 'awq',
@@ -50,20 +52,26 @@ async function searchInput(
     return storage === null ? cols : columnsPerScale(storage.scheme, cols)
   })
   const roundTrips = readers.map(({ dtype }, i) => roundTripOf(storages[i] ?? null, dtype, statistics.meanSquare))
-  let tried = 0
-  const search = async (loss: AwqLoss): Promise<Float64Array> => {
-    const counted: AwqLoss = (weights) => {
-      context.throwIfCancelled()
-      context.note(`AWQ ${input} ${++tried} of ${step.nGrid}`)
-      return loss(weights)
-    }
-    const options = { gridPoints: step.nGrid, duoScaling: step.duoScaling }
-    const { factors, plainLoss } = await searchAwqFactors(balance, groups, statistics.meanAbsolute, roundTrips, counted, options)
+  const linearLoss = gramLoss(balance, statistics.gram)
+  const search = async (runLoss: AwqLoss | null): Promise<Float64Array> => {
+    let tried = 0
+    const total = step.nGrid + (runLoss === null ? 0 : FINALISTS)
+    const counted =
+      (loss: AwqLoss): AwqLoss =>
+      (weights) => {
+        context.throwIfCancelled()
+        context.note(`AWQ ${input} ${++tried} of ${total}`)
+        return loss(weights)
+      }
+    const ranking = runLoss === null ? null : { loss: counted(linearLoss), finalists: FINALISTS }
+    const options = { gridPoints: step.nGrid, duoScaling: step.duoScaling, ranking }
+    const judge = counted(runLoss ?? linearLoss)
+    const { factors, plainLoss } = await searchAwqFactors(balance, groups, statistics.meanAbsolute, roundTrips, judge, options)
     if (!Number.isFinite(plainLoss))
       context.warn(`AWQ: the output of ${input} of layer ${context.layer} is not finite; it is left as it is`)
     return factors
   }
-  if (input === 'context' || input === 'activated') return search(gramLoss(balance, statistics.gram))
+  if (input === 'context' || input === 'activated') return search(null)
   await using probe = await context.probe({ at: input === 'attention' ? 'attention' : 'layer', tokens: PROBE_TOKENS })
   return await search(probeLoss(probe, readers))
 }
