@@ -78,6 +78,10 @@ function presetScheme(name: string): Scheme {
   return scheme
 }
 
+function smooth(strength: number): RecipeStep {
+  return { kind: 'smoothquant', smoothingStrength: strength, algorithm: 'smoothquant', mappings: null }
+}
+
 /** `widths`: the distinct input widths of the linears. */
 export function tableRows(widths: readonly number[]): readonly TableRow[] {
   // A width that no group divides keeps its linears as they are; the others decide.
@@ -87,12 +91,6 @@ export function tableRows(widths: readonly number[]): readonly TableRow[] {
     group: name,
     name: kind === 'gptq' ? 'GPTQ' : 'RTN',
     recipe: { steps: [storing(kind, presetScheme(name), MINMAX)] },
-  })
-  const smooth = (strength: number): RecipeStep => ({
-    kind: 'smoothquant',
-    smoothingStrength: strength,
-    algorithm: 'smoothquant',
-    mappings: null,
   })
   const w8a8 = presetScheme('W8A8')
   const unique = new Map<string, TableRow>()

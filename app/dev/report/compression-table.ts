@@ -171,8 +171,8 @@ async function runRow(bench: Bench, row: TableRow): Promise<Measured | null> {
         samples: Number(values.samples),
         sequenceLength: Number(values.seq),
         seed: 0,
-        openBackend: openDevice,
       },
+      openBackend: openDevice,
     })
     await using candidate = await openModel(backend, folder, 'candidate')
     const measured = await measure(bench, candidate, {
@@ -248,6 +248,10 @@ function megabytes(bytes: number | null, digits = 0): string {
   return bytes === null ? '—' : (bytes / 1e6).toFixed(digits)
 }
 
+function percent(value: number): string {
+  return (100 * value).toFixed(1)
+}
+
 function print(subject: Subject, rows: readonly Measured[], bench: Bench): void {
   const [original] = rows
   if (original === undefined) return
@@ -271,7 +275,6 @@ function print(subject: Subject, rows: readonly Measured[], bench: Bench): void 
     let tasks = ''
     if (items > 0) {
       const score = scoreChoiceTask(pooled(row), { id: 'baseline', answers: pooled(original) })
-      const percent = (value: number): string => (100 * value).toFixed(1)
       tasks = ` ${percent(score.value)} [${percent(score.interval[0])}, ${percent(score.interval[1])}] | ${percent(score.paired?.recovery ?? Number.NaN)} % |`
     }
     console.log(
