@@ -3,8 +3,9 @@
  * stored format: decode of 1, 8 and 32 sequences at a context of 1024 tokens, and prefill of 2048 tokens in steps of 512. Prints a table.
  *
  * A decode step must read every weight and every cached key and value once; the bytes of that, divided by the wall time of the step, against the
- * streaming-read speed of the same adapter in the same run are the share printed. Times are medians of wall time around one step, host included;
- * batches take turns within each round. Prefill counts two operations per weight and token, attention left out.
+ * streaming-read speed of the same adapter in the same run are the share printed. Times are wall times of runs of steps in
+ * a row, host included, per step, medians over rounds in which batches take turns; before them comes a second and a half of steps not counted, since
+ * an idle GPU lowers its clock to a sixth. Prefill counts two operations per weight and token, attention left out.
  */
 import { parseArgs } from 'node:util'
 import { measureLimits } from '../bandwidth.ts'
@@ -18,7 +19,10 @@ const BLOCK_SIZE = 32
 const BATCHES = [1, 8, 32] as const
 const PROMPT = 2048
 const PROMPT_STEP = 512
-const ROUNDS = 9
+const ROUNDS = 5
+/** Decode steps timed together: enough that the GPU keeps its clock. */
+const RUN_STEPS = 24
+const WARM_UP_MS = 1500
 
 const packed = (bits: 4 | 8, groupSize: number): WeightFormat => ({
   kind: 'packed-int',
@@ -89,10 +93,11 @@ async function load(format: WeightFormat): Promise<Loaded> {
   }
 }
 
-async function timed(executable: Executable, inputs: readonly StepInput[]): Promise<number> {
+/** Milliseconds for one pass over `inputs`, of `passes`. */
+async function timed(executable: Executable, inputs: readonly StepInput[], passes: number): Promise<number> {
   const started = performance.now()
-  for (const input of inputs) await executable.step(input)
-  return performance.now() - started
+  for (let pass = 0; pass < passes; pass++) for (const input of inputs) await executable.step(input)
+  return (performance.now() - started) / passes
 }
 
 const limits = await measureLimits(backend)
@@ -115,8 +120,11 @@ for (const [name, format] of FORMATS) {
   const { executable, program } = loaded
   const cases = [...decodes, prefill]
   const times = cases.map((): number[] => [])
-  for (const inputs of cases) await timed(executable, inputs) // the driver compiles at the first dispatch
-  for (let round = 0; round < ROUNDS; round++) for (const [i, inputs] of cases.entries()) times[i]?.push(await timed(executable, inputs))
+  for (const inputs of cases) await timed(executable, inputs, 1) // the driver compiles at the first dispatch
+  for (const end = performance.now() + WARM_UP_MS; performance.now() < end;) await timed(executable, prefill, 1)
+  for (let round = 0; round < ROUNDS; round++) {
+    for (const [i, inputs] of cases.entries()) times[i]?.push(await timed(executable, inputs, inputs === prefill ? 1 : RUN_STEPS))
+  }
   const seconds = times.map((list) => median(list) / 1000)
   const bytes = streamedBytes(program)
   const cells = BATCHES.flatMap((batch, i) => {

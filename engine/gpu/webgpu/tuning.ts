@@ -59,11 +59,12 @@ const GPU: Tuning = {
     family: 'lanes',
     workgroup: 128,
     rows: 4,
-    lanes: 16,
+    lanes: 32,
     stageElements: 1024,
     columns: [1, 4],
-    // Twice the products per input staged: on an H200 1.6 to 1.9 times as fast at 256 columns as the narrow tile's shape.
-    wide: { workgroup: 256, rows: 8, stageElements: 512 },
+    // More invocations share what is staged: on an H200 1.3 to 1.5 times as fast at 8 to 256 columns as the narrow tile's shape. 16 lanes
+    // would make wide tiles another 1.25 times as fast, and a single column 0.85 to 0.9 times.
+    wide: { workgroup: 256, rows: 4, stageElements: 1024 },
   },
   attention: { family: 'lanes', workgroup: 128, chunk: 64, sublanes: 16, team: 4, splitPairs: 1024 },
   gram: { wideFrom: 3072 },

@@ -1,17 +1,28 @@
-// out = x / sqrt(mean(x²) + epsilon) · weight. One workgroup per row; each lane sums a strided slice, then lanes are added in a fixed tree.
-@group(0) @binding(0) var<storage, read> x: array<f32>;
+// out = x / sqrt(mean(x²) + epsilon) · weight. One workgroup per row; each lane sums a strided slice, then lanes are added in a fixed tree. A
+// lane's quads stay in registers between the two passes, and are all asked for before the first is used: one row is all latency.
+@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
 @group(0) @binding(1) var<storage, read> weight: array<f32>;
-@group(0) @binding(2) var<storage, read_write> out: array<f32>;
+@group(0) @binding(2) var<storage, read_write> out: array<vec4<f32>>;
 var<workgroup> sums: array<f32, WORKGROUP>;
 
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_index) index: u32) {
-  let base = group_id.x * STRIDE;
-  var sum = 0.0f;
-  for (var i = index; i < WIDTH; i += WORKGROUP) {
-    let value = x[base + i];
-    sum = fma(value, value, sum);
+  let base = group_id.x * QUADS;
+//#repeat k LANE_QUADS
+  var quad_{k} = vec4<f32>(0.0f);
+  if ({k}u * WORKGROUP + index < QUADS) {
+    quad_{k} = x[base + {k}u * WORKGROUP + index];
+//#if TAIL
+    // Beyond the row's end lies whatever was there before.
+    let first_{k} = 4u * ({k}u * WORKGROUP + index);
+    quad_{k} = select(vec4<f32>(0.0f), quad_{k}, vec4<u32>(first_{k}) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(WIDTH));
+//#end
   }
+//#end
+  var sum = 0.0f;
+//#repeat k LANE_QUADS
+  sum += dot(quad_{k}, quad_{k});
+//#end
   sums[index] = sum;
   workgroupBarrier();
   for (var half = WORKGROUP / 2u; half > 0u; half /= 2u) {
@@ -21,7 +32,11 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
     workgroupBarrier();
   }
   let factor = 1.0f / sqrt(sums[0] / f32(WIDTH) + EPSILON);
-  for (var i = index; i < WIDTH; i += WORKGROUP) {
-    out[base + i] = x[base + i] * factor * weight[i];
+//#repeat k LANE_QUADS
+  if ({k}u * WORKGROUP + index < QUADS) {
+    let first = 4u * ({k}u * WORKGROUP + index);
+    let scale = vec4<f32>(weight[first], weight[min(first + 1u, WIDTH - 1u)], weight[min(first + 2u, WIDTH - 1u)], weight[min(first + 3u, WIDTH - 1u)]);
+    out[base + {k}u * WORKGROUP + index] = quad_{k} * factor * scale;
   }
+//#end
 }

@@ -36,9 +36,18 @@ export async function planEmbed(context: PlanContext, { weight, scale, out }: Op
 
 /** Bindings: x, weight, out. One workgroup per row. */
 export async function planRmsNorm(context: PlanContext, { x, weight, epsilon, out }: Op<'rmsNorm'>): Promise<readonly Dispatch[]> {
+  const { rowWorkgroup } = context.tuning
+  const quads = strideOf(x.width) / 4
   const kernel = await context.kernel({
     name: 'rms-norm',
-    constants: { WORKGROUP: context.tuning.rowWorkgroup, WIDTH: x.width, STRIDE: strideOf(x.width), EPSILON: { float: epsilon } },
+    constants: {
+      WORKGROUP: rowWorkgroup,
+      WIDTH: x.width,
+      QUADS: quads,
+      LANE_QUADS: Math.ceil(quads / rowWorkgroup),
+      EPSILON: { float: epsilon },
+      ...(x.width % 4 === 0 ? {} : { TAIL: true }),
+    },
     bindings: ['read', 'read', 'write'],
     immediateWords: 0,
   })
