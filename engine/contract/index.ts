@@ -7,6 +7,7 @@ import { eventIterator, oc } from '@orpc/contract'
 import { z } from 'zod'
 import { CapacityCatalogSchema, CapacityPlanSchema, CapacityRequestSchema, PredictionCheckSchema } from './capacity.ts'
 import { ChatEventSchema, ChatMessageSchema, ChatSendSchema, ChatThreadSchema, SamplingSchema } from './chat.ts'
+import { SamplePageSchema, SampleQuerySchema, TaskComparisonSchema, TokenPageSchema, TokenQuerySchema } from './comparison.ts'
 import { StudioEventSchema } from './events.ts'
 import { HardwareBenchmarkSchema, HardwareSchema, KernelShareSchema } from './hardware.ts'
 import { JobLogLineSchema, JobSchema } from './job.ts'
@@ -133,6 +134,14 @@ export const contract = {
     evaluate: procedure
       .input(z.object({ modelIds: z.array(z.string()).min(1), evaluate: EvaluationOptionsSchema }))
       .output(z.array(JobSchema)),
+    /** Any two models on the items that both have answered; verdicts against `margin`. */
+    compare: procedure
+      .input(z.object({ baselineId: z.string(), modelId: z.string(), margin: z.number().min(0).max(1) }))
+      .output(z.array(TaskComparisonSchema)),
+    /** The items of a task, beside a baseline's. */
+    samples: procedure.input(SampleQuerySchema).output(SamplePageSchema),
+    /** The positions of the drift measurement against the family's source. */
+    tokens: procedure.input(TokenQuerySchema).output(TokenPageSchema),
   },
   capacity: {
     /** GPUs, published model configurations and storage schemes to plan with. */

@@ -34,7 +34,7 @@ describe('multiple choice', () => {
 
   test('accuracy, interval, chance and the paired comparison', () => {
     const task = parseChoiceTask('t', 'T', jsonl(Array.from({ length: 10 }, () => ({ query: 'a', choices: ['b', 'c'], gold: 0 }))), null)
-    const answersWith = (right: boolean[]) => ({ task, right, chosen: right.map(Number), margins: right.map(() => 0) })
+    const answersWith = (right: boolean[]) => ({ task, right, chosen: right.map(Number), margins: right.map(() => 0), scores: [] })
     const baseline = answersWith(Array.from({ length: 10 }, (_, i) => i < 8))
     const candidate = answersWith(Array.from({ length: 10 }, (_, i) => i < 7))
     const result = scoreChoiceTask(candidate, { id: 'base', answers: baseline })

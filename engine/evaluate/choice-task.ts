@@ -5,6 +5,7 @@
  */
 import { createHash } from 'node:crypto'
 import { LatheError } from '../contract/errors.ts'
+import type { SampleRow } from '../contract/comparison.ts'
 import type { TaskResult } from '../contract/result.ts'
 import type { Runtime } from '../runtime/types.ts'
 import { comparePaired } from './paired.ts'
@@ -115,6 +116,8 @@ export interface ChoiceAnswers {
   readonly right: readonly boolean[]
   /** log p of the right choice minus the best wrong one, nats: a finer signal than right or wrong. */
   readonly margins: readonly number[]
+  /** Per item and choice, Σ log p; empty where only the outcome was kept. */
+  readonly scores?: readonly (readonly number[])[]
 }
 
 export interface ChoiceOptions {
@@ -192,6 +195,7 @@ export async function answerChoiceTask(
     chosen: answered.map(({ chosen }) => chosen),
     right: answered.map(({ right }) => right),
     margins: answered.map(({ margin }) => margin),
+    scores: task.items.map((_, index) => scores[index] ?? []),
   }
 }
 
@@ -256,4 +260,29 @@ export function scoreChoiceTask(
     hasSamples: false,
     note: null,
   }
+}
+
+/** The items as the board shows them. Only for answers whose scores are known. */
+export function choiceSampleRows({ task, chosen, right, scores = [] }: ChoiceAnswers): SampleRow[] {
+  return task.items.map((item, index): SampleRow => {
+    const output = item.choices[chosen[index] ?? -1] ?? ''
+    return {
+      docId: index,
+      docHash: createHash('sha256').update(JSON.stringify(item)).digest('hex'),
+      prompt: item.query,
+      target: item.choices[item.gold] ?? '',
+      choices: [...item.choices],
+      output,
+      answer: output,
+      baselineOutput: null,
+      baselineAnswer: null,
+      correct: right[index] ?? null,
+      baselineCorrect: null,
+      metrics: { acc: Number(right[index] === true) },
+      baselineMetrics: null,
+      logprobs: (scores[index] ?? []).map((score) => (Number.isFinite(score) ? score : null)),
+      baselineLogprobs: null,
+      samePrompt: true,
+    }
+  })
 }

@@ -12,6 +12,7 @@ import { answer } from './answer.ts'
 import { Capacity } from './capacity.ts'
 import { Chat } from './chat.ts'
 import { LogTail, renderDiagnostics } from './diagnostics.ts'
+import { Evidence } from './evidence.ts'
 import { EventHub } from './events.ts'
 import { readHardware } from './hardware.ts'
 import { CompressWorker } from './jobs/compress-job.ts'
@@ -74,6 +75,8 @@ export async function composeStudio(options: StudioOptions, bind: (options: Bind
     log,
   })
   const results = new Results(new ResultStore(database), library, events)
+  const tokenizer = async (modelId: string) => ports.tokenizers.open((await library.usable(modelId)).path)
+  const evidence = new Evidence({ library, results, tokenizer })
   const data = new EvaluationData(join(options.assetsFolder, 'demo-eval'))
   const loadSettings = (): { contextTokens: number; kvDtype: KvSetting } => {
     const { contextTokens, kvDtype } = settings.get()
@@ -177,13 +180,14 @@ export async function composeStudio(options: StudioOptions, bind: (options: Bind
     queue,
     optimize,
     results,
+    evidence,
     capacity,
     servers: new ServerMonitor(),
     watcher,
     chat,
     settings: { get: () => settings.get(), update: updateSettings },
     deleteFiles,
-    tokenizer: async (modelId) => ports.tokenizers.open((await library.usable(modelId)).path),
+    tokenizer,
     system: {
       hardware,
       benchmark: (signal) => {

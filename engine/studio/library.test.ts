@@ -88,6 +88,7 @@ describe('import', () => {
       hasTokenizer: false,
       hasChatTemplate: false,
       license: null,
+      origin: 'folder',
     })
     const detail = ModelDetailSchema.parse(await library.get(model.id))
     expect(detail.bytesByKind).toEqual({ embedding: 512, norm: 96, attention: 1024, mlp: 768 })

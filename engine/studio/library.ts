@@ -12,7 +12,7 @@ import type { EventHub } from './events.ts'
 import { readRunRecord } from './run-record.ts'
 import type { RunRecord } from './run-record.ts'
 import type { CheckpointPort, FolderFacts, Log } from './ports.ts'
-import type { ModelFacts, ModelRecord, ModelStore } from './store/model-store.ts'
+import type { Endpoint, ModelFacts, ModelRecord, ModelStore } from './store/model-store.ts'
 
 export interface LibraryOptions {
   readonly store: ModelStore
@@ -28,6 +28,42 @@ export interface VariantRegistration {
   readonly parentId: string
   readonly presetId: string
   readonly name: string
+}
+
+export interface ExternalEntry {
+  readonly origin: 'remote' | 'published'
+  /** Address and model, or the results file: what makes it itself. */
+  readonly path: string
+  readonly name: string
+  readonly parentId: string | null
+  readonly endpoint: Endpoint | null
+}
+
+/** Nothing is known of weights that are elsewhere. */
+const NO_FACTS: ModelFacts = {
+  architecture: {
+    family: 'unknown',
+    className: 'unknown',
+    layers: null,
+    hiddenSize: null,
+    intermediateSize: null,
+    attentionHeads: null,
+    keyValueHeads: null,
+    headDim: null,
+    vocabSize: null,
+    contextLength: null,
+    tiedEmbeddings: null,
+    slidingWindow: null,
+  },
+  parameters: 0,
+  weightBytes: 0,
+  diskBytes: 0,
+  scheme: '–',
+  bitsPerWeight: 0,
+  hasTokenizer: false,
+  hasChatTemplate: false,
+  license: null,
+  trouble: null,
 }
 
 export class Library {
@@ -54,6 +90,7 @@ export class Library {
   async refresh(): Promise<void> {
     for (const record of this.#store.list()) {
       if (this.#stopped) return
+      if (record.origin !== 'folder') continue
       if (await this.#look(record)) await this.#reread(record)
     }
   }
@@ -64,7 +101,8 @@ export class Library {
   }
 
   async list(): Promise<ModelSummary[]> {
-    const records = this.#store.list()
+    // servers and published results stand on a board, not in the list of folders
+    const records = this.#store.list().filter((record) => record.origin === 'folder')
     await Promise.all(records.map((record) => this.#look(record)))
     return records.map((record) => this.#summarize(record))
   }
@@ -85,6 +123,15 @@ export class Library {
     const record = this.record(id)
     if (record.removedAt !== null || record.deletedAt !== null) {
       throw new LatheError('model.not-found', `"${record.name}" is no longer in the library.`, 'Import its folder again.')
+    }
+    if (record.origin !== 'folder') {
+      throw new LatheError(
+        'model.unsupported-architecture',
+        record.origin === 'remote'
+          ? `"${record.name}" runs on another server, not here.`
+          : `"${record.name}" is a published result, not a model.`,
+        record.origin === 'remote' ? 'Run tasks or a served benchmark on it.' : 'It can only be compared with.',
+      )
     }
     if (!(await this.#look(record))) {
       throw new LatheError(
@@ -270,6 +317,38 @@ export class Library {
     return this.#changed(updated)
   }
 
+  /** A server's model or a published results file, on the board of a family or on one of its own. The same one twice is the same entry. */
+  addExternal(entry: ExternalEntry): ModelSummary {
+    const known = this.#store.findByPath(entry.path)
+    if (known !== null) {
+      const updated = { ...known, name: entry.name, endpoint: entry.endpoint }
+      this.#store.update(updated)
+      return this.#changed(updated)
+    }
+    const parent = entry.parentId === null ? null : this.familyRoot(entry.parentId)
+    const record: ModelRecord = {
+      id: randomUUID(),
+      path: entry.path,
+      parentId: parent?.id ?? null,
+      name: entry.name,
+      createdAt: this.#now().toISOString(),
+      lastUsedAt: null,
+      removedAt: null,
+      deletedAt: null,
+      writtenByLathe: false,
+      isSample: false,
+      presetId: null,
+      fingerprint: '',
+      facts: NO_FACTS,
+      origin: entry.origin,
+      endpoint: entry.endpoint,
+    }
+    this.#store.insert(record)
+    const summary = this.#changed(record)
+    this.#publishParent(record)
+    return summary
+  }
+
   touch(id: string): void {
     const record = this.record(id)
     const updated = { ...record, lastUsedAt: this.#now().toISOString() }
@@ -318,7 +397,7 @@ export class Library {
   /** The library's source model with the very bytes that the run started from; one mid-sized tensor's hash decides. */
   async #findSource(run: RunRecord): Promise<ModelRecord | null> {
     for (const candidate of this.#store.list()) {
-      if (candidate.parentId !== null || !(await this.#look(candidate))) continue
+      if (candidate.origin !== 'folder' || candidate.parentId !== null || !(await this.#look(candidate))) continue
       const { tensors } = await this.#checkpoint.inspect(candidate.path)
       const known = tensors.filter((tensor) => run.sourceHashes.has(tensor.name))
       if (known.length !== tensors.length || known.length !== run.sourceHashes.size) continue
@@ -345,6 +424,8 @@ export class Library {
       presetId: null,
       fingerprint: fingerprintOf(facts),
       facts: toModelFacts(facts),
+      origin: 'folder',
+      endpoint: null,
     }
   }
 
@@ -405,7 +486,7 @@ export class Library {
       lastUsedAt: record.lastUsedAt,
       presetId: record.presetId,
       isSample: record.isSample,
-      origin: 'folder',
+      origin: record.origin,
       ...facts,
       ...this.#status(record),
     }

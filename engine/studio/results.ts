@@ -2,8 +2,9 @@
  * The board: what has been measured of a source model and its variants, newest of each kind, with protocol and provenance. Recording a
  * measurement is the only way in; nothing is computed here.
  */
-import type { ModelSummary, Provenance, ResultSet } from '../contract/index.ts'
-import { withMargin } from '../evaluate/paired.ts'
+import type { ModelSummary, PairedComparison, Provenance, ResultSet, SampleRow, TaskResult } from '../contract/index.ts'
+import { holm, withMargin } from '../evaluate/paired.ts'
+import type { DriftTokens } from '../evaluate/perplexity.ts'
 import type { EventHub } from './events.ts'
 import type { Library } from './library.ts'
 import type { Measured, ResultContext, ResultStore, StoredResult } from './store/result-store.ts'
@@ -26,6 +27,14 @@ export class Results {
     this.#events.publish({ kind: 'results.changed', modelId: context.modelId })
   }
 
+  samples(resultId: number): SampleRow[] {
+    return this.#store.samples(resultId)
+  }
+
+  tokens(resultId: number): DriftTokens | null {
+    return this.#store.tokens(resultId)
+  }
+
   current(modelId: string): StoredResult[] {
     return this.#store.current(modelId)
   }
@@ -37,20 +46,24 @@ export class Results {
     return this.#store.history(modelId, 'drift', newest.protocolKey).filter((result) => result.kind === 'drift')
   }
 
-  /** Source first, then its variants by age; asked for a variant, the board is its source's. Verdicts are against `margin` where one is given. */
+  /**
+   * Source first, then its variants by age; asked for a variant, the board is its source's. Verdicts are against `margin`, and p values carry
+   * Holm's correction over the tasks of each model.
+   */
   board(modelId: string, margin: number | null = null): { models: ModelSummary[]; results: ResultSet[] } {
     const family = this.#library.family(modelId)
     return {
       models: family.map((record) => this.#library.summary(record.id)),
-      results: family.map((record) => judged(this.#resultSet(record.id, family[0]?.id ?? record.id), margin)),
+      results: family.map((record) => this.#resultSet(record.id, family[0]?.id ?? record.id, margin)),
     }
   }
 
-  #resultSet(modelId: string, rootId: string): ResultSet {
+  #resultSet(modelId: string, rootId: string, margin: number | null): ResultSet {
     const stored = this.#store.current(modelId)
     const perplexity = stored.findLast((result) => result.kind === 'perplexity')
     const drift = stored.findLast((result) => result.kind === 'drift' && result.payload.baselineId === rootId)
     const throughput = stored.findLast((result) => result.kind === 'throughput')
+    const served = stored.findLast((result) => result.kind === 'served')
     const compression = stored.findLast((result) => result.kind === 'compression')
     const tasks = stored.filter((result) => result.kind === 'task')
     const provenance: Record<string, Provenance> = {}
@@ -63,6 +76,7 @@ export class Results {
     cite('perplexity', perplexity)
     cite('drift', drift)
     cite('throughput', throughput)
+    cite('served', served)
     cite('compression', compression)
     for (const task of tasks) cite(`task:${task.payload.name}`, task)
     const newestTask = tasks.at(-1)
@@ -77,9 +91,12 @@ export class Results {
       modelId,
       perplexity: perplexity?.payload ?? null,
       drift: drift?.kind === 'drift' ? drift.payload : null,
-      tasks: tasks.map((task) => task.payload),
+      tasks: judge(
+        tasks.map((task) => task.payload),
+        margin,
+      ),
       throughput: throughput?.payload ?? null,
-      served: null,
+      served: served?.payload ?? null,
       tensorErrors: compression === undefined ? [] : [...compression.payload],
       provenance,
       protocolKeys,
@@ -87,13 +104,15 @@ export class Results {
   }
 }
 
-/** Verdicts against another margin need the counts and errors that were stored with the comparison, and nothing else. */
-function judged(set: ResultSet, margin: number | null): ResultSet {
-  if (margin === null) return set
-  return {
-    ...set,
-    tasks: set.tasks.map((task) =>
-      task.paired === null ? task : { ...task, paired: withMargin(task.paired, margin, task.n, task.higherIsBetter) },
-    ),
-  }
+/** Verdicts against the margin asked for; Holm over the first metric of each task, since the others test the same answers again. */
+function judge(tasks: readonly TaskResult[], margin: number | null): TaskResult[] {
+  const judged = tasks.map((task) =>
+    task.paired === null || task.paired.margin === null || margin === null
+      ? task
+      : { ...task, paired: withMargin(task.paired, margin, task.n, task.higherIsBetter) },
+  )
+  const corrected = holm(judged.map((task) => (task.primary ? (task.paired?.mcnemarP ?? null) : null)))
+  return judged.map((task, i) =>
+    task.paired === null ? task : { ...task, paired: { ...task.paired, holmP: corrected[i] ?? null } satisfies PairedComparison },
+  )
 }

@@ -113,6 +113,18 @@ describe('the contract', () => {
     expect(variant?.tensorErrors).toMatchObject([{ kind: 'up_proj', sqnrDb: 20 }])
     expect(Object.keys(variant!.provenance).toSorted()).toEqual(Object.keys(variant!.protocolKeys).toSorted())
 
+    const variantId = finished.variantId!
+    const compared = await client.results.compare({ baselineId: modelId, modelId: variantId, margin: 0.5 })
+    expect(compared.map(({ task, paired }) => [task, paired?.pairing, paired?.margin])).toEqual(
+      ['reading', 'arithmetic', 'completion'].map((name) => [name, 'paired', 0.5]),
+    )
+    const samples = await client.results.samples({ modelId: variantId, task: 'reading', baselineId: modelId })
+    expect(samples).toMatchObject({ total: 3, items: 3 })
+    expect(samples.rows[0]?.baselineLogprobs).toHaveLength(samples.rows[0]!.choices.length)
+    const tokens = await client.results.tokens({ modelId: variantId, limit: 3, sort: 'kld' })
+    expect(tokens).toMatchObject({ baselineId: modelId, total: 1120 })
+    expect(tokens.rows[0]?.kld).toBeCloseTo(variant!.drift!.kldMax!, 6)
+
     expect(engine.cards.map((card) => card.folder)).toEqual([join(folder, 'data', 'variants', 'Renamed-balanced-4bit')])
     expect(engine.cards[0]?.evaluation.rows.map((row) => row.metric)).toEqual([
       'Perplexity (rolling, window 512)',

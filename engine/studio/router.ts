@@ -7,6 +7,7 @@ import { contract } from '../contract/index.ts'
 import type { Hardware, HardwareBenchmark, KernelShare, Settings, SettingsPatch } from '../contract/index.ts'
 import type { Capacity } from './capacity.ts'
 import type { Chat } from './chat.ts'
+import type { Evidence } from './evidence.ts'
 import type { EventHub } from './events.ts'
 import { browse } from './files.ts'
 import type { ServerMonitor } from '../monitor/server-monitor.ts'
@@ -42,6 +43,7 @@ export interface StudioParts {
   readonly queue: JobQueue
   readonly optimize: Optimize
   readonly results: Results
+  readonly evidence: Evidence
   readonly capacity: Capacity
   readonly servers: ServerMonitor
   readonly watcher: QualityWatcher
@@ -129,6 +131,9 @@ export function createRouter(parts: StudioParts) {
     results: {
       board: os.results.board.handler(({ input }) => results.board(input.modelId, input.margin)),
       evaluate: os.results.evaluate.handler(({ input }) => optimize.evaluate(input.modelIds, input.evaluate)),
+      compare: os.results.compare.handler(({ input }) => parts.evidence.compare(input)),
+      samples: os.results.samples.handler(({ input }) => parts.evidence.samples(input)),
+      tokens: os.results.tokens.handler(({ input }) => parts.evidence.tokens(input)),
     },
     capacity: {
       catalog: os.capacity.catalog.handler(() => capacity.catalog()),

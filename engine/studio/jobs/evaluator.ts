@@ -6,7 +6,7 @@ import type { KvSetting } from '../../gpu/kv-format.ts'
 import { measureThroughput, throughputProtocolKey } from '../../benchmark/throughput.ts'
 import type { EvaluationOptions, Provenance } from '../../contract/index.ts'
 import { LatheError } from '../../contract/index.ts'
-import { answerChoiceTask, scoreChoiceTask } from '../../evaluate/choice-task.ts'
+import { answerChoiceTask, choiceSampleRows, scoreChoiceTask } from '../../evaluate/choice-task.ts'
 import type { ChoiceAnswers, ChoiceTask } from '../../evaluate/choice-task.ts'
 import { measureDrift, measurePerplexity, perplexityProtocolKey } from '../../evaluate/perplexity.ts'
 import type { ModelLease } from '../../runtime/types.ts'
@@ -16,6 +16,9 @@ import type { ResultContext } from '../store/result-store.ts'
 import { evaluationPlan, FIRST_LOOK_WINDOWS, fitPlan } from './evaluation-plan.ts'
 import type { EvaluationData, EvaluationPlan } from './evaluation-plan.ts'
 import type { JobContext } from './worker.ts'
+
+/** The loss that a verdict accepts until the user says another; a point of accuracy is what people argue about. */
+export const DEFAULT_MARGIN = 0.01
 
 export interface EvaluatorParts {
   readonly models: ModelsPort
@@ -156,7 +159,11 @@ export class Evaluator {
     const measured = await measureDrift(pair, codec, sample, options)
     this.#record(context, bench, target.baseline, protocolKey, { kind: 'perplexity', payload: measured.baseline })
     this.#record(context, bench, target.subject, protocolKey, { kind: 'perplexity', payload: measured.candidate })
-    this.#record(context, bench, target.subject, `drift:${protocolKey}`, { kind: 'drift', payload: measured.drift })
+    this.#record(context, bench, target.subject, `drift:${protocolKey}`, {
+      kind: 'drift',
+      payload: measured.drift,
+      tokens: measured.tokens,
+    })
   }
 
   async #tasks(context: JobContext, bench: Bench): Promise<void> {
@@ -186,9 +193,9 @@ export class Evaluator {
       done += task.items.length
       context.advance('tasks', done, total, `${task.title}: ${model.name}`)
       if (known === null) {
-        const payload = scoreChoiceTask(answers, baseline)
+        const payload = { ...scoreChoiceTask(answers, baseline, DEFAULT_MARGIN), hasSamples: true }
         const details = { chosen: [...answers.chosen], right: [...answers.right], margins: answers.margins.map(orNull) }
-        this.#record(context, bench, model, taskProtocolKey(task), { kind: 'task', payload, details })
+        this.#record(context, bench, model, taskProtocolKey(task), { kind: 'task', payload, details, samples: choiceSampleRows(answers) })
       }
       return answers
     }
@@ -214,7 +221,7 @@ export class Evaluator {
     const reusable = found.jobId === context.job.id || (isBaseline && found.provenance.adapter === bench.provenance().adapter)
     if (!reusable) return null
     const { chosen, right, margins } = found.details
-    return { task, chosen, right, margins: margins.map((margin) => margin ?? Number.NaN) }
+    return { task, chosen, right, margins: margins.map((margin) => margin ?? Number.NaN), scores: [] }
   }
 
   async #throughput(context: JobContext, bench: Bench): Promise<void> {

@@ -137,4 +137,33 @@ export const MIGRATIONS: readonly Migration[] = [
       ) STRICT;
     `,
   },
+  {
+    version: 3,
+    title: 'items and tokens of results; servers and published results beside folders',
+    sql: `
+      -- the items of a task as its model answered them, one row each: read by the page
+      CREATE TABLE result_samples (
+        result_id INTEGER NOT NULL REFERENCES results(id),
+        ordinal INTEGER NOT NULL,
+        payload TEXT NOT NULL CHECK (json_valid(payload)),
+        PRIMARY KEY (result_id, ordinal)
+      ) STRICT, WITHOUT ROWID;
+
+      -- the positions of a drift measurement: little-endian arrays of 32-bit numbers, all of one length
+      CREATE TABLE result_tokens (
+        result_id INTEGER PRIMARY KEY REFERENCES results(id),
+        ids BLOB NOT NULL,
+        kld BLOB NOT NULL,
+        baseline_logprobs BLOB NOT NULL,
+        candidate_logprobs BLOB NOT NULL,
+        baseline_top BLOB NOT NULL,
+        candidate_top BLOB NOT NULL
+      ) STRICT;
+
+      -- a server's model and a published results file have results but no folder; path then says where they are
+      ALTER TABLE models ADD COLUMN origin TEXT NOT NULL DEFAULT 'folder' CHECK (origin IN ('folder', 'remote', 'published'));
+      -- of a server: address, model name, variable that holds the key; never the key
+      ALTER TABLE models ADD COLUMN endpoint TEXT CHECK (endpoint IS NULL OR json_valid(endpoint));
+    `,
+  },
 ]

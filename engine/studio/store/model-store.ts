@@ -5,7 +5,7 @@
 import type { DatabaseSync } from 'node:sqlite'
 import { z } from 'zod'
 import { ArchitectureSchema, ErrorSchema } from '../../contract/index.ts'
-import { flag, json, text, textOrNull } from './rows.ts'
+import { flag, json, jsonOrNull, text, textOrNull } from './rows.ts'
 import type { Row } from './rows.ts'
 
 /** What a summary needs of a folder's headers, remembered so that the list is instant and a missing folder still has its card. */
@@ -24,6 +24,10 @@ export const ModelFactsSchema = z.object({
 })
 export type ModelFacts = z.infer<typeof ModelFactsSchema>
 
+/** A server's model. The key itself is never here. */
+export const EndpointSchema = z.object({ url: z.string(), model: z.string(), apiKeyVariable: z.string().nullable() })
+export type Endpoint = z.infer<typeof EndpointSchema>
+
 export interface ModelRecord {
   readonly id: string
   readonly path: string
@@ -38,6 +42,8 @@ export interface ModelRecord {
   readonly presetId: string | null
   readonly fingerprint: string
   readonly facts: ModelFacts
+  readonly origin: 'folder' | 'remote' | 'published'
+  readonly endpoint: Endpoint | null
 }
 
 export class ModelStore {
@@ -50,8 +56,8 @@ export class ModelStore {
   insert(record: ModelRecord): void {
     this.#database
       .prepare(
-        `INSERT INTO models (id, path, parent_id, name, created_at, last_used_at, removed_at, deleted_at, written_by_lathe, is_sample, preset_id, fingerprint, facts)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+        `INSERT INTO models (id, path, parent_id, name, created_at, last_used_at, removed_at, deleted_at, written_by_lathe, is_sample, preset_id, fingerprint, facts, origin, endpoint)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
       )
       .run(
         record.id,
@@ -67,13 +73,15 @@ export class ModelStore {
         record.presetId,
         record.fingerprint,
         JSON.stringify(record.facts),
+        record.origin,
+        record.endpoint === null ? null : JSON.stringify(record.endpoint),
       )
   }
 
   update(record: ModelRecord): void {
     this.#database
       .prepare(
-        `UPDATE models SET path = ?, parent_id = ?, name = ?, last_used_at = ?, removed_at = ?, deleted_at = ?, preset_id = ?, fingerprint = ?, facts = ? WHERE id = ?`,
+        `UPDATE models SET path = ?, parent_id = ?, name = ?, last_used_at = ?, removed_at = ?, deleted_at = ?, preset_id = ?, fingerprint = ?, facts = ?, endpoint = ? WHERE id = ?`,
       )
       .run(
         record.path,
@@ -85,6 +93,7 @@ export class ModelStore {
         record.presetId,
         record.fingerprint,
         JSON.stringify(record.facts),
+        record.endpoint === null ? null : JSON.stringify(record.endpoint),
         record.id,
       )
   }
@@ -124,6 +133,10 @@ export class ModelStore {
   }
 }
 
+function originOf(value: string): ModelRecord['origin'] {
+  return value === 'remote' || value === 'published' ? value : 'folder'
+}
+
 function toRecord(row: Row): ModelRecord {
   return {
     id: text(row, 'id'),
@@ -139,5 +152,7 @@ function toRecord(row: Row): ModelRecord {
     presetId: textOrNull(row, 'preset_id'),
     fingerprint: text(row, 'fingerprint'),
     facts: json(row, 'facts', ModelFactsSchema),
+    origin: originOf(text(row, 'origin')),
+    endpoint: jsonOrNull(row, 'endpoint', EndpointSchema),
   }
 }

@@ -1,0 +1,223 @@
+/**
+ * From a figure on the board down to what it was made of: the items of a task side by side with a baseline's, the tokens of a drift measurement,
+ * and comparisons of any two models that answered the same items. Reads what was recorded; measures nothing.
+ */
+import { LatheError } from '../contract/index.ts'
+import type { SamplePage, SampleQuery, SampleRow, TaskComparison, TokenPage, TokenQuery, TokenRow } from '../contract/index.ts'
+import { comparePaired, compareUnpaired } from '../evaluate/paired.ts'
+import type { DriftTokens } from '../evaluate/perplexity.ts'
+import type { Library } from './library.ts'
+import type { FolderTokenizer } from './ports.ts'
+import type { Results } from './results.ts'
+import type { StoredResult } from './store/result-store.ts'
+
+export interface EvidenceParts {
+  readonly library: Library
+  readonly results: Results
+  readonly tokenizer: (modelId: string) => Promise<Pick<FolderTokenizer, 'decode'>>
+}
+
+type StoredTask = Extract<StoredResult, { kind: 'task' }>
+
+/** Items by what makes them the same: place and content. */
+function keyOf(row: SampleRow): string {
+  return `${row.docId}:${row.docHash}`
+}
+
+export class Evidence {
+  readonly #parts: EvidenceParts
+
+  constructor(parts: EvidenceParts) {
+    this.#parts = parts
+  }
+
+  samples(query: SampleQuery): SamplePage {
+    const own = this.#samplesOf(query.modelId, query.task)
+    const theirs = query.baselineId === null ? null : new Map(this.#samplesOf(query.baselineId, query.task).map((row) => [keyOf(row), row]))
+    const rows = own.map((row) => (theirs === null ? row : beside(row, theirs.get(keyOf(row)))))
+    const wanted = rows.filter((row) => isShown(row, query.show))
+    return { total: wanted.length, items: rows.length, rows: wanted.slice(query.offset, query.offset + query.limit) }
+  }
+
+  async tokens(query: TokenQuery): Promise<TokenPage> {
+    const root = this.#parts.library.familyRoot(query.modelId)
+    const found = this.#parts.results
+      .current(query.modelId)
+      .findLast((result) => result.kind === 'drift' && result.payload.baselineId === root.id)
+    const tokens = found === undefined ? null : this.#parts.results.tokens(found.id)
+    if (found?.kind !== 'drift' || tokens === null) {
+      throw new LatheError(
+        'evaluate.invalid-data',
+        'The positions of this measurement were not kept.',
+        'Evaluate the model again to look at its tokens.',
+      )
+    }
+    const codec = await this.#parts.tokenizer(query.modelId)
+    const order = positions(tokens, query)
+    const text = (id: number): string => codec.decode([id])
+    return {
+      baselineId: found.payload.baselineId,
+      dataset: found.payload.dataset,
+      total: tokens.ids.length,
+      rows: Array.from(order, (position) => tokenRow(tokens, position, text)),
+    }
+  }
+
+  /** Every task that the model has an answer to, against the same task of the baseline. */
+  compare(query: { readonly baselineId: string; readonly modelId: string; readonly margin: number }): TaskComparison[] {
+    this.#parts.library.record(query.modelId)
+    this.#parts.library.record(query.baselineId)
+    const theirs = this.#tasksOf(query.baselineId)
+    return this.#tasksOf(query.modelId).map((own) => {
+      const other = theirs.find((task) => task.payload.name === own.payload.name)
+      const { payload } = own
+      const shared = {
+        task: payload.task ?? payload.name,
+        title: payload.title,
+        metric: payload.metric,
+        filter: payload.filter,
+        higherIsBetter: payload.higherIsBetter,
+        baselineValue: other?.payload.value ?? null,
+        value: payload.value,
+        n: payload.n,
+      }
+      if (other === undefined) return { ...shared, paired: null, reason: 'The baseline has not answered this task.' }
+      return { ...shared, ...this.#pair(query.baselineId, other, own, query.margin) }
+    })
+  }
+
+  #pair(baselineId: string, other: StoredTask, own: StoredTask, margin: number): Pick<TaskComparison, 'paired' | 'reason'> {
+    const { payload } = own
+    const isShare = payload.chance !== null || payload.metric.startsWith('acc') || payload.metric === 'exact_match'
+    if (payload.origin === 'published' || other.payload.origin === 'published') {
+      const warnings = ['One side is published: another engine, and its items are not known here.']
+      const options = { higherIsBetter: payload.higherIsBetter, margin: isShare ? margin : null, warnings, isShare }
+      return {
+        paired: compareUnpaired(
+          { id: baselineId, value: other.payload.value, standardError: other.payload.standardError },
+          payload,
+          options,
+        ),
+        reason: null,
+      }
+    }
+    const items = this.#itemsOfBoth(other, own)
+    if (items === null) return { paired: null, reason: 'The two models were asked different items.' }
+    return {
+      paired: comparePaired({
+        ...items,
+        baselineId,
+        higherIsBetter: payload.higherIsBetter,
+        margin: isShare ? margin : null,
+        chance: payload.chance,
+        hasRecovery: isShare,
+      }),
+      reason: null,
+    }
+  }
+
+  /** Values of the metric on the items that both have, which must be all of them. */
+  #itemsOfBoth(
+    other: StoredTask,
+    own: StoredTask,
+  ): { readonly baseline: number[]; readonly candidate: number[]; readonly changed: number | null; readonly warnings: string[] } | null {
+    if (other.payload.dataset !== own.payload.dataset) return null
+    const left = this.#primarySamples(other)
+    const right = this.#primarySamples(own)
+    const { metric } = own.payload
+    if (
+      left.length === right.length &&
+      left.length > 0 &&
+      right.every((row, i) => keyOf(row) === keyOf(left[i] ?? row) && row.metrics[metric] !== undefined)
+    ) {
+      const value = (row: SampleRow): number => row.metrics[metric] ?? Number.NaN
+      return {
+        baseline: left.map(value),
+        candidate: right.map(value),
+        changed: right.filter((row, i) => row.answer !== left[i]?.answer).length,
+        warnings: [],
+      }
+    }
+    // Results of version 1 kept only right and wrong, in the order of the items.
+    const [before, after] = [other.details.right, own.details.right]
+    if (before.length === 0 || before.length !== after.length) return null
+    return {
+      baseline: before.map(Number),
+      candidate: after.map(Number),
+      changed: own.details.chosen.filter((choice, i) => choice !== other.details.chosen[i]).length,
+      warnings: [],
+    }
+  }
+
+  #tasksOf(modelId: string): StoredTask[] {
+    return this.#parts.results.current(modelId).filter((result) => result.kind === 'task')
+  }
+
+  /** Items are kept once a task, with the result of its first metric; they hold the values of all metrics under that filter. */
+  #primarySamples(task: StoredTask): SampleRow[] {
+    const own = this.#parts.results.samples(task.id)
+    if (own.length > 0 || task.payload.primary) return own
+    const primary = this.#tasksOf(task.modelId).find(
+      ({ payload }) => payload.primary && payload.task === task.payload.task && payload.filter === task.payload.filter,
+    )
+    return primary === undefined || primary.payload.dataset !== task.payload.dataset ? [] : this.#parts.results.samples(primary.id)
+  }
+
+  #samplesOf(modelId: string, task: string): SampleRow[] {
+    const { name } = this.#parts.library.record(modelId)
+    const stored = this.#tasksOf(modelId).filter(({ payload }) => payload.name === task || payload.task === task)
+    const rows = stored.map((result) => this.#parts.results.samples(result.id)).find((samples) => samples.length > 0)
+    if (rows !== undefined) return rows
+    throw new LatheError(
+      'evaluate.invalid-data',
+      stored.length === 0 ? `"${name}" has not answered "${task}".` : `The items of "${task}" were not kept for "${name}".`,
+      'Evaluate the model again.',
+    )
+  }
+}
+
+function beside(row: SampleRow, other: SampleRow | undefined): SampleRow {
+  if (other === undefined) return row
+  return {
+    ...row,
+    baselineOutput: other.output,
+    baselineAnswer: other.answer,
+    baselineCorrect: other.correct,
+    baselineMetrics: other.metrics,
+    baselineLogprobs: other.logprobs,
+    samePrompt: row.prompt === other.prompt,
+  }
+}
+
+function isShown(row: SampleRow, show: SampleQuery['show']): boolean {
+  if (show === 'changed') return row.baselineAnswer !== null && row.baselineAnswer !== row.answer
+  if (show === 'lost') return row.baselineCorrect === true && row.correct === false
+  return show === 'gained' ? row.baselineCorrect === false && row.correct === true : true
+}
+
+function positions(tokens: DriftTokens, { sort, offset, limit }: TokenQuery): Iterable<number> {
+  const all = Uint32Array.from({ length: tokens.ids.length }, (_, i) => i)
+  if (sort === 'kld') all.sort((a, b) => (tokens.kld[b] ?? 0) - (tokens.kld[a] ?? 0) || a - b)
+  return all.subarray(offset, offset + limit)
+}
+
+function tokenRow(tokens: DriftTokens, position: number, text: (id: number) => string): TokenRow {
+  const id = tokens.ids[position] ?? 0
+  const top = tokens.candidateTop[position] ?? 0
+  const baselineTop = tokens.baselineTop[position] ?? 0
+  return {
+    position,
+    id,
+    text: text(id),
+    logprob: orNull(tokens.candidateLogprobs[position]),
+    baselineLogprob: orNull(tokens.baselineLogprobs[position]),
+    kld: orNull(tokens.kld[position]),
+    agrees: top === baselineTop,
+    top: text(top),
+    baselineTop: text(baselineTop),
+  }
+}
+
+function orNull(value: number | undefined): number | null {
+  return value !== undefined && Number.isFinite(value) ? value : null
+}
