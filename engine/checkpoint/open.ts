@@ -9,6 +9,7 @@ import type { ErrorShape } from '../contract/errors.ts'
 import { LatheError, toErrorShape } from '../contract/errors.ts'
 import type { Architecture } from '../contract/model.ts'
 import type { FolderFile, ModelFolder, RangedFile } from './files.ts'
+import { foreignView, isForeignMethod } from './foreign-packing.ts'
 import { assertPlainFileName, diskError, openFolder, openRanged, readSmallFile } from './files.ts'
 import { architectureOf } from './hf-config.ts'
 import { quantizationOf } from './quantization-config.ts'
@@ -97,7 +98,7 @@ export async function openCheckpoint(path: string, options: OpenOptions = {}): P
         )
       }
     }
-    return {
+    const checkpoint: Checkpoint = {
       folder: path,
       config,
       generationConfig,
@@ -108,6 +109,9 @@ export async function openCheckpoint(path: string, options: OpenOptions = {}): P
       open: (name) => byteSource(name, places.get(name)),
       [Symbol.asyncDispose]: closeAll,
     }
+    const stored = config['quantization_config']
+    const foreign = quantization !== null && isJsonObject(stored) && isForeignMethod(stored['quant_method'])
+    return foreign ? foreignView(checkpoint, stored) : checkpoint
   } catch (error) {
     await closeAll()
     throw error

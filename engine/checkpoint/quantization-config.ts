@@ -4,6 +4,7 @@
  * reject are rejected here. Knows nothing of tensors.
  */
 import { LatheError } from '../contract/errors.ts'
+import { foreignQuantization, isForeignMethod } from './foreign-packing.ts'
 import { isJsonObject } from './strict-json.ts'
 import { withTimeLimit } from './time-limit.ts'
 import type { QuantizationArgs, QuantizationConfig, QuantizationGroup } from './types.ts'
@@ -33,8 +34,8 @@ export const FORMATS = [
 export type StorageFormat = (typeof FORMATS)[number]
 
 /**
- * The quantization of a config.json, or null where there is none. Throws `checkpoint.unsupported-scheme` for other methods (GPTQ, AWQ,
- * bitsandbytes, block FP8) and removed formats, `checkpoint.invalid-config` for what the format forbids.
+ * The quantization of a config.json, or null where there is none; GPTQ and AWQ in the terms of compressed-tensors (foreign-packing.ts).
+ * Throws `checkpoint.unsupported-scheme` for other methods (bitsandbytes, DeepSeek's FP8) and removed formats, `checkpoint.invalid-config` for what the format forbids.
  */
 export function quantizationOf(config: Json): QuantizationConfig | null {
   // Older compressed-tensors files call the same object `compression_config`.
@@ -45,12 +46,13 @@ export function quantizationOf(config: Json): QuantizationConfig | null {
 export function parseQuantizationConfig(raw: unknown): QuantizationConfig {
   if (!isJsonObject(raw)) throw invalid('quantization_config', 'is not an object')
   const method = raw['quant_method']
+  if (isForeignMethod(method)) return foreignQuantization(raw)
   if (method !== 'compressed-tensors') {
     const name = typeof method === 'string' ? method.slice(0, 40) : 'unknown'
     throw new LatheError(
       'checkpoint.unsupported-scheme',
       `The model is already quantized with "${name}".`,
-      'Lathe reads original models and compressed-tensors ones. Start from the original (BF16, F16 or F32) model.',
+      'Lathe reads original models, compressed-tensors, GPTQ and AWQ ones. Start from the original (BF16, F16 or F32) model.',
     )
   }
   const sparsity = raw['sparsity_config']

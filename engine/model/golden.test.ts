@@ -25,8 +25,8 @@ const SHARED_MODELS = [
 
 const MODELS = [...(hasSharedData ? SHARED_MODELS : []), 'demo', ...PACKED_MODELS]
 
-/** The demo model in a further weight format: the cache's dtype is shown by the others. */
-const WEIGHT_FORMATS = ['llmcompressor-rtn-w3-g64']
+/** Here for their weights: the cache's dtype is shown by the others. */
+const WEIGHT_FORMATS = ['llmcompressor-rtn-w3-g64', 'gptq-w4-g32-desc', 'gptq-v2-w8', 'awq-w4-g32']
 
 /** Longer prompts of the demo model take seconds in f64; one dtype shows them. */
 const LONG_PROMPT_TOKENS = 200

@@ -131,7 +131,11 @@ describe('supportOf', () => {
     [{ ...TINY_CONFIG, hidden_act: 'gelu' }, ['the activation "gelu"']],
     [{ ...TINY_CONFIG, architectures: ['LlamaForSequenceClassification'] }, ['the model class LlamaForSequenceClassification']],
     [{ ...TINY_CONFIG, num_local_experts: 8 }, ['mixture-of-experts routing']],
-    [{ ...TINY_CONFIG, quantization_config: { quant_method: 'gptq', bits: 4 } }, ['gptq quantized weights']],
+    [{ ...TINY_CONFIG, quantization_config: { quant_method: 'gptq', bits: 3 } }, ['gptq quantized weights: 3-bit weights']],
+    [
+      { ...TINY_CONFIG, quantization_config: { quant_method: 'awq', bits: 4, version: 'gemv' } },
+      ['awq quantized weights: the layout "gemv"'],
+    ],
     [{ model_type: 'starlight' }, ['the architecture "starlight"']],
     [{ model_type: 'constructor' }, ['the architecture "constructor"']],
     [{}, ['the architecture (config.json names none)']],

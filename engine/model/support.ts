@@ -2,6 +2,7 @@
  * Whether Lathe can run what a config.json describes, and if not, what exactly is missing: an unsupported model can still be inspected, and
  * says why it can't run. Judges the config alone; damaged or missing tensors are found at load.
  */
+import { foreignProblem, isForeignMethod } from '../checkpoint/foreign-packing.ts'
 import type { Family } from './families/family.ts'
 import { llama } from './families/llama.ts'
 import { mistral } from './families/mistral.ts'
@@ -100,6 +101,10 @@ function missingWeights(config: Config): readonly string[] {
   const quantization = config['quantization_config']
   if (!isObject(quantization)) return []
   const method = quantization['quant_method']
+  if (isForeignMethod(method)) {
+    const problem = foreignProblem(quantization)
+    return problem === null ? [] : [`${method} quantized weights: ${problem}`]
+  }
   if (method !== 'compressed-tensors') return [`${typeof method === 'string' ? method : 'unnamed'} quantized weights`]
   const groups = quantization['config_groups']
   return isObject(groups) ? Object.values(groups).flatMap((group) => missingScheme(group, quantization['format'])) : []

@@ -24,8 +24,8 @@ const demoFolder = fileURLToPath(new URL('../../../assets/demo-model', import.me
 export const hasSharedData = existsSync(`${dataFolder}golden`)
 export const MISSING_DATA = 'skipped: the shared test data (../shared/data) is not beside this checkout'
 
-/** Packed checkpoints that lie beside this file, made with their golden values by `packed/make.py`. */
-export const PACKED_MODELS = ['w8a16-channel', 'w4a16-asym-g32'] as const
+/** Packed checkpoints that lie beside this file, made with their golden values by `packed/make.py` and `make_foreign.py`. */
+export const PACKED_MODELS = ['w8a16-channel', 'w4a16-asym-g32', 'gptq-w4-g32-desc', 'gptq-v2-w8', 'awq-w4-g32'] as const
 const packedFolder = fileURLToPath(new URL('packed', import.meta.url))
 
 export function isPacked(name: string): boolean {
