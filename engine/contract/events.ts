@@ -18,5 +18,6 @@ export const StudioEventSchema = z.discriminatedUnion('kind', [
   z.object({ seq: z.number().int(), kind: z.literal('threads.changed'), threadId: z.string() }),
   z.object({ seq: z.number().int(), kind: z.literal('hardware.changed') }),
   z.object({ seq: z.number().int(), kind: z.literal('settings.changed') }),
+  z.object({ seq: z.number().int(), kind: z.literal('server.changed') }),
 ])
 export type StudioEvent = z.infer<typeof StudioEventSchema>

@@ -23,6 +23,7 @@ import {
 import { MonitorReadingSchema, MonitorTargetSchema, QualityWatchSchema } from './monitor.ts'
 import { EvaluationOptionsSchema, PreflightSchema, PresetPredictionSchema, StartCompressionSchema } from './optimize.ts'
 import { ResultSetSchema } from './result.ts'
+import { ServerConfigSchema, ServerViewSchema } from './server.ts'
 import { SettingsPatchSchema, SettingsSchema } from './settings.ts'
 
 export * from './capacity.ts'
@@ -39,6 +40,7 @@ export * from './model.ts'
 export * from './monitor.ts'
 export * from './optimize.ts'
 export * from './result.ts'
+export * from './server.ts'
 export * from './settings.ts'
 export * from './transport.ts'
 
@@ -176,6 +178,15 @@ export const contract = {
     messages: procedure.input(threadId).output(z.array(ChatMessageSchema)),
     /** Ends with `done`, also when the client stops reading: then the partial answer is kept with stop reason `aborted`. */
     send: procedure.input(ChatSendSchema).output(eventIterator(ChatEventSchema)),
+  },
+  server: {
+    /** Changes are announced by `server.changed`. */
+    view: procedure.output(ServerViewSchema),
+    /** Resolves when it accepts requests, which is after the first model has been loaded. */
+    start: procedure.input(ServerConfigSchema).output(ServerViewSchema),
+    /** Aborts what runs. */
+    stop: procedure.output(ServerViewSchema),
+    abort: procedure.input(z.object({ requestId: z.string() })).output(nothing),
   },
   runtime: {
     unload: procedure.input(modelId).output(nothing),

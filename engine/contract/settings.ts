@@ -1,5 +1,6 @@
 /** What the user may change, with the defaults a new machine starts with. */
 import { z } from 'zod'
+import { ServerConfigSchema } from './server.ts'
 
 const fields = {
   theme: z.enum(['system', 'light', 'dark']),
@@ -13,6 +14,8 @@ const fields = {
   contextTokens: z.number().int().min(64).max(1_048_576),
   evaluate: z.object({ perplexity: z.boolean(), tasks: z.boolean(), throughput: z.boolean() }),
   notifications: z.boolean(),
+  /** How the server was last started; null = never. */
+  server: ServerConfigSchema.nullable(),
   /** Variants whose drift from their original is checked again and again. */
   qualityWatches: z.array(z.object({ modelId: z.string(), everyHours: z.number().positive().max(8760) })),
 }
@@ -32,5 +35,6 @@ export const DEFAULT_SETTINGS: Settings = {
   contextTokens: 4096,
   evaluate: { perplexity: true, tasks: true, throughput: true },
   notifications: false,
+  server: null,
   qualityWatches: [],
 }

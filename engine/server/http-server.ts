@@ -39,6 +39,8 @@ export interface RunningServer {
   readonly inFlight: number
   /** Running requests and the last ended ones. */
   readonly live: LiveRequests
+  /** Ends the request of that id within a step; false if there is none. */
+  abort(requestId: string): boolean
   /** Aborts what is running, ends connections, frees the port. */
   close(): Promise<void>
 }
@@ -179,6 +181,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     url: `http://${hostname.includes(':') ? `[${hostname}]` : hostname}:${port}/v1`,
     port,
     live,
+    abort: (requestId) => service.abort([requestId]).length > 0,
     get inFlight() {
       return active.size
     },

@@ -27,6 +27,8 @@ export interface ModelSource<E extends ServedEntry> {
 export interface ServedCollection extends ServedModels, AsyncDisposable {
   /** Loads what is pinned. */
   start(signal: AbortSignal): Promise<void>
+  /** Loaded runtimes now. */
+  runtimes(): readonly Runtime[]
 }
 
 interface Slot<E> {
@@ -91,6 +93,10 @@ class Collection<E extends ServedEntry> implements ServedCollection {
       created,
       contextLimit: served === null || served.runtime.failure !== null ? null : served.runtime.info.contextLimit,
     }))
+  }
+
+  runtimes(): readonly Runtime[] {
+    return this.#slots.flatMap(({ served }) => (served === null || served.runtime.failure !== null ? [] : [served.runtime]))
   }
 
   async acquire(name: string, signal: AbortSignal): ReturnType<ServedModels['acquire']> {

@@ -28,6 +28,7 @@ import { QualityWatcher } from './quality-watch.ts'
 import { Results } from './results.ts'
 import { createRouter } from './router.ts'
 import type { StudioRouter } from './router.ts'
+import { Serving } from './serving.ts'
 import { CalibrationStore } from './store/calibration-store.ts'
 import { ChatStore } from './store/chat-store.ts'
 import { openDatabase } from './store/database.ts'
@@ -172,6 +173,20 @@ export async function composeStudio(options: StudioOptions, bind: (options: Bind
     return library.deleteFiles(modelId, confirmName)
   }
 
+  const serving = new Serving({
+    models: ports.models,
+    resolve: async (modelId) => refOf(await library.runnable(modelId)),
+    loadSettings,
+    saved: () => settings.get().server,
+    save: (server) => {
+      settings.update({ server })
+      events.publish({ kind: 'settings.changed' })
+    },
+    onChange: () => events.publishCoalesced('server', () => ({ kind: 'server.changed' })),
+    version: options.version,
+    log,
+  })
+
   const router = createRouter({
     info,
     log,
@@ -185,6 +200,7 @@ export async function composeStudio(options: StudioOptions, bind: (options: Bind
     servers: new ServerMonitor(),
     watcher,
     chat,
+    serving,
     settings: { get: () => settings.get(), update: updateSettings },
     deleteFiles,
     tokenizer,
@@ -228,7 +244,7 @@ export async function composeStudio(options: StudioOptions, bind: (options: Bind
       // jobs and answers write to the store as they stop, and readers of events want to see it: the store goes last
       watcher.stop()
       library.stopRefreshing()
-      await Promise.all([queue.close(), chat.close(), refreshing])
+      await Promise.all([queue.close(), chat.close(), serving.close(), refreshing])
       events.close()
       await ports.close()
       database.close()

@@ -177,6 +177,12 @@ describe('the contract', () => {
     await client.chat.remove({ threadId })
     expect(await client.chat.threads()).toEqual([])
 
+    expect(await client.server.view()).toMatchObject({ state: 'stopped', config: null })
+    const setup = { modelIds: [modelId], host: '127.0.0.1', port: 0, apiKey: 'secret-key', corsOrigins: [], idleUnloadMinutes: null }
+    expect(await client.server.start(setup)).toMatchObject({ state: 'running', models: [{ modelId, loaded: true }] })
+    await client.server.abort({ requestId: 'none' })
+    expect(await client.server.stop()).toMatchObject({ state: 'stopped', config: setup })
+
     expect((await client.runtime.profile({ modelId })).decode[0]?.kernel).toBe('linear')
     await client.runtime.unload({ modelId })
     const freed = await client.models.deleteFiles({ modelId: finished.variantId!, confirmName: 'Renamed · Balanced 4-bit' })
@@ -190,6 +196,7 @@ describe('the contract', () => {
       new Set([
         'hello',
         'settings.changed',
+        'server.changed',
         'model.changed',
         'model.removed',
         'job.changed',

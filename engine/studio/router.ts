@@ -18,6 +18,7 @@ import type { FolderTokenizer, Log } from './ports.ts'
 import type { QualityWatcher } from './quality-watch.ts'
 import type { Results } from './results.ts'
 import { mapStreamErrors, toRpcError } from './rpc-errors.ts'
+import type { Serving } from './serving.ts'
 
 export interface SystemInfo {
   readonly version: string
@@ -48,6 +49,7 @@ export interface StudioParts {
   readonly servers: ServerMonitor
   readonly watcher: QualityWatcher
   readonly chat: Chat
+  readonly serving: Serving
   readonly system: {
     hardware(): Promise<Hardware>
     benchmark(signal: AbortSignal): Promise<HardwareBenchmark>
@@ -64,7 +66,7 @@ export interface StudioParts {
 export type StudioRouter = ReturnType<typeof createRouter>
 
 export function createRouter(parts: StudioParts) {
-  const { library, events, settings, log, queue, optimize, results, capacity, servers, watcher, chat, system, runtime } = parts
+  const { library, events, settings, log, queue, optimize, results, capacity, servers, watcher, chat, serving, system, runtime } = parts
   const os = implement(contract).use(async ({ next, path }) => {
     try {
       const result = await next()
@@ -155,6 +157,15 @@ export function createRouter(parts: StudioParts) {
       }),
       messages: os.chat.messages.handler(({ input }) => chat.messages(input.threadId)),
       send: os.chat.send.handler(({ input, signal }) => chat.send(input, signal)),
+    },
+    server: {
+      view: os.server.view.handler(() => serving.view()),
+      start: os.server.start.handler(({ input, signal }) => serving.start(input, signal ?? unending())),
+      stop: os.server.stop.handler(() => serving.stop()),
+      abort: os.server.abort.handler(({ input }) => {
+        serving.abort(input.requestId)
+        return {}
+      }),
     },
     runtime: {
       unload: os.runtime.unload.handler(async ({ input }) => {

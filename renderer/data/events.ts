@@ -57,6 +57,9 @@ export function applyEvent(cache: QueryClient, queries: EngineQueries, event: St
     case 'hardware.changed':
       void cache.invalidateQueries({ queryKey: queries.system.hardware.key() })
       return
+    case 'server.changed':
+      void cache.invalidateQueries({ queryKey: queries.server.view.key() })
+      return
     case 'settings.changed':
       void cache.invalidateQueries({ queryKey: queries.settings.get.key() })
       void cache.invalidateQueries({ queryKey: queries.optimize.presets.key() })

@@ -18,6 +18,7 @@ import {
   type ModelSummary,
   type QualityWatch,
   type ResultSet,
+  type ServerView,
   type Settings,
   type StudioEvent,
 } from '../../engine/contract/index.ts'
@@ -77,6 +78,18 @@ export class FakeEngine implements Connection {
   results: ResultSet[]
   jobs: Job[] = []
   watches: QualityWatch[]
+  server: ServerView = {
+    state: 'stopped',
+    url: null,
+    startedAt: null,
+    config: null,
+    models: [],
+    requests: [],
+    blocksUsed: 0,
+    blocksTotal: 0,
+    log: [],
+    error: null,
+  }
   settings: Settings = { ...DEFAULT_SETTINGS, contextTokens: 1024 }
   hardware: Hardware
   readonly runId = 'fake-run'
@@ -138,6 +151,11 @@ export class FakeEngine implements Connection {
 
   get now(): string {
     return new Date(this.#now).toISOString()
+  }
+
+  setServer(server: ServerView): void {
+    this.server = server
+    this.emit({ kind: 'server.changed' })
   }
 
   setJob(job: Job): void {
@@ -641,6 +659,39 @@ export class FakeEngine implements Connection {
         send: os.chat.send.handler(({ input, signal }) =>
           this.#answer(input.threadId, input.modelId, input.content, input.replaceFrom, signal),
         ),
+      },
+      server: {
+        view: os.server.view.handler(() => this.server),
+        start: os.server.start.handler(({ input }) => {
+          const models = input.modelIds.map((modelId, index) => ({
+            modelId,
+            name: this.#model(modelId).name.replaceAll(/[^\w.]+/g, '-'),
+            loaded: index === 0,
+            contextLimit: index === 0 ? 1024 : null,
+          }))
+          this.setServer({
+            ...this.server,
+            state: 'running',
+            url: `http://${input.host}:${input.port}/v1`,
+            startedAt: this.now,
+            config: input,
+            models,
+          })
+          return this.server
+        }),
+        stop: os.server.stop.handler(() => {
+          this.setServer({ ...this.server, state: 'stopped', url: null, startedAt: null, models: [] })
+          return this.server
+        }),
+        abort: os.server.abort.handler(({ input }) => {
+          const requests = this.server.requests.map((request) =>
+            request.id === input.requestId
+              ? { ...request, state: 'aborted' as const, endedAt: this.now, reason: 'aborted', blocks: 0 }
+              : request,
+          )
+          this.setServer({ ...this.server, requests })
+          return {}
+        }),
       },
       runtime: {
         unload: os.runtime.unload.handler(({ input }) => {
