@@ -85,7 +85,7 @@ export async function compress(options: CompressOptions, tuning: CompressTuning 
     const previous = await preparePartial(partial, options.resume, subject)
     const side = sideFilesOf(source.files)
     const sideBytes = side.copied.reduce((sum, file) => sum + file.bytes, 0)
-    await refuseFullDisk(partial, plan, previous, sideBytes, tuning)
+    await refuseFullDisk(partial, plan, previous, sideBytes + (calibration?.needs.spilledBytes ?? 0), tuning)
 
     const meter = progressMeter(plan, options.onProgress)
     for (const note of rotated?.notes ?? []) options.onLog?.({ level: 'info', text: note })
@@ -93,7 +93,7 @@ export async function compress(options: CompressOptions, tuning: CompressTuning 
     for (const warning of plan.warnings) options.onLog?.({ level: 'warn', text: warning })
     if (side.left.length > 0) options.onLog?.({ level: 'info', text: `Not copied: ${side.left.join(', ')}.` })
 
-    await using pool = createWorkerPool(tuning.threads ?? Math.min(availableParallelism(), MAX_THREADS))
+    await using pool = createWorkerPool(tuning.threads ?? Math.min(availableParallelism(), MAX_THREADS), signal)
     const entries = await intactEntries(modelFolder, plan, previous, signal)
     const tensors: TensorError[] = []
     const warnings = [...plan.warnings]

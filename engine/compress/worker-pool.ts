@@ -55,7 +55,8 @@ function workerUrl(): URL {
   return new URL(`./quantize-worker${extension}`, import.meta.url)
 }
 
-export function createWorkerPool(size: number): WorkerPool {
+/** When `signal` aborts, pending computations are given up at once; their threads go on until the pool is disposed. */
+export function createWorkerPool(size: number, signal?: AbortSignal): WorkerPool {
   const threads = Array.from({ length: size }, () => startThread())
   let nextId = 0
   const leastBusy = (): Thread => threads.reduce((least, other) => (other.openTensors < least.openTensors ? other : least))
@@ -65,9 +66,12 @@ export function createWorkerPool(size: number): WorkerPool {
       const id = nextId++
       const thread = leastBusy()
       if (thread.failure !== null) throw thread.failure
+      signal?.throwIfAborted()
       thread.openTensors++
+      const giveUp = new AbortController()
       try {
         const reply = await new Promise<WorkerReply>((resolve, reject) => {
+          signal?.addEventListener('abort', () => reject(signal.reason), { once: true, signal: giveUp.signal })
           thread.waiting.set(id, { resolve, reject })
           thread.worker.postMessage({ kind: 'compute', id, job } satisfies WorkerRequest, [])
         })
@@ -75,6 +79,7 @@ export function createWorkerPool(size: number): WorkerPool {
         if (reply.kind !== 'compute' || reply.result.kind !== job.kind) throw new Error(`a thread answered "${reply.kind}" to ${job.kind}`)
         return reply.result as Extract<ComputeResult, { kind: Job['kind'] }>
       } finally {
+        giveUp.abort()
         thread.openTensors--
       }
     },

@@ -14,7 +14,7 @@ import type { ModelSpec } from '../../model/spec.ts'
 /** WebGPU's guaranteed storage binding; the widest activation of a step fits it on every adapter. */
 const BINDING_BYTES = 128 << 20
 /** Beyond this a step gains nothing and takes long to cancel; a CPU's step is long anyway. */
-const MAX_TOKENS = { webgpu: 4096, software: 1024 } as const
+const MAX_TOKENS = { gpu: 2048, software: 1024 } as const
 const OWNER = 'calibration'
 
 /** Tokens that run in one step, of one or several samples; a sample longer than a step takes several, one after another. */
@@ -82,7 +82,7 @@ export class LayerRunner implements AsyncDisposable {
     sampleLengths: readonly number[],
     throwIfCancelled: () => void,
   ): Promise<LayerRunner> {
-    const { tokens, groups } = planGroups(sampleLengths, stepTokens(spec, backend))
+    const { tokens, groups } = planGroups(sampleLengths, stepTokens(spec, backend.kind !== 'webgpu' || backend.software))
     const longest = Math.max(...sampleLengths)
     const blocksPerSequence = Math.ceil(longest / DEFAULT_BLOCK_SIZE)
     const sequences = Math.max(...groups.map((group) => group.samples))
@@ -191,9 +191,10 @@ export class LayerRunner implements AsyncDisposable {
   }
 }
 
-function stepTokens(spec: ModelSpec, backend: Backend): number {
+/** Tokens of one step at most. */
+export function stepTokens(spec: ModelSpec, software: boolean): number {
   const widest = Math.max(2 * spec.intermediateSize, (spec.heads + 2 * spec.kvHeads) * spec.headDim, ...Object.values(inputWidths(spec)))
-  const most = backend.kind === 'webgpu' && !backend.software ? MAX_TOKENS.webgpu : MAX_TOKENS.software
+  const most = software ? MAX_TOKENS.software : MAX_TOKENS.gpu
   return Math.max(1, Math.min(most, Math.floor(BINDING_BYTES / (4 * widest))))
 }
 

@@ -28,6 +28,7 @@ import { applyTransform } from './transforms.ts'
 
 export interface LayeredOptions {
   readonly pool: WorkerPool
+  readonly signal: AbortSignal | undefined
   readonly backend: Backend
   readonly spec: ModelSpec
   readonly recipe: Recipe
@@ -135,6 +136,7 @@ async function compressLayer(
     context,
     pool,
     backend: options.backend,
+    signal: options.signal,
     roundOn: options.roundOn,
     items,
     gptq: storing?.kind === 'gptq' ? storing : null,

@@ -22,6 +22,8 @@ import { sha256 } from '../sha256.ts'
 import type { CalibrationRecord, CompressOptions } from '../types.ts'
 import type { WorkerPool } from '../worker-pool.ts'
 import { layeredProducer } from './layered-producer.ts'
+import { calibrationNeeds } from './needs.ts'
+import type { CalibrationNeeds } from './needs.ts'
 import { checkPruning } from './prune-layer.ts'
 import { readSamples } from './samples.ts'
 import type { CalibrationSamples } from './samples.ts'
@@ -38,6 +40,8 @@ export interface PreparedCalibration extends AsyncDisposable {
   readonly samples: CalibrationSamples
   readonly pruned: ReadonlyMap<number, ReadonlySet<string>>
   readonly record: CalibrationRecord
+  readonly needs: CalibrationNeeds
+  readonly activationBytes: number
   /** Of everything that bytes depend on beside source, recipe and seed. */
   readonly sha256: string
   readonly log: readonly { readonly level: 'info' | 'warn'; readonly text: string }[]
@@ -83,6 +87,10 @@ export async function prepareCalibration(options: CompressOptions, source: Check
     sha256: samples.sha256,
     adapter: backend.id,
   }
+  const activationBytes = calibration.activationBytes ?? ACTIVATION_BYTES
+  const longest = Math.max(...samples.samples.map((ids) => ids.length))
+  const software = backend.kind !== 'webgpu' || backend.software
+  const needs = calibrationNeeds(spec, { tokens: samples.tokens, longest, activationBytes, software })
   const propagate = calibration.propagate ?? 'compressed'
   let peak = 0
   return {
@@ -91,12 +99,15 @@ export async function prepareCalibration(options: CompressOptions, source: Check
     samples,
     pruned,
     record,
+    needs,
+    activationBytes,
     sha256: sha256(JSON.stringify([samples.sha256, backend.id, propagate])),
     log: [
       {
         level: 'info',
         text: `Calibration: ${samples.samples.length} samples, ${samples.tokens} tokens of ${samples.source} (seed ${samples.seed}), on ${backend.id}.`,
       },
+      { level: 'info', text: describeNeeds(needs) },
       ...samples.warnings.map((text) => ({ level: 'warn', text }) as const),
     ],
     peakGpuBytes: () => peak,
@@ -107,6 +118,15 @@ export async function prepareCalibration(options: CompressOptions, source: Check
       await backend[Symbol.asyncDispose]()
     },
   }
+}
+
+function gigabytes(bytes: number): string {
+  return `${(bytes / 1e9).toFixed(2)} GB`
+}
+
+function describeNeeds({ hostBytes, deviceBytes, spilledBytes }: CalibrationNeeds): string {
+  const disk = spilledBytes === 0 ? '' : `, ${gigabytes(spilledBytes)} of disk meanwhile`
+  return `One layer at a time takes about ${gigabytes(hostBytes)} of memory and ${gigabytes(deviceBytes)} on the device${disk}.`
 }
 
 export interface ProducerParts {
@@ -134,13 +154,14 @@ export function calibratedProducer(parts: ProducerParts): Producer {
     await using written = await openWritten(join(partial, MODEL_FOLDER), plan, parts.source, parts.config)
     const produce = layeredProducer({
       pool,
+      signal: options.signal,
       backend,
       spec,
       recipe,
       samples,
       pruned,
       propagate: options.calibration?.propagate ?? 'compressed',
-      activationBytes: options.calibration?.activationBytes ?? ACTIVATION_BYTES,
+      activationBytes: calibration.activationBytes,
       spillFolder: join(partial, SPILL_FOLDER),
       roundOn: parts.roundOn,
       written,

@@ -29,6 +29,7 @@ export interface StoreOptions {
   readonly context: ProducerContext
   readonly pool: WorkerPool
   readonly backend: Backend
+  readonly signal: AbortSignal | undefined
   /** null = by adapter and size. */
   readonly roundOn: 'device' | 'processor' | null
   /** Items of this layer, all of them: those that an interrupted run finished are computed again and not written. */
@@ -81,7 +82,7 @@ async function factorsFor(
   layer: LoadedLayer,
   input: LayerInput | null,
   items: readonly CompressItem[],
-  { gptq, backend, pool, roundOn }: StoreOptions,
+  { gptq, backend, pool, roundOn, signal }: StoreOptions,
 ): Promise<Factors> {
   const nothing: Factors = { solver: null, factor: null, [Symbol.dispose]() {} }
   if (input === null || gptq === null) return nothing
@@ -104,7 +105,13 @@ async function factorsFor(
   ) {
     const source = await layer.hessian(input)
     const order = gptq.actorder === null ? null : 'importance'
-    const solver = await backend.factorHessian({ columns, source, dampening: gptq.dampening, order })
+    const solver = await backend.factorHessian({
+      columns,
+      source,
+      dampening: gptq.dampening,
+      order,
+      ...(signal === undefined ? {} : { signal }),
+    })
     report(solver?.dampeningUsed ?? null)
     return { solver, factor: null, [Symbol.dispose]: () => solver?.[Symbol.dispose]() }
   }
@@ -126,7 +133,7 @@ async function roundOnDevice(
   all: Float32Array,
   mask: Uint8Array | null,
   jobs: readonly ScaledRows[],
-  pool: WorkerPool,
+  { pool, signal }: StoreOptions,
 ): Promise<readonly Omit<QuantizedPart, 'kind'>[]> {
   const [first] = jobs
   if (first?.scheme.kind !== 'packed-int') throw new Error('only integers are rounded on the device')
@@ -144,7 +151,7 @@ async function roundOnDevice(
   }
   const minimum = -(2 ** (scheme.bits - 1))
   const grid = { minimum, maximum: -minimum - 1, columnsPerScale: columnsPerScale(scheme, cols), scales, zeroPoints, mask }
-  const { codes } = await solver.round({ rows, weight: all, ...grid })
+  const { codes } = await solver.round({ rows, weight: all, ...grid }, signal)
   let row = 0
   return Promise.all(
     jobs.map((job, i) => {
@@ -208,7 +215,7 @@ async function storeCompressed(
   const blockColumns = options.gptq?.blockSize ?? 128
   const pieces: readonly Omit<QuantizedPart, 'kind'>[] =
     solver !== null
-      ? await roundOnDevice(solver, all, mask, jobs, pool)
+      ? await roundOnDevice(solver, all, mask, jobs, options)
       : await Promise.all(
           jobs.map((job, i) => {
             const start = (starts[i] ?? 0) * cols
