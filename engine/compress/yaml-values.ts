@@ -61,6 +61,7 @@ export function choice<T extends string | boolean>(json: Json, key: string, wher
     'compress.invalid-recipe',
     `${where}.${key} is ${show(value)}; ${choices.map(show).join(' or ')} is possible.`,
     nearest === null ? 'Correct the recipe, or choose a preset.' : `Did you mean "${nearest}"?`,
+    { data: { place: `${where}.${key}` } },
   )
 }
 
@@ -84,11 +85,15 @@ export function unknownKey(where: string, key: string, known: readonly string[])
       : known.length > 0
         ? `Known here: ${known.join(', ')}.`
         : 'Remove it: it takes no options.'
-  return new LatheError('compress.invalid-recipe', `${where}: "${key.slice(0, 80)}" is not known.`, hint)
+  const data = { place: `${where}.${key}` }
+  return new LatheError('compress.invalid-recipe', `${where}: "${key.slice(0, 80)}" is not known.`, hint, { data })
 }
 
+/** `where` goes along as `data.place`, so that an editor finds the line. */
 export function invalid(where: string, why: string): LatheError {
-  return new LatheError('compress.invalid-recipe', `${where} ${why}.`, 'Correct the recipe, or choose a preset.')
+  return new LatheError('compress.invalid-recipe', `${where} ${why}.`, 'Correct the recipe, or choose a preset.', {
+    data: { place: where },
+  })
 }
 
 export function show(value: unknown): string {

@@ -21,7 +21,18 @@ import {
   TokenizerInfoSchema,
 } from './model.ts'
 import { MonitorReadingSchema, MonitorTargetSchema, QualityWatchSchema } from './monitor.ts'
-import { EvaluationOptionsSchema, PreflightSchema, PresetPredictionSchema, StartCompressionSchema } from './optimize.ts'
+import { EvaluationOptionsSchema, PreflightSchema, PresetPredictionSchema, RecipeCheckSchema, StartCompressionSchema } from './optimize.ts'
+import {
+  AutomaticEventSchema,
+  AutomaticRequestSchema,
+  CalibrationChoiceSchema,
+  CalibrationReportSchema,
+  CustomRecipeSchema,
+  RaisePlanSchema,
+  RecipeFormSchema,
+  SchemeInfoSchema,
+  SchemeMapSchema,
+} from './recipe.ts'
 import { ResultSetSchema } from './result.ts'
 import { ServerConfigSchema, ServerViewSchema } from './server.ts'
 import { SettingsPatchSchema, SettingsSchema } from './settings.ts'
@@ -39,6 +50,7 @@ export * from './job.ts'
 export * from './model.ts'
 export * from './monitor.ts'
 export * from './optimize.ts'
+export * from './recipe.ts'
 export * from './result.ts'
 export * from './server.ts'
 export * from './settings.ts'
@@ -114,6 +126,29 @@ export const contract = {
     preflight: procedure.input(StartCompressionSchema).output(PreflightSchema),
     /** One compression job per preset, each followed by the chosen evaluation against the source model. */
     start: procedure.input(StartCompressionSchema).output(z.array(JobSchema)),
+    /** Names that a scheme may have in a form and in an override. */
+    schemes: procedure.output(z.array(SchemeInfoSchema)),
+    /** A preset's recipe as text: where a custom one starts. */
+    presetRecipe: procedure.input(z.object({ presetId: z.string() })).output(CustomRecipeSchema),
+    /** Never fails for what the text says: that is the answer. */
+    checkRecipe: procedure
+      .input(modelId.extend({ yaml: z.string().max(1_000_000), contextTokens: z.number().int().positive() }))
+      .output(RecipeCheckSchema),
+    /** The text of a form. */
+    writeRecipe: procedure.input(RecipeFormSchema).output(z.object({ yaml: z.string() })),
+    /** What each layer gets from a preset or a recipe, without overrides. */
+    schemeMap: procedure
+      .input(
+        modelId.extend({
+          choice: z.union([z.object({ presetId: z.string() }), z.object({ yaml: z.string().max(1_000_000) })]),
+        }),
+      )
+      .output(SchemeMapSchema),
+    inspectCalibration: procedure.input(modelId.extend({ calibration: CalibrationChoiceSchema })).output(CalibrationReportSchema),
+    /** Measures layers, then chooses; ends with `done`. Losses are kept, so another target for the same schemes answers at once. */
+    automatic: procedure.input(AutomaticRequestSchema).output(eventIterator(AutomaticEventSchema)),
+    /** For one module of a variant that Lathe made. */
+    raise: procedure.input(z.object({ variantId: z.string(), module: z.string() })).output(RaisePlanSchema),
   },
   jobs: {
     list: procedure.output(z.array(JobSchema)),

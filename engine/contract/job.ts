@@ -15,6 +15,21 @@ export const JobPhaseSchema = z.object({
   unit: z.string(),
 })
 
+/** A compression, layer by layer. */
+export const JobLayersSchema = z.object({
+  total: z.number().int(),
+  /** The layer being worked on; null before and after them. */
+  current: z.number().int().nullable(),
+  /** What is being done to it: "GPTQ down_proj". */
+  note: z.string().nullable(),
+  /** `output`: the layer's output against the original's on calibration text. `weights`: the worst of its matrices against itself. */
+  metric: z.enum(['output', 'weights']),
+  /** Finished layers by number, with the relative error; null where it is not known. */
+  finished: z.array(z.object({ layer: z.number().int(), error: z.number().nullable(), seconds: z.number().nullable() })),
+  /** Most held of the device so far; null where no device is used. */
+  deviceBytes: z.number().nullable().default(null),
+})
+
 export const JobSchema = z.object({
   id: z.string(),
   kind: JobKindSchema,
@@ -33,6 +48,8 @@ export const JobSchema = z.object({
   /** Units per second of the running phase, null when not yet known. */
   rate: z.object({ value: z.number(), unit: z.string() }).nullable(),
   peakRssBytes: z.number().int().nullable(),
+  /** Fields below are younger than the first stored jobs. null without layers to tell of. */
+  layers: JobLayersSchema.nullable().default(null),
   /** Seconds since the last finished work unit; the interface turns amber past 15. */
   stalledSeconds: z.number(),
   createdAt: z.string(),
@@ -50,5 +67,6 @@ export const JobLogLineSchema = z.object({ at: z.string(), level: z.enum(['info'
 export type Job = z.infer<typeof JobSchema>
 export type JobKind = z.infer<typeof JobKindSchema>
 export type JobState = z.infer<typeof JobStateSchema>
+export type JobLayers = z.infer<typeof JobLayersSchema>
 export type JobPhase = z.infer<typeof JobPhaseSchema>
 export type JobLogLine = z.infer<typeof JobLogLineSchema>

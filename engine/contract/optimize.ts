@@ -1,6 +1,7 @@
 /** Presets, their predictions, and the request that starts compressions. Every predicted number carries how it was obtained. */
 import { z } from 'zod'
 import { ErrorSchema } from './model.ts'
+import { CalibrationChoiceSchema, CustomRecipeSchema, RecipeFormSchema, SchemeOverrideSchema } from './recipe.ts'
 
 /** One bar of a FitBar: what a model needs against what the device has. Bytes. */
 export const FitSchema = z.object({
@@ -30,19 +31,19 @@ export const PresetSchema = z.object({
   needsCalibration: z.boolean(),
 })
 
+export const PredictedSchema = z.object({
+  weightBytes: z.number(), // exact, from shapes
+  bitsPerWeight: z.number(),
+  fit: FitSchema,
+  skippedTensors: z.array(z.object({ name: z.string(), reason: z.string() })),
+  /** e.g. "formula", "from 3 similar runs on this machine". */
+  source: z.string(),
+})
+
 export const PresetPredictionSchema = z.object({
   preset: PresetSchema,
   /** null when the preset cannot be applied; then `blockedBy` says why. */
-  predicted: z
-    .object({
-      weightBytes: z.number(), // exact, from shapes
-      bitsPerWeight: z.number(),
-      fit: FitSchema,
-      skippedTensors: z.array(z.object({ name: z.string(), reason: z.string() })),
-      /** e.g. "formula", "from 3 similar runs on this machine". */
-      source: z.string(),
-    })
-    .nullable(),
+  predicted: PredictedSchema.nullable(),
   blockedBy: ErrorSchema.nullable(),
   /** A variant of this model made with this preset, if there is one already. */
   existingVariantId: z.string().nullable(),
@@ -54,13 +55,42 @@ export const EvaluationOptionsSchema = z.object({
   throughput: z.boolean(),
 })
 
-export const StartCompressionSchema = z.object({
-  modelId: z.string(),
-  presetIds: z.array(z.string()).min(1),
-  /** Parent folder for the outputs; null = the studio's own variants folder. */
-  outputFolder: z.string().nullable(),
-  evaluate: EvaluationOptionsSchema,
-  seed: z.number().int().nonnegative(),
+export const StartCompressionSchema = z
+  .object({
+    modelId: z.string(),
+    presetIds: z.array(z.string()),
+    /** Recipes beside the presets, each a job of its own. */
+    recipes: z.array(CustomRecipeSchema).default([]),
+    /** Applied to every preset and recipe of this request. */
+    overrides: z.array(SchemeOverrideSchema).default([]),
+    /** What calibrated recipes are fitted to; ignored by others. */
+    calibration: CalibrationChoiceSchema.nullable().default(null),
+    /** Parent folder for the outputs; null = the studio's own variants folder. */
+    outputFolder: z.string().nullable(),
+    evaluate: EvaluationOptionsSchema,
+    seed: z.number().int().nonnegative(),
+  })
+  .refine(({ presetIds, recipes }) => presetIds.length + recipes.length > 0, 'Choose a preset or write a recipe.')
+
+/** What a recipe text means for a model. Exactly one of `error` and `recipe` is null. */
+export const RecipeCheckSchema = z.object({
+  /** 1-based; null where the error belongs to no line. */
+  error: ErrorSchema.extend({ line: z.number().int().nullable() }).nullable(),
+  recipe: z
+    .object({
+      /** As Lathe would write it, every default spelled out. */
+      yaml: z.string(),
+      /** null where the recipe says more than the form can. */
+      form: RecipeFormSchema.nullable(),
+      needsCalibration: z.boolean(),
+      /** "W4A16 g128", "2:4 sparse + W4A16 g128". */
+      scheme: z.string(),
+      /** null when it can't be applied to this model; then `blockedBy` says why. */
+      predicted: PredictedSchema.nullable(),
+      blockedBy: ErrorSchema.nullable(),
+      warnings: z.array(z.string()),
+    })
+    .nullable(),
 })
 
 export const PreflightSchema = z.object({
@@ -74,7 +104,9 @@ export const PreflightSchema = z.object({
 
 export type Fit = z.infer<typeof FitSchema>
 export type Preset = z.infer<typeof PresetSchema>
+export type Predicted = z.infer<typeof PredictedSchema>
 export type PresetPrediction = z.infer<typeof PresetPredictionSchema>
 export type EvaluationOptions = z.infer<typeof EvaluationOptionsSchema>
 export type StartCompression = z.infer<typeof StartCompressionSchema>
+export type RecipeCheck = z.infer<typeof RecipeCheckSchema>
 export type Preflight = z.infer<typeof PreflightSchema>

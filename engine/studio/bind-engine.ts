@@ -2,7 +2,7 @@
  * The real engine behind the studio's ports: the one place that names concrete implementations. The studio and the command line both start here.
  */
 import { hashTensor, inspectModelFolder, readTensorStats } from './bindings/checkpoint.ts'
-import { compressBinding } from './bindings/compress.ts'
+import { bindCompress } from './bindings/compress.ts'
 import { bindFit } from './bindings/fit.ts'
 import { GpuBinding } from './bindings/gpu.ts'
 import { ModelsBinding } from './bindings/models.ts'
@@ -18,7 +18,7 @@ export function bindEngine({ adapterId, log, onModelsChanged }: BindOptions): En
     models,
     checkpoint: { inspect: inspectModelFolder, tensorStats: readTensorStats, hashTensor },
     tokenizers: new TokenizerBinding(),
-    compressor: compressBinding,
+    compressor: bindCompress({ open: () => gpu.openOwn(), makeRoom: () => models.unloadIdle() }),
     fit: bindFit(gpu),
     close: async () => {
       await models.close()

@@ -15,7 +15,7 @@ import { LogTail, renderDiagnostics } from './diagnostics.ts'
 import { Evidence } from './evidence.ts'
 import { EventHub } from './events.ts'
 import { readHardware } from './hardware.ts'
-import { CompressWorker } from './jobs/compress-job.ts'
+import { CompressRequestSchema, CompressWorker } from './jobs/compress-job.ts'
 import { EvaluateWorker, refOf } from './jobs/evaluate-job.ts'
 import { EvaluationData } from './jobs/evaluation-plan.ts'
 import { Evaluator } from './jobs/evaluator.ts'
@@ -25,6 +25,7 @@ import { ServerMonitor } from '../monitor/server-monitor.ts'
 import { Optimize } from './optimize.ts'
 import type { BindOptions, EnginePorts, Log } from './ports.ts'
 import { QualityWatcher } from './quality-watch.ts'
+import { Recipes } from './recipes.ts'
 import { Results } from './results.ts'
 import { createRouter } from './router.ts'
 import type { StudioRouter } from './router.ts'
@@ -96,12 +97,37 @@ export async function composeStudio(options: StudioOptions, bind: (options: Bind
     store: new JobStore(database),
     events,
     workers: {
-      compress: new CompressWorker({ compressor: ports.compressor, library, results, evaluator, latheVersion: options.version }),
+      compress: new CompressWorker({
+        compressor: ports.compressor,
+        library,
+        results,
+        evaluator,
+        gpu: ports.gpu,
+        assetsFolder: options.assetsFolder,
+        latheVersion: options.version,
+      }),
       evaluate: new EvaluateWorker({ library, evaluator, results, compressor: ports.compressor }),
     },
     log,
   })
+  const recipes = new Recipes({
+    library,
+    checkpoint: ports.checkpoint,
+    compressor: ports.compressor,
+    fit: ports.fit,
+    tokenizers: ports.tokenizers,
+    assetsFolder: options.assetsFolder,
+    refuseWhileRunning: () => {
+      if (queue.runningJobs > 0) throw inUse('A job is running, and layers are measured on the same device.')
+    },
+    calibrationOf: (variantId) => {
+      const request = queue.requestFor(variantId)
+      return request === null ? null : CompressRequestSchema.parse(request).calibration
+    },
+  })
   const optimize = new Optimize({
+    recipes,
+    assetsFolder: options.assetsFolder,
     library,
     checkpoint: ports.checkpoint,
     compressor: ports.compressor,
@@ -194,6 +220,7 @@ export async function composeStudio(options: StudioOptions, bind: (options: Bind
     library,
     queue,
     optimize,
+    recipes,
     results,
     evidence,
     capacity,

@@ -26,7 +26,8 @@ export interface LibraryOptions {
 export interface VariantRegistration {
   readonly folder: string
   readonly parentId: string
-  readonly presetId: string
+  /** null for a recipe of the user's own. */
+  readonly presetId: string | null
   readonly name: string
 }
 

@@ -5,7 +5,10 @@
 import { access, constants, realpath } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
 import { LatheError, toErrorShape } from '../contract/index.ts'
-import type { EvaluationOptions, Job, Preflight, Preset, PresetPrediction, Settings, StartCompression } from '../contract/index.ts'
+import type { EvaluationOptions, Job, Preflight, PresetPrediction, Settings, StartCompression } from '../contract/index.ts'
+import { isLayered } from '../compress/recipe.ts'
+import { recipeToYaml } from '../compress/recipe-yaml.ts'
+import { calibrationOptions } from './calibration-source.ts'
 import { freeBytesAt } from './files.ts'
 import { evaluationPlan } from './jobs/evaluation-plan.ts'
 import type { EvaluationData } from './jobs/evaluation-plan.ts'
@@ -16,6 +19,7 @@ import type { JobQueue } from './jobs/queue.ts'
 import { isInside } from './library.ts'
 import type { Library } from './library.ts'
 import type { CheckpointPort, CompressPort, FitPort, GpuPort } from './ports.ts'
+import type { Recipes } from './recipes.ts'
 import type { StoredPhase } from './store/job-store.ts'
 import type { ModelRecord } from './store/model-store.ts'
 
@@ -29,6 +33,9 @@ export interface OptimizeParts {
   readonly data: EvaluationData
   readonly settings: () => Settings
   readonly defaultFolder: string
+  readonly recipes: Recipes
+  /** Holds the calibration text that Lathe brings along. */
+  readonly assetsFolder: string
   readonly freeBytes?: (path: string) => Promise<number | null>
 }
 
@@ -36,6 +43,19 @@ export interface OptimizeParts {
 const WRITE_MARGIN_BYTES = 16 * 1024 * 1024
 /** Names tried before giving up on a free one; a person who has a hundred copies wants to be told. */
 const MAX_SAME_NAME = 100
+
+/** One of the variants that a request asks for. */
+interface Planned {
+  /** null for a recipe of the user's own, and for a preset with overrides: that is another recipe. */
+  readonly presetId: string | null
+  readonly title: string
+  /** In the names of folders. */
+  readonly slug: string
+  /** null = the preset as it is. */
+  readonly yaml: string | null
+  readonly weightBytes: number
+  readonly calibrated: boolean
+}
 
 export class Optimize {
   readonly #parts: OptimizeParts
@@ -100,13 +120,19 @@ export class Optimize {
     if (wantsAny(request.evaluate)) await check(() => this.#checkAdapter())
     await check(() => this.#checkOutputFolder(outputFolder, record))
     let needBytes = 0
-    for (const presetId of request.presetIds) {
+    const planned: Planned[] = []
+    for (const plan of this.#plans(record, request)) {
       await check(async () => {
-        needBytes += await this.#needBytes(record, presetId)
+        const one = await plan()
+        planned.push(one)
+        needBytes += one.weightBytes + (record.facts.diskBytes - record.facts.weightBytes) + WRITE_MARGIN_BYTES
       })
+    }
+    if (planned.some(({ calibrated }) => calibrated)) await check(() => this.#checkCalibration(record, request))
+    for (const { presetId } of planned) {
       const existing = this.#parts.library
         .family(record.id)
-        .find((variant) => variant.parentId === record.id && variant.presetId === presetId)
+        .find((variant) => presetId !== null && variant.parentId === record.id && variant.presetId === presetId)
       if (existing !== undefined)
         warnings.push(`"${existing.name}" was already made with this preset; the new variant gets a name of its own.`)
     }
@@ -121,41 +147,43 @@ export class Optimize {
     }
   }
 
-  /** One job per preset, in the given order. Throws the first problem that `preflight` would show. */
+  /** One job per preset, then one per recipe, in the given order. Throws the first problem that `preflight` would show. */
   async start(request: StartCompression): Promise<Job[]> {
     const { problems, outputFolder } = await this.preflight(request)
     const [problem] = problems
     if (problem !== undefined) throw asError(problem)
     const record = await this.#parts.library.runnable(request.modelId)
-    const planned: { readonly preset: Preset; readonly out: string; readonly phases: StoredPhase[] }[] = []
+    const jobs: { readonly planned: Planned; readonly out: string; readonly phases: StoredPhase[] }[] = []
     const taken = new Set<string>()
-    for (const presetId of new Set(request.presetIds)) {
-      const preset = this.#preset(presetId)
-      const prediction = await this.#parts.compressor.predict(record.path, presetId)
-      const out = await this.#freeName(outputFolder, `${folderName(record.name)}-${presetId}`, taken)
+    for (const plan of this.#plans(record, request)) {
+      const planned = await plan()
+      const out = await this.#freeName(outputFolder, `${folderName(record.name)}-${planned.slug}`, taken)
       taken.add(out)
       const phases = [
-        ...compressPhases(presetId, record.facts.weightBytes, prediction.weightBytes),
+        ...compressPhases(planned.presetId ?? planned.slug, record.facts.weightBytes, planned.weightBytes, planned.calibrated),
         ...(await this.#evaluationPhases(record, request.evaluate, 2)),
       ]
-      planned.push({ preset, out, phases })
+      jobs.push({ planned, out, phases })
     }
-    return planned.map(({ preset, out, phases }) => {
+    return jobs.map(({ planned, out, phases }) => {
+      const { presetId, title, slug, yaml, calibrated } = planned
       const jobRequest: CompressJobRequest = {
         sourceFolder: record.path,
         outFolder: out,
-        presetId: preset.id,
+        presetId,
+        recipe: yaml,
+        calibration: calibrated ? request.calibration : null,
         sourceName: record.name,
-        variantName: variantName(record.name, preset.title, out, preset.id),
+        variantName: variantName(record.name, title, out, slug),
         seed: request.seed,
         evaluate: request.evaluate,
       }
       return this.#parts.queue.enqueue({
         kind: 'compress',
-        title: `${record.name} → ${preset.title}`,
+        title: `${record.name} → ${title}`,
         modelId: record.id,
         variantId: null,
-        presetId: preset.id,
+        presetId,
         request: jobRequest,
         phases,
       })
@@ -216,20 +244,62 @@ export class Optimize {
     })
   }
 
-  #preset(presetId: string): Preset {
-    const preset = this.#parts.compressor.listPresets().find((candidate) => candidate.id === presetId)
-    if (preset === undefined)
-      throw new LatheError('compress.invalid-recipe', `There is no preset "${presetId}".`, 'Choose one of the presets shown.')
-    return preset
+  /** What a request asks for, each to be worked out when it is its turn: one that can't be done must not hide the others. */
+  #plans(record: ModelRecord, request: StartCompression): (() => Promise<Planned>)[] {
+    const { compressor, recipes } = this.#parts
+    const changed = request.overrides.length > 0
+    const presets = [...new Set(request.presetIds)].map((presetId) => async (): Promise<Planned> => {
+      const preset = compressor.listPresets().find((candidate) => candidate.id === presetId)
+      if (preset === undefined)
+        throw new LatheError('compress.invalid-recipe', `There is no preset "${presetId}".`, 'Choose one of the presets shown.')
+      if (changed) {
+        const { recipe, plan } = await recipes.overridden(record.path, compressor.presetRecipe(presetId), request.overrides)
+        return {
+          presetId: null,
+          title: `${preset.title}, some layers changed`,
+          slug: `${presetId}-changed`,
+          yaml: recipeToYaml(recipe),
+          weightBytes: plan.weightBytes,
+          calibrated: isLayered(recipe),
+        }
+      }
+      const { weightBytes } = await compressor.predict(record.path, presetId)
+      return { presetId, title: preset.title, slug: presetId, yaml: null, weightBytes, calibrated: preset.needsCalibration }
+    })
+    const custom = request.recipes.map(({ title, yaml }) => async (): Promise<Planned> => {
+      const { recipe, plan } = await recipes.overridden(record.path, recipes.read({ yaml }), request.overrides)
+      return {
+        presetId: null,
+        title,
+        slug: folderName(title).toLowerCase(),
+        yaml: recipeToYaml(recipe),
+        weightBytes: plan.weightBytes,
+        calibrated: isLayered(recipe),
+      }
+    })
+    return [...presets, ...custom]
+  }
+
+  /** The text itself is read by the run; what can be said at once is said here. */
+  async #checkCalibration(record: ModelRecord, request: StartCompression): Promise<void> {
+    const { calibration } = request
+    if (calibration === null) {
+      throw new LatheError(
+        'compress.invalid-calibration',
+        'This recipe is fitted to calibration text, and none was chosen.',
+        'Choose calibration text.',
+      )
+    }
+    requireTokenizer({ name: record.name, hasTokenizer: record.facts.hasTokenizer })
+    await this.#parts.gpu.current()
+    const { path } = await calibrationOptions(calibration, this.#parts.assetsFolder, record.path)
+    await access(path, constants.R_OK).catch((cause: unknown) => {
+      throw new LatheError('compress.invalid-calibration', `The calibration file ${path} can't be read.`, 'Choose another file.', { cause })
+    })
   }
 
   #outputFolder(request: StartCompression): string {
     return resolve(request.outputFolder ?? this.#parts.settings().variantsFolder ?? this.#parts.defaultFolder)
-  }
-
-  async #needBytes(record: ModelRecord, presetId: string): Promise<number> {
-    const prediction = await this.#parts.compressor.predict(record.path, presetId)
-    return prediction.weightBytes + (record.facts.diskBytes - record.facts.weightBytes) + WRITE_MARGIN_BYTES
   }
 
   async #checkOutputFolder(outputFolder: string, record: ModelRecord): Promise<void> {
@@ -275,9 +345,9 @@ function wantsText(options: EvaluationOptions): boolean {
   return options.perplexity || options.tasks
 }
 
-function variantName(sourceName: string, presetTitle: string, out: string, presetId: string): string {
-  const copy = /-(\d+)$/.exec(basename(out).slice(basename(out).lastIndexOf(presetId) + presetId.length))?.[1]
-  return `${sourceName} · ${presetTitle}${copy === undefined ? '' : ` (${copy})`}`
+function variantName(sourceName: string, title: string, out: string, slug: string): string {
+  const copy = /^-(\d+)$/.exec(basename(out).slice(basename(out).lastIndexOf(slug) + slug.length))?.[1]
+  return `${sourceName} · ${title}${copy === undefined ? '' : ` (${copy})`}`
 }
 
 /** A name that every file system takes: letters, digits, dot, dash, underscore; never hidden, never only dots. */

@@ -4,7 +4,11 @@
  * Ports know nothing of the store, of jobs or of transports.
  */
 import type { KvSetting } from '../gpu/kv-format.ts'
-import type { CompressOptions, CompressReport, ModelCardEvaluation, Prediction } from '../compress/types.ts'
+import type { RecipePlan } from '../compress/authoring/recipe-plan.ts'
+import type { LossTable, MixedTarget, SchemeMap } from '../compress/mixed-precision/scheme-map.ts'
+import type { Recipe } from '../compress/recipe.ts'
+import type { Scheme } from '../compress/scheme.ts'
+import type { CalibrationOptions, CompressOptions, CompressReport, ModelCardEvaluation, Prediction } from '../compress/types.ts'
 import type {
   Adapter,
   Architecture,
@@ -14,6 +18,7 @@ import type {
   KernelShare,
   LatheError,
   LoadedModel,
+  LossMeasure,
   Preset,
   TensorInfo,
   TensorStats,
@@ -119,11 +124,28 @@ export interface ModelsPort {
   profile(model: AcquireModel): Promise<{ readonly decode: readonly KernelShare[]; readonly prefill: readonly KernelShare[] }>
 }
 
+export interface LossRequest {
+  readonly schemes: readonly Scheme[]
+  readonly measure: LossMeasure
+  /** What the output is measured on. */
+  readonly text: CalibrationOptions
+  readonly signal: AbortSignal
+  readonly onProgress: (done: number, total: number, unit: string) => void
+}
+
 export interface CompressPort {
   listPresets(): readonly Preset[]
+  /** Throws `compress.invalid-recipe` for an unknown id. */
+  presetRecipe(presetId: string): Recipe
   /** Exact sizes from headers. Throws the LatheError that says why the preset can't be applied. */
   predict(folder: string, presetId: string): Promise<Prediction>
-  compress(options: CompressOptions): Promise<CompressReport>
+  /** The same of any recipe, unit by unit. */
+  plan(folder: string, recipe: Recipe): Promise<RecipePlan>
+  /** What every unit of linears loses in each of the schemes. */
+  losses(folder: string, request: LossRequest): Promise<LossTable>
+  choose(folder: string, table: LossTable, target: MixedTarget): Promise<SchemeMap>
+  /** A calibrated run tells what it holds of the device as it goes. */
+  compress(options: CompressOptions, onDeviceBytes?: (bytes: number) => void): Promise<CompressReport>
   /** Deletes what an interrupted run left beside `outFolder`; nothing if there is nothing. */
   discardPartial(outFolder: string): Promise<void>
   /** Writes what was measured into the variant's README.md. */

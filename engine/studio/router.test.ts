@@ -3,7 +3,7 @@ import { existsSync, renameSync } from 'node:fs'
 import { join } from 'node:path'
 import { safe } from '@orpc/server'
 import { afterEach, describe, expect, it } from 'vitest'
-import { CAPACITY_DEFAULTS, contract, ErrorSchema, LatheError } from '../contract/index.ts'
+import { CAPACITY_DEFAULTS, contract, DEFAULT_CALIBRATION, ErrorSchema, LatheError } from '../contract/index.ts'
 import { DEFAULT_SAMPLING } from './chat.ts'
 import { FAKE_PRESET } from './test/fake-engine.ts'
 import { jobIn, openStudio, record } from './test/open-studio.ts'
@@ -56,6 +56,7 @@ describe('the contract', () => {
     expect(await client.settings.update({ contextTokens: 512 })).toMatchObject({ theme: 'dark', contextTokens: 512 })
 
     expect((await client.files.browse({ path: join(folder, 'assets') })).entries.map((entry) => [entry.name, entry.isModel])).toEqual([
+      ['calibration', false],
       ['demo-eval', false],
       ['demo-model', true],
     ])
@@ -95,6 +96,21 @@ describe('the contract', () => {
     )
     expect((await client.jobs.get({ jobId })).variantId).toBe(finished.variantId)
     expect((await client.jobs.log({ jobId })).some((line) => /Short evaluation/.test(line.text))).toBe(true)
+
+    expect((await client.optimize.schemes()).map(({ id }) => id)).toContain('W4A16')
+    const { yaml } = await client.optimize.presetRecipe({ presetId: FAKE_PRESET.id })
+    expect((await client.optimize.checkRecipe({ modelId, yaml, contextTokens: 64 })).recipe?.form).toMatchObject({ algorithm: 'rtn' })
+    const form = { algorithm: 'gptq' as const, scheme: 'W4A16', groupSize: null, ignore: [] }
+    expect((await client.optimize.writeRecipe(form)).yaml).toContain('GPTQModifier')
+    expect((await client.optimize.schemeMap({ modelId, choice: { yaml } })).units).toHaveLength(4)
+    expect((await client.optimize.inspectCalibration({ modelId, calibration: DEFAULT_CALIBRATION })).documents).toBe(3)
+    const search = { modelId, target: { kind: 'loss' as const, bound: 1 }, schemes: ['W4A16 channel'], measure: 'weights' as const }
+    expect((await Array.fromAsync(await client.optimize.automatic(search))).at(-1)).toMatchObject({ kind: 'done' })
+    expect(await client.optimize.raise({ variantId: finished.variantId!, module: 'model.layers.0.self_attn.q_proj' })).toMatchObject({
+      modelId,
+      from: 'W4A16 channel',
+      to: 'W8A16 channel',
+    })
 
     const board = await client.results.board({ modelId })
     expect(board.models.map((entry) => entry.name)).toEqual(['Renamed', 'Renamed · Balanced 4-bit'])

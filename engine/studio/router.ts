@@ -16,6 +16,7 @@ import type { Library } from './library.ts'
 import type { Optimize } from './optimize.ts'
 import type { FolderTokenizer, Log } from './ports.ts'
 import type { QualityWatcher } from './quality-watch.ts'
+import type { Recipes } from './recipes.ts'
 import type { Results } from './results.ts'
 import { mapStreamErrors, toRpcError } from './rpc-errors.ts'
 import type { Serving } from './serving.ts'
@@ -43,6 +44,7 @@ export interface StudioParts {
   readonly library: Library
   readonly queue: JobQueue
   readonly optimize: Optimize
+  readonly recipes: Recipes
   readonly results: Results
   readonly evidence: Evidence
   readonly capacity: Capacity
@@ -66,7 +68,8 @@ export interface StudioParts {
 export type StudioRouter = ReturnType<typeof createRouter>
 
 export function createRouter(parts: StudioParts) {
-  const { library, events, settings, log, queue, optimize, results, capacity, servers, watcher, chat, serving, system, runtime } = parts
+  const { library, events, settings, log, queue, optimize, recipes, results, capacity, servers, watcher, chat, serving, system, runtime } =
+    parts
   const os = implement(contract).use(async ({ next, path }) => {
     try {
       const result = await next()
@@ -118,6 +121,16 @@ export function createRouter(parts: StudioParts) {
       presets: os.optimize.presets.handler(({ input }) => optimize.presets(input.modelId, input.contextTokens)),
       preflight: os.optimize.preflight.handler(({ input }) => optimize.preflight(input)),
       start: os.optimize.start.handler(({ input }) => optimize.start(input)),
+      schemes: os.optimize.schemes.handler(() => recipes.schemes()),
+      presetRecipe: os.optimize.presetRecipe.handler(({ input }) => recipes.presetRecipe(input.presetId)),
+      checkRecipe: os.optimize.checkRecipe.handler(({ input }) => recipes.check(input.modelId, input.yaml, input.contextTokens)),
+      writeRecipe: os.optimize.writeRecipe.handler(({ input }) => ({ yaml: recipes.write(input) })),
+      schemeMap: os.optimize.schemeMap.handler(({ input }) => recipes.schemeMap(input.modelId, input.choice)),
+      inspectCalibration: os.optimize.inspectCalibration.handler(({ input }) =>
+        recipes.inspectCalibration(input.modelId, input.calibration),
+      ),
+      automatic: os.optimize.automatic.handler(({ input, signal }) => recipes.automatic(input, signal ?? unending())),
+      raise: os.optimize.raise.handler(({ input }) => recipes.raise(input.variantId, input.module)),
     },
     jobs: {
       list: os.jobs.list.handler(() => queue.list()),

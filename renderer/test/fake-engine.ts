@@ -24,6 +24,8 @@ import {
 } from '../../engine/contract/index.ts'
 import { CATALOG, CHECKS, PLAN } from './capacity-fixtures.ts'
 import { monitorSamples, watchFixtures } from './monitor-fixtures.ts'
+import { automaticOf, calibrationReportOf, checkOf, presetRecipeOf, schemeMapOf, SCHEMES, yamlOf } from './recipe-fixtures.ts'
+import { fitOf } from '../lib/fit.ts'
 import type { Connection, ConnectionState, EngineClient } from '../rpc.ts'
 import {
   detailOf,
@@ -176,6 +178,7 @@ export class FakeEngine implements Connection {
       currentItem: null,
       rate: null,
       peakRssBytes: null,
+      layers: null,
       stalledSeconds: 0,
       createdAt: this.now,
       startedAt: null,
@@ -517,15 +520,21 @@ export class FakeEngine implements Connection {
         start: os.optimize.start.handler(({ input }) => {
           const model = this.#model(input.modelId)
           const layers = model.architecture.layers ?? 6
-          const started = input.presetIds.map((presetId) => {
-            const preset = PRESETS.find((candidate) => candidate.id === presetId)
-            if (preset === undefined)
-              throw new LatheError('compress.invalid-recipe', `There is no preset ${presetId}.`, 'Choose one from the list.')
+          const asked = [
+            ...input.presetIds.map((presetId) => {
+              const preset = PRESETS.find((candidate) => candidate.id === presetId)
+              if (preset === undefined)
+                throw new LatheError('compress.invalid-recipe', `There is no preset ${presetId}.`, 'Choose one from the list.')
+              return { presetId, title: preset.title }
+            }),
+            ...input.recipes.map(({ title }) => ({ presetId: null, title })),
+          ]
+          const started = asked.map(({ presetId, title }) => {
             const job = this.newJob({
               kind: 'compress',
               modelId: model.id,
               presetId,
-              title: `${model.name} → ${preset.title}`,
+              title: `${model.name} → ${title}`,
               phases: [
                 { id: 'quantize', title: 'Quantize', state: 'pending', done: 0, total: layers * 2, unit: 'tensors' },
                 { id: 'verify', title: 'Verify', state: 'pending', done: 0, total: 3, unit: 'files' },
@@ -538,6 +547,45 @@ export class FakeEngine implements Connection {
             return job
           })
           return started
+        }),
+        schemes: os.optimize.schemes.handler(() => [...SCHEMES]),
+        presetRecipe: os.optimize.presetRecipe.handler(({ input }) => presetRecipeOf(input.presetId)),
+        writeRecipe: os.optimize.writeRecipe.handler(({ input }) => ({ yaml: yamlOf(input) })),
+        checkRecipe: os.optimize.checkRecipe.handler(({ input }) =>
+          checkOf(input.yaml, (bits) => {
+            const model = this.#model(input.modelId)
+            const weightBytes = Math.round((model.parameters * (bits + (16 - bits) * 0.115)) / 8)
+            const budgetBytes = this.hardware.gpuBudgetBytes
+            const kvBytesPerToken = detailOf(model, this.models).kvBytesPerToken
+            const fit = {
+              ...fitOf({ weightBytes, kvBytesPerToken, contextTokens: input.contextTokens, budgetBytes }),
+              activationBytes: 2_400_000,
+            }
+            return { weightBytes, bitsPerWeight: (weightBytes * 8) / model.parameters, fit, skippedTensors: [], source: 'formula' }
+          }),
+        ),
+        schemeMap: os.optimize.schemeMap.handler(({ input }) => {
+          const { choice } = input
+          const preset = 'presetId' in choice ? PRESETS.find((candidate) => candidate.id === choice.presetId) : undefined
+          return schemeMapOf(this.#model(input.modelId), preset?.scheme ?? 'W4A16 g128')
+        }),
+        inspectCalibration: os.optimize.inspectCalibration.handler(({ input }) => calibrationReportOf(input.calibration)),
+        automatic: os.optimize.automatic.handler(({ input }) => streamOf(automaticOf(this.#model(input.modelId), input.target.kind))),
+        raise: os.optimize.raise.handler(({ input }) => {
+          const variant = this.#model(input.variantId)
+          return {
+            modelId: variant.parentId ?? variant.id,
+            recipe: { title: 'Balanced 4-bit, raised', yaml: presetRecipeOf('balanced-4bit').yaml },
+            calibration: null,
+            seed: 0,
+            layer: 0,
+            role: 'q_proj + k_proj + v_proj',
+            from: variant.scheme,
+            to: 'W8A16 g128',
+            addedBytes: 262_144,
+            recomputes:
+              'All layers are stored again. Each is found from its own weights alone, so all but this one come out with the same bytes.',
+          }
         }),
       },
       jobs: {
@@ -838,4 +886,8 @@ function startNext(phases: JobPhase[]): JobPhase[] {
   const index = phases.findIndex((phase) => phase.state === 'pending')
   const phase = phases[index]
   return phase === undefined ? phases : phases.with(index, { ...phase, state: 'running' })
+}
+
+async function* streamOf<Event>(events: readonly Event[]): AsyncGenerator<Event> {
+  yield* events
 }

@@ -1,19 +1,137 @@
-/** The compression port over engine/compress. */
+/**
+ * The compression port over engine/compress. A calibrated run opens a device of its own on the studio's adapter, after idle models have made room:
+ * its memory is returned whole at the end, and a lost device takes no chat with it.
+ */
 import { openCheckpoint } from '../../checkpoint/open.ts'
+import { planRecipe } from '../../compress/authoring/recipe-plan.ts'
+import { readDocuments } from '../../compress/calibration/documents.ts'
+import { chooseSchemes, measureLosses, schemeUnits } from '../../compress/mixed-precision/scheme-map.ts'
+import type { LossTable } from '../../compress/mixed-precision/scheme-map.ts'
+import { proxyLoss } from '../../compress/mixed-precision/sensitivity.ts'
 import { updateModelCard } from '../../compress/model-card.ts'
 import { compress } from '../../compress/pipeline.ts'
 import { predict } from '../../compress/plan.ts'
-import { listPresets } from '../../compress/presets.ts'
+import { listPresets, presetById } from '../../compress/presets.ts'
+import { isLayered } from '../../compress/recipe.ts'
+import type { Observer } from '../../compress/recipe.ts'
 import { discardPartial } from '../../compress/resume.ts'
-import type { CompressPort } from '../ports.ts'
+import type { CompressProgress } from '../../compress/types.ts'
+import type { Backend } from '../../gpu/program.ts'
+import { openRuntime } from '../../runtime/open-runtime.ts'
+import { loadTokenizer } from '../../tokenizer/tokenizer.ts'
+import { divergenceLoss } from '../layer-divergence.ts'
+import type { CompressPort, LossRequest } from '../ports.ts'
 
-export const compressBinding: CompressPort = {
+export interface DevicePorts {
+  /** A device of the caller's own on the current adapter. */
+  open(): Promise<Backend>
+  /** Unloads models that nobody is using; says which one stays because it is in use. */
+  makeRoom(): Promise<string | null>
+}
+
+/** Beyond this, ten candidates per scale take minutes; the order of layers is the same without the search. */
+const SEARCHED_PARAMETERS = 1e9
+/** Window and tokens of the measured divergence: enough to tell layers apart (layer-divergence.ts). */
+const WINDOW_TOKENS = 512
+const MAX_WINDOWS = 8
+
+/** What needs no device: also what fakes are made of. */
+export const headersOnly: Pick<
+  CompressPort,
+  'listPresets' | 'presetRecipe' | 'plan' | 'choose' | 'predict' | 'discardPartial' | 'updateModelCard'
+> = {
   listPresets,
-  compress: (options) => compress(options),
+  presetRecipe: (presetId) => presetById(presetId).recipe,
   discardPartial,
   updateModelCard,
   predict: async (folder, presetId) => {
     await using checkpoint = await openCheckpoint(folder)
     return predict(checkpoint, presetId)
   },
+  plan: async (folder, recipe) => {
+    await using checkpoint = await openCheckpoint(folder)
+    return planRecipe(checkpoint, recipe)
+  },
+  choose: async (folder, table, target) => {
+    await using checkpoint = await openCheckpoint(folder)
+    return chooseSchemes(checkpoint, table, target)
+  },
+}
+
+export function bindCompress(device: DevicePorts): CompressPort {
+  return {
+    ...headersOnly,
+    compress: async (options, onDeviceBytes) => {
+      const recipe = 'recipe' in options.recipe ? options.recipe.recipe : presetById(options.recipe.presetId).recipe
+      if (!isLayered(recipe)) return compress(options)
+      const busy = await device.makeRoom()
+      if (busy !== null) options.onLog?.({ level: 'warn', text: `${busy} is in use and shares the device with this run.` })
+      let backend: Backend | null = null
+      const onProgress = (progress: CompressProgress): void => {
+        if (backend !== null && progress.layer) onDeviceBytes?.(bytesHeld(backend))
+        options.onProgress?.(progress)
+      }
+      const openBackend = options.openBackend ?? (() => device.open())
+      return compress({ ...options, onProgress, openBackend: async () => (backend = await openBackend()) })
+    },
+    losses: async (folder, request) => {
+      if (request.measure === 'output') return measuredLosses(folder, request, device)
+      return weightLosses(folder, request)
+    },
+  }
+}
+
+function bytesHeld(backend: Backend): number {
+  return [...backend.usage().values()].reduce((sum, { bytes }) => sum + bytes, 0)
+}
+
+/** What rounding loses of each unit's weights. */
+export async function weightLosses(folder: string, { schemes, signal, onProgress }: LossRequest): Promise<LossTable> {
+  await using checkpoint = await openCheckpoint(folder)
+  const units = schemeUnits(checkpoint, schemes)
+  return await measureLosses(
+    units,
+    proxyLoss(checkpoint, observerFor(units), async () => null),
+    { signal, onProgress },
+  )
+}
+
+async function measuredLosses(folder: string, request: LossRequest, device: DevicePorts): Promise<LossTable> {
+  const { schemes, signal, onProgress, text } = request
+  await using checkpoint = await openCheckpoint(folder)
+  const units = schemeUnits(checkpoint, schemes)
+  const { documents } = await readDocuments(text.path, WINDOW_TOKENS)
+  const lines = documents
+    .slice(0, text.samples)
+    .map((document) => (document.kind === 'chat' ? document.turns.map(({ content }) => content).join('\n') : document.text))
+  const tokenizer = await loadTokenizer(folder)
+  await device.makeRoom()
+  await using backend = await device.open()
+  await using baseline = await openRuntime({
+    source: checkpoint,
+    backend,
+    modelId: 'original',
+    contextTokens: WINDOW_TOKENS,
+    kvDtype: 'f32',
+    maxSequences: 1,
+    tokenizer,
+    signal,
+  })
+  const loss = divergenceLoss({
+    checkpoint,
+    backend,
+    baseline,
+    tokenizer,
+    text: { name: 'calibration', text: lines.join('\n\n') },
+    window: Math.min(WINDOW_TOKENS, baseline.info.contextLimit),
+    maxWindows: MAX_WINDOWS,
+    observer: observerFor(units),
+    signal,
+  })
+  return await measureLosses(units, loss, { signal, onProgress })
+}
+
+function observerFor(units: ReturnType<typeof schemeUnits>): Observer {
+  const parameters = units.reduce((sum, unit) => sum + unit.parameters, 0)
+  return parameters > SEARCHED_PARAMETERS ? { kind: 'minmax' } : { kind: 'mse', maxShrink: 0.25, grid: 40, norm: 2 }
 }

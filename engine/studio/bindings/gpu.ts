@@ -51,6 +51,11 @@ export class GpuBinding implements GpuPort {
     return opening
   }
 
+  /** A second device on the current adapter, whose memory is counted and returned apart; the caller disposes it. */
+  openOwn(): Promise<Backend> {
+    return openBackend(this.#wanted)
+  }
+
   async state(): Promise<Pick<Hardware, 'adapters' | 'advice' | 'ledger' | 'gpuBytesInUse' | 'gpuBudgetBytes'>> {
     const adapters = await this.#adaptersNow()
     const usage = await this.#usage()

@@ -67,6 +67,17 @@ export class ModelsBinding implements ModelsPort {
     await this.#manager.unload(modelId)
   }
 
+  /** Unloads what nobody is using. Returns the name of a model that stays, or null. */
+  async unloadIdle(): Promise<string | null> {
+    for (const { modelId } of this.loaded().filter((model) => !model.busy)) {
+      // one that was taken into use meanwhile stays
+      await this.unload(modelId).catch((error: unknown) => {
+        if (!(error instanceof LatheError && error.code === 'model.busy')) throw error
+      })
+    }
+    return this.loaded()[0]?.name ?? null
+  }
+
   /** All or, when one is in use, none. */
   async unloadAll(): Promise<void> {
     const loaded = this.loaded()

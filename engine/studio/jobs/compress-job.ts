@@ -2,23 +2,32 @@
  * One compression and what belongs to it: compress, register the variant, record the per-tensor errors, then the chosen evaluation against the
  * source. The compression's own journal makes its part resumable; the phases of this job make the rest so.
  */
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { z } from 'zod'
-import { EvaluationOptionsSchema } from '../../contract/index.ts'
-import type { TensorError } from '../../contract/index.ts'
+import { CalibrationChoiceSchema, EvaluationOptionsSchema } from '../../contract/index.ts'
+import type { Provenance, TensorError } from '../../contract/index.ts'
+import { parseRecipeYaml } from '../../compress/recipe-yaml.ts'
 import type { CompressPhaseId, CompressProgress } from '../../compress/types.ts'
 import type { Library } from '../library.ts'
-import type { CompressPort } from '../ports.ts'
+import { calibrationOptions } from '../calibration-source.ts'
+import type { CompressPort, GpuPort } from '../ports.ts'
 import type { Results } from '../results.ts'
 import type { JobRecord } from '../store/job-store.ts'
 import { readRunRecord } from '../run-record.ts'
 import { refOf, writeCard } from './evaluate-job.ts'
 import type { Evaluator } from './evaluator.ts'
+import { LayerTally } from './layer-tally.ts'
 import type { JobContext, JobWorker } from './worker.ts'
 
 export const CompressRequestSchema = z.object({
   sourceFolder: z.string(),
   outFolder: z.string(),
-  presetId: z.string(),
+  /** null where `recipe` says what to do. */
+  presetId: z.string().nullable(),
+  /** Fields below are younger than the first stored requests. A recipe's text; null = that of the preset. */
+  recipe: z.string().nullable().default(null),
+  calibration: CalibrationChoiceSchema.nullable().default(null),
   variantName: z.string(),
   sourceName: z.string(),
   seed: z.number().int(),
@@ -33,6 +42,9 @@ export interface CompressJobParts {
   readonly library: Library
   readonly results: Results
   readonly evaluator: Evaluator
+  readonly gpu: GpuPort
+  /** Holds the calibration text that Lathe brings along. */
+  readonly assetsFolder: string
   readonly latheVersion: string
   readonly now?: () => Date
 }
@@ -82,9 +94,7 @@ export class CompressWorker implements JobWorker {
         modelId: variant.id,
         protocolKey: 'compression:weights',
         provenance: {
-          adapter: 'CPU',
-          adapterType: 'software',
-          driver: `Node ${process.versions.node}`,
+          ...(await this.#workedOn(request)),
           latheVersion: this.#parts.latheVersion,
           platform: `${process.platform} ${process.arch}`,
           measuredAt,
@@ -96,28 +106,49 @@ export class CompressWorker implements JobWorker {
     return variant.id
   }
 
+  /** Rounding alone runs on the processor; what is fitted to calibration text runs on the device. */
+  async #workedOn({ calibration }: CompressJobRequest): Promise<Pick<Provenance, 'adapter' | 'adapterType' | 'driver'>> {
+    if (calibration === null) return { adapter: 'CPU', adapterType: 'software', driver: `Node ${process.versions.node}` }
+    const { name, type, driver } = await this.#parts.gpu.current()
+    return { adapter: name, adapterType: type, driver }
+  }
+
   /** A run that was killed between the last rename and its own record has left a whole folder: it is taken over, not made again. */
   async #adopt(context: JobContext, request: CompressJobRequest): Promise<readonly TensorError[] | null> {
     if (!context.resumed) return null
     const run = await readRunRecord(request.outFolder)
     if (run === null || run.presetId !== request.presetId || run.seed !== request.seed) return null
+    if (request.recipe !== null && (await readFile(join(request.outFolder, 'recipe.yaml'), 'utf8').catch(() => null)) !== request.recipe)
+      return null
     context.log('info', `${request.outFolder} was finished before the interruption.`)
     return run.tensorErrors
   }
 
   async #produce(context: JobContext, request: CompressJobRequest, sourceFolder: string): Promise<readonly TensorError[]> {
-    const report = await this.#parts.compressor.compress({
-      sourceFolder,
-      outFolder: request.outFolder,
-      recipe: { presetId: request.presetId },
-      seed: request.seed,
-      resume: true,
-      latheVersion: this.#parts.latheVersion,
-      sourceName: request.sourceName,
-      signal: context.signal,
-      onProgress: (progress) => showProgress(context, progress),
-      onLog: (line) => context.log(line.level, line.text),
-    })
+    const { calibration } = request
+    const { compressor, assetsFolder, latheVersion } = this.#parts
+    const layers = new LayerTally(context, calibration !== null)
+    const report = await compressor.compress(
+      {
+        sourceFolder,
+        outFolder: request.outFolder,
+        recipe: recipeOf(request),
+        ...(calibration === null ? {} : { calibration: await calibrationOptions(calibration, assetsFolder, sourceFolder) }),
+        seed: request.seed,
+        resume: true,
+        latheVersion,
+        sourceName: request.sourceName,
+        signal: context.signal,
+        onProgress: (progress) => {
+          showProgress(context, progress)
+          layers.at(progress)
+        },
+        onLayer: (layer) => layers.finish(layer.layer, layer.layers, layer.outputError, layer.seconds),
+        onTensor: (tensor) => layers.tensor(tensor),
+        onLog: (line) => context.log(line.level, line.text),
+      },
+      (bytes) => layers.device(bytes),
+    )
     const ratio = report.bytesIn === 0 ? 1 : report.bytesOut / report.bytesIn
     context.log(
       'info',
@@ -125,6 +156,12 @@ export class CompressWorker implements JobWorker {
     )
     return report.tensors
   }
+}
+
+function recipeOf({ presetId, recipe }: CompressJobRequest): Parameters<CompressPort['compress']>[0]['recipe'] {
+  if (recipe !== null) return { recipe: parseRecipeYaml(recipe) }
+  if (presetId === null) throw new Error('A compression has neither a preset nor a recipe.')
+  return { presetId }
 }
 
 function showProgress(context: JobContext, progress: CompressProgress): void {

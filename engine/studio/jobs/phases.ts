@@ -21,16 +21,20 @@ const PRIOR_PARAMETER_TOKENS: Readonly<Record<Adapter['type'], number>> = {
 /** One question with four choices, in tokens; for the first estimate only. */
 const TOKENS_PER_ITEM = 200
 
-export function compressPhases(presetId: string, bytesIn: number, bytesOut: number): StoredPhase[] {
+/** Layers through a device, several times each; only until the first calibrated run has been timed here. */
+const PRIOR_CALIBRATED_BYTES_PER_SECOND = 2e6
+
+/** `name` is what the speed is remembered under. */
+export function compressPhases(name: string, bytesIn: number, bytesOut: number, calibrated: boolean): StoredPhase[] {
   const phase = (id: CompressPhaseId, total: number, group: string): StoredPhase => ({
     id,
-    title: COMPRESS_TITLES[id],
+    title: calibrated && id === 'quantize' ? 'Calibrate and store' : COMPRESS_TITLES[id],
     state: 'pending',
     done: 0,
     total,
     unit: 'bytes',
-    rateKey: `compress:${presetId}:${id}`,
-    priorRate: PRIOR_BYTES_PER_SECOND[id],
+    rateKey: `compress:${name}:${id}`,
+    priorRate: calibrated && id === 'quantize' ? PRIOR_CALIBRATED_BYTES_PER_SECOND : PRIOR_BYTES_PER_SECOND[id],
     group,
   })
   // reading, quantizing and writing overlap; verifying follows

@@ -9,7 +9,7 @@
  */
 import { randomUUID } from 'node:crypto'
 import { LatheError, toErrorShape } from '../../contract/index.ts'
-import type { Job, JobKind, JobLogLine, JobState } from '../../contract/index.ts'
+import type { Job, JobKind, JobLayers, JobLogLine, JobState } from '../../contract/index.ts'
 import type { EventHub } from '../events.ts'
 import type { Log } from '../ports.ts'
 import { publicPhase } from '../store/job-store.ts'
@@ -67,6 +67,8 @@ interface Run {
   readonly jobId: string
   readonly controller: AbortController
   readonly progress: JobProgress
+  /** Newer than the stored ones: the layer being worked on changes often. */
+  layers: JobLayers | null
   /** Settles when the job has reached its final state. */
   readonly ended: Promise<void>
 }
@@ -108,6 +110,7 @@ export class JobQueue {
       state: 'queued',
       error: null,
       peakRssBytes: null,
+      layers: null,
       createdAt: this.#clock.date().toISOString(),
       startedAt: null,
       endedAt: null,
@@ -138,6 +141,11 @@ export class JobQueue {
       .list()
       .filter((record) => record.kind === kind && record.state !== 'succeeded')
       .map((record) => record.request)
+  }
+
+  /** What the compression that made a variant was asked for; null when its job is gone. */
+  requestFor(variantId: string): unknown {
+    return this.#store.list().find((record) => record.kind === 'compress' && record.variantId === variantId)?.request ?? null
   }
 
   /** The models that unfinished jobs read or write. */
@@ -240,7 +248,7 @@ export class JobQueue {
       resumed,
     })
     const { promise: ended, resolve: onEnded } = Promise.withResolvers<void>()
-    this.#run = { jobId: record.id, controller, progress, ended }
+    this.#run = { jobId: record.id, controller, progress, layers: record.layers, ended }
     this.#change(record.id, { state: 'running', startedAt: record.startedAt ?? this.#clock.date().toISOString() })
     this.#publishQueue()
     void this.#work(record, this.#run, resumed).then(() => {
@@ -259,7 +267,7 @@ export class JobQueue {
       this.#notePeakRss(id)
       if (this.#clock.now() - lastPersisted >= PERSIST_MS) {
         lastPersisted = this.#clock.now()
-        this.#store.update({ ...this.#find(id), phases: run.progress.phases })
+        this.#store.update({ ...this.#find(id), phases: run.progress.phases, layers: run.layers })
       }
       this.#publishSoon(id)
     })
@@ -301,7 +309,7 @@ export class JobQueue {
     const id = record.id
     const { progress } = run
     const savePhases = (): void => {
-      this.#store.update({ ...this.#find(id), phases: progress.phases })
+      this.#store.update({ ...this.#find(id), phases: progress.phases, layers: run.layers })
       this.#publishSoon(id)
     }
     return {
@@ -332,6 +340,12 @@ export class JobQueue {
         progress.skip(phaseId)
         savePhases()
       },
+      setLayers: (layers) => {
+        const finished = layers.finished.length !== (run.layers?.finished.length ?? 0)
+        run.layers = layers
+        if (finished) this.#store.update({ ...this.#find(id), layers })
+        this.#publishSoon(id)
+      },
       setVariant: (modelId) => {
         this.#change(id, { variantId: modelId })
       },
@@ -357,8 +371,9 @@ export class JobQueue {
   }
 
   #finishAs(id: string, state: JobState, error: JobRecord['error']): void {
-    const phases = this.#run?.jobId === id ? this.#run.progress.phases : this.#find(id).phases
-    this.#change(id, { state, error, phases, endedAt: this.#clock.date().toISOString() })
+    const run = this.#run?.jobId === id ? this.#run : null
+    const { phases, layers } = run === null ? this.#find(id) : { phases: run.progress.phases, layers: run.layers }
+    this.#change(id, { state, error, phases, layers: atRest(layers), endedAt: this.#clock.date().toISOString() })
   }
 
   #change(id: string, change: Partial<JobRecord>): void {
@@ -416,6 +431,7 @@ export class JobQueue {
       ...live,
       progress: record.state === 'succeeded' ? 1 : live.progress,
       peakRssBytes: record.peakRssBytes,
+      layers: run === null ? atRest(record.layers) : run.layers,
       createdAt: record.createdAt,
       startedAt: record.startedAt,
       endedAt: record.endedAt,
@@ -434,6 +450,11 @@ export class JobQueue {
 
 function coalescingKey(jobId: string): string {
   return `job:${jobId}`
+}
+
+/** Nothing is being done to any layer. */
+function atRest(layers: JobLayers | null): JobLayers | null {
+  return layers === null ? null : { ...layers, current: null, note: null }
 }
 
 /** A job that isn't running shows how far it got and nothing that moves. */

@@ -2,6 +2,7 @@
  * What a kind of job has to bring to the queue, and what the queue gives it. A worker does the work and reports units; it knows nothing of
  * states, ranks or estimates, and it may be killed at any moment: `run` is called again with the phases that are already done.
  */
+import type { JobLayers } from '../../contract/index.ts'
 import type { JobRecord } from '../store/job-store.ts'
 
 export interface JobContext {
@@ -17,6 +18,8 @@ export interface JobContext {
   working(item: string): void
   finish(phaseId: string): void
   skip(phaseId: string): void
+  /** Where a compression stands among the layers; kept with the job. */
+  setLayers(layers: JobLayers): void
   /** The model that the job made. */
   setVariant(modelId: string): void
   log(level: 'info' | 'warn' | 'error', text: string): void

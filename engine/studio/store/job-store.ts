@@ -1,8 +1,8 @@
 /** Rows of jobs, their logs, and the speeds that earlier jobs had on this machine. Which state may follow which is the queue's business. */
 import type { DatabaseSync } from 'node:sqlite'
 import { z } from 'zod'
-import { ErrorSchema, JobKindSchema, JobLogLineSchema, JobPhaseSchema, JobStateSchema } from '../../contract/index.ts'
-import type { ErrorShape, JobKind, JobLogLine, JobPhase, JobState } from '../../contract/index.ts'
+import { ErrorSchema, JobKindSchema, JobLayersSchema, JobLogLineSchema, JobPhaseSchema, JobStateSchema } from '../../contract/index.ts'
+import type { ErrorShape, JobKind, JobLayers, JobLogLine, JobPhase, JobState } from '../../contract/index.ts'
 import { integer, integerOrNull, json, jsonOrNull, real, text, textOrNull } from './rows.ts'
 import type { Row } from './rows.ts'
 
@@ -30,6 +30,7 @@ export interface JobRecord {
   readonly phases: readonly StoredPhase[]
   readonly error: ErrorShape | null
   readonly peakRssBytes: number | null
+  readonly layers: JobLayers | null
   readonly createdAt: string
   readonly startedAt: string | null
   readonly endedAt: string | null
@@ -49,8 +50,8 @@ export class JobStore {
   insert(record: JobRecord): void {
     this.#database
       .prepare(
-        `INSERT INTO jobs (id, kind, title, state, model_id, variant_id, preset_id, request, phases, error, peak_rss_bytes, created_at, started_at, ended_at, rank)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+        `INSERT INTO jobs (id, kind, title, state, model_id, variant_id, preset_id, request, phases, error, peak_rss_bytes, layers, created_at, started_at, ended_at, rank)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
       )
       .run(
         record.id,
@@ -64,6 +65,7 @@ export class JobStore {
         JSON.stringify(record.phases),
         record.error === null ? null : JSON.stringify(record.error),
         record.peakRssBytes,
+        record.layers === null ? null : JSON.stringify(record.layers),
         record.createdAt,
         record.startedAt,
         record.endedAt,
@@ -74,7 +76,7 @@ export class JobStore {
   update(record: JobRecord): void {
     this.#database
       .prepare(
-        `UPDATE jobs SET title = ?, state = ?, variant_id = ?, phases = ?, error = ?, peak_rss_bytes = ?, started_at = ?, ended_at = ?, rank = ? WHERE id = ?`,
+        `UPDATE jobs SET title = ?, state = ?, variant_id = ?, phases = ?, error = ?, peak_rss_bytes = ?, layers = ?, started_at = ?, ended_at = ?, rank = ? WHERE id = ?`,
       )
       .run(
         record.title,
@@ -83,6 +85,7 @@ export class JobStore {
         JSON.stringify(record.phases),
         record.error === null ? null : JSON.stringify(record.error),
         record.peakRssBytes,
+        record.layers === null ? null : JSON.stringify(record.layers),
         record.startedAt,
         record.endedAt,
         record.rank,
@@ -156,6 +159,7 @@ function toRecord(row: Row): JobRecord {
     phases: json(row, 'phases', z.array(StoredPhaseSchema)),
     error: jsonOrNull(row, 'error', ErrorSchema) as ErrorShape | null,
     peakRssBytes: integerOrNull(row, 'peak_rss_bytes'),
+    layers: jsonOrNull(row, 'layers', JobLayersSchema),
     createdAt: text(row, 'created_at'),
     startedAt: textOrNull(row, 'started_at'),
     endedAt: textOrNull(row, 'ended_at'),

@@ -166,4 +166,9 @@ export const MIGRATIONS: readonly Migration[] = [
       ALTER TABLE models ADD COLUMN endpoint TEXT CHECK (endpoint IS NULL OR json_valid(endpoint));
     `,
   },
+  {
+    version: 4,
+    title: 'layers of compressions',
+    sql: `ALTER TABLE jobs ADD COLUMN layers TEXT CHECK (layers IS NULL OR json_valid(layers));`,
+  },
 ]

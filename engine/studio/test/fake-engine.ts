@@ -4,11 +4,14 @@
  */
 import { cpSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
+import { parseRecipeYaml, recipeToYaml } from '../../compress/recipe-yaml.ts'
+import type { Recipe } from '../../compress/recipe.ts'
 import type { CompressOptions, CompressReport, ModelCardEvaluation } from '../../compress/types.ts'
 import { LatheError } from '../../contract/index.ts'
 import type { Adapter, LoadedModel, Preset } from '../../contract/index.ts'
 import { createTableRuntime, scoreTablePair } from '../../evaluate/test/table-runtime.ts'
 import type { GenerationEvent, GenerationRequest, Runtime } from '../../runtime/types.ts'
+import { headersOnly, weightLosses } from '../bindings/compress.ts'
 import { bindFit } from '../bindings/fit.ts'
 import { hashTensor, inspectModelFolder } from '../bindings/checkpoint.ts'
 import type { AcquireModel, BindOptions, EnginePorts, FolderTokenizer, ModelsPort } from '../ports.ts'
@@ -40,6 +43,11 @@ export const FAKE_PRESET: Preset = {
   recommended: true,
   needsCalibration: false,
 }
+
+/** Fits matrices of any width. */
+export const FAKE_RECIPE: Recipe = parseRecipeYaml(
+  'QuantizationModifier: {ignore: [lm_head], config_groups: {group_0: {targets: [Linear], weights: {num_bits: 4, strategy: channel}}}}',
+)
 
 /** A gate that work waits at until a test opens it; open by default. */
 export class Gate {
@@ -173,7 +181,10 @@ function bindFake(engine: FakeEngine, { onModelsChanged }: BindOptions): EngineP
     tokenizers: { open: async () => fakeTokenizer },
     models: fakeModels(engine, onModelsChanged),
     compressor: {
+      ...headersOnly,
+      losses: weightLosses,
       listPresets: () => [FAKE_PRESET],
+      presetRecipe: () => FAKE_RECIPE,
       predict: async (folder, presetId) => {
         if (presetId !== FAKE_PRESET.id)
           throw new LatheError('compress.invalid-recipe', `There is no preset "${presetId}".`, 'Choose another.')
@@ -333,14 +344,17 @@ async function fakeCompress(engine: FakeEngine, options: CompressOptions): Promi
   report(options, COMPRESS_STEPS)
   if (engine.failWith !== null) throw engine.failWith
   for (const name of ['config.json', 'model.safetensors']) cpSync(join(options.sourceFolder, name), join(partial, name))
+  options.onLayer?.({ layer: 0, layers: 1, outputError: 0.03, seconds: 0.5, secondsLeft: 0 })
   const tensor = { name: 'model.layers.0.mlp.up_proj', layer: 0, kind: 'up_proj', scheme: FAKE_PRESET.scheme }
-  await writeRunRecord(partial, options.sourceFolder, options.seed)
+  const preset = 'presetId' in options.recipe ? options.recipe.presetId : null
+  await writeRunRecord(partial, options.sourceFolder, options.seed, preset)
+  writeFileSync(join(partial, 'recipe.yaml'), recipeToYaml('recipe' in options.recipe ? options.recipe.recipe : FAKE_RECIPE))
   rmSync(journal)
   renameSync(partial, options.outFolder)
   engine.afterRename?.()
   return {
     outFolder: options.outFolder,
-    presetId: FAKE_PRESET.id,
+    presetId: preset,
     scheme: FAKE_PRESET.scheme,
     bytesIn: 400,
     bytesOut: 100,
@@ -355,13 +369,18 @@ async function fakeCompress(engine: FakeEngine, options: CompressOptions): Promi
 }
 
 /** A run.json with what the studio reads of it. */
-export async function writeRunRecord(folder: string, sourceFolder: string, seed: number): Promise<void> {
+export async function writeRunRecord(
+  folder: string,
+  sourceFolder: string,
+  seed: number,
+  preset: string | null = FAKE_PRESET.id,
+): Promise<void> {
   const { tensors } = await inspectModelFolder(sourceFolder)
   const hashes: [string, { sha256: string }][] = []
   for (const { name } of tensors) hashes.push([name, { sha256: await hashTensor(sourceFolder, name) }])
   const record = {
     run: 'lathe-compression',
-    preset: FAKE_PRESET.id,
+    preset,
     seed,
     bytes_in: 400,
     bytes_out: 100,

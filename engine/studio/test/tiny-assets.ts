@@ -17,5 +17,8 @@ export function writeTinyAssets(folder: string): string {
   for (const name of ['world_facts', 'reading', 'arithmetic', 'completion']) {
     writeFileSync(join(data, `${name}.jsonl`), items.map((item) => `${JSON.stringify(item)}\n`).join(''))
   }
+  mkdirSync(join(folder, 'calibration'), { recursive: true })
+  const texts = ['abcdefgh', 'bcdefghi', 'cdefghij'].map((text) => `${JSON.stringify({ text: text.repeat(8) })}\n`)
+  writeFileSync(join(folder, 'calibration', 'general.jsonl'), texts.join(''))
   return folder
 }

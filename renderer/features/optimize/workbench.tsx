@@ -2,7 +2,14 @@
 import { keepPreviousData, useMutation, useQuery } from '@tanstack/react-query'
 import { FolderOpen, Play } from 'lucide-react'
 import { useMemo } from 'react'
-import { DEFAULT_SETTINGS, type Job, type ModelSummary, type Preflight, type StartCompression } from '../../../engine/contract/index.ts'
+import {
+  DEFAULT_CALIBRATION,
+  DEFAULT_SETTINGS,
+  type Job,
+  type ModelSummary,
+  type Preflight,
+  type StartCompression,
+} from '../../../engine/contract/index.ts'
 import { useEngine } from '../../data/engine.tsx'
 import { contextStepsUpTo, nearestStep } from '../../lib/context-steps.ts'
 import { formatInteger, plural } from '../../lib/format.ts'
@@ -57,6 +64,9 @@ export function Workbench({ model }: { readonly model: ModelSummary }) {
   const request: StartCompression = {
     modelId: model.id,
     presetIds: [...chosen],
+    recipes: [],
+    overrides: [],
+    calibration: DEFAULT_CALIBRATION,
     outputFolder: folder === '' ? null : folder,
     evaluate: possibleEvaluation(parseEvaluation(rawEvaluate, settings.evaluate), model.hasTokenizer),
     seed: Number.isSafeInteger(seed) && seed >= 0 ? seed : 0,
