@@ -328,6 +328,15 @@ export interface KvCache extends Disposable {
   readonly bytes: number
   /** Content of one layer for tests: K or V of `slots`, [slots, kvHeads·headDim]. */
   read(layer: number, which: 'k' | 'v', slots: Uint32Array): Promise<Float32Array>
+  /**
+   * How blocks look as bytes: caches of equal `blockFormat` and layout (but for the number of blocks) may exchange them. Bytes of a block are all
+   * its layers' keys and values; those of several lie end to end.
+   */
+  readonly blockFormat: string
+  readonly blockBytes: number
+  /** No step may run meanwhile, on this cache, for either. Blocks must be of this cache, bytes a whole number of blocks. */
+  readBlocks(blocks: readonly number[]): Promise<Uint8Array>
+  writeBlocks(blocks: readonly number[], bytes: Uint8Array): Promise<void>
 }
 
 export interface Executable extends Disposable {

@@ -74,6 +74,7 @@ export class Core {
   readonly serial = nextSerial++
   readonly executable: Executable
   readonly pool: BlockPool
+  readonly hasher: PrefixHasher | null
   /** Told of each step: its tokens, its milliseconds. Must not throw. */
   readonly stepListeners = new Set<(tokens: number, milliseconds: number) => void>()
   /** For inspection; only the loop may change it. */
@@ -119,6 +120,7 @@ export class Core {
     }
     this.executable = executable
     this.pool = pool
+    this.hasher = options.hasher
     this.#now = options.now ?? (() => performance.now())
     this.scheduler = new Scheduler({
       pool,

@@ -3,7 +3,7 @@
  * Knows text only through a tokenizer's streaming decoder; knows no files (open-runtime.ts) and no other model (pair.ts, manager.ts).
  */
 import { LatheError } from '../contract/errors.ts'
-import type { Backend } from '../gpu/program.ts'
+import type { Backend, KvCache } from '../gpu/program.ts'
 import { createStopMatcher } from '../tokenizer/stop-strings.ts'
 import type { Tokenizer } from '../tokenizer/tokenizer.ts'
 import type { Core, RequestOutput } from './core.ts'
@@ -33,6 +33,8 @@ export interface RuntimeParts {
   readonly tokenizer: Tokenizer | null
   /** Makes the core, given where its outputs go. */
   readonly createCore: (emit: (outputs: readonly RequestOutput[]) => void) => Core
+  /** What holds keys and values, and a digest of all that they depend on; null = they cannot be handed over. */
+  readonly kv?: { readonly cache: KvCache; readonly build: string } | null
   /** Releases what the model holds; called once, when no step is in flight. */
   readonly release: () => void
 }
@@ -46,6 +48,7 @@ export class LocalRuntime implements Runtime {
   readonly info: RuntimeInfo
   readonly backend: Backend
   readonly core: Core
+  readonly kv: RuntimeParts['kv']
   readonly #tokenizer: Tokenizer | null
   readonly #release: () => void
   readonly #listeners = new Map<string, (output: RequestOutput) => void>()
@@ -55,6 +58,7 @@ export class LocalRuntime implements Runtime {
   constructor(parts: RuntimeParts) {
     this.info = parts.info
     this.backend = parts.backend
+    this.kv = parts.kv ?? null
     this.#tokenizer = parts.tokenizer
     this.#release = parts.release
     this.core = parts.createCore((outputs) => this.#route(outputs))

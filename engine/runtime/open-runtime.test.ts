@@ -84,7 +84,20 @@ describe.each(backends)('$name', ({ name, open }) => {
       promptTokens: Uint32Array.from({ length: 3 + ((i * 29) % 70) }, (__, t) => 2 + ((t * 7 + (i % 3) * 11) % 150)),
       maxTokens: 6 + ((i * 5) % 9),
       sampling:
-        i % 2 === 0 ? GREEDY : { temperature: 0.9, topK: i === 3 ? 20 : 0, topP: i === 5 ? 0.8 : 1, minP: i === 7 ? 0.05 : 0, seed: i },
+        i === 2
+          ? { ...GREEDY, presencePenalty: 0.5, frequencyPenalty: 0.25, repetitionPenalty: 1.3 }
+          : i === 4
+            ? {
+                ...GREEDY,
+                temperature: 1,
+                seed: 4,
+                allowedTokenIds: [5, 6, 7, 8, 9, 10, 11, 40],
+                badWords: [[5, 6], [7]],
+                frequencyPenalty: 1,
+              }
+            : i % 2 === 0
+              ? GREEDY
+              : { temperature: 0.9, topK: i === 3 ? 20 : 0, topP: i === 5 ? 0.8 : 1, minP: i === 7 ? 0.05 : 0, seed: i },
       ignoreEos: true,
     }))
     const scored = Uint32Array.from({ length: 61 }, (_, t) => 2 + ((t * 13) % 150))
@@ -117,6 +130,18 @@ describe.each(backends)('$name', ({ name, open }) => {
       const again = await Promise.all(jobs.toReversed().map((job) => run(runtime, job)))
       expect([first, again.toReversed()]).toEqual([alone.generated, alone.generated])
       expect(runtime.telemetry().cachedPromptTokens).toBeGreaterThan(100)
+    })
+
+    test.each([
+      ['prompt lookup', { kind: 'ngram', tokens: 8 }],
+      ['a draft model', { kind: 'draft', source: TINY, tokens: 3 }],
+    ] as const)('while speculating by %s', async (_, speculation) => {
+      await using runtime = await openModel(TINY, { contextTokens: 128, maxSequences: 4, kvTokens: 300, fixedTokenBudget: 64, speculation })
+      expect(await Promise.all(jobs.map((job) => run(runtime, job)))).toEqual(alone.generated)
+      const { acceptedTokens, draftTokens } = runtime.telemetry().speculation!
+      // The model is its own draft and shares the noise: it is never wrong.
+      expect(speculation.kind === 'draft' ? draftTokens - acceptedTokens : 0).toBe(0)
+      expect(acceptedTokens).toBeGreaterThan(0)
     })
 
     test('after preemption', async () => {

@@ -14,6 +14,7 @@ import { loadTokenizer } from '../tokenizer/tokenizer.ts'
 import type { Tokenizer } from '../tokenizer/tokenizer.ts'
 import { BlockPool } from './block-pool.ts'
 import { Core } from './core.ts'
+import { buildDigest } from './disaggregation/build-digest.ts'
 import { LocalRuntime } from './local-runtime.ts'
 import { PrefixHasher } from './prefix-hash.ts'
 import { Request } from './request.ts'
@@ -74,8 +75,9 @@ async function open(checkpoint: Checkpoint, options: OpenRuntimeOptions, began: 
     onProgress?.({ phase: 'calibrating', doneBytes: model.weightBytes, totalBytes: model.weightBytes })
     const budget = await budgetFor(model, options)
     signal?.throwIfAborted()
+    const build = options.handover === true ? await buildDigest(checkpoint, model.program) : null
     const speculator = await openSpeculator(options.speculation, { model, backend, owner, kvDtype, signal })
-    return createRuntime(model, { tokenizer, budget, speculator, owner, began, options })
+    return createRuntime(model, { tokenizer, budget, speculator, build, owner, began, options })
   } catch (error) {
     model.dispose()
     throw error
@@ -86,12 +88,13 @@ interface RuntimeSetting {
   readonly tokenizer: Tokenizer | null
   readonly budget: StepBudget
   readonly speculator: Speculator | null
+  readonly build: string | null
   readonly owner: string
   readonly began: number
   readonly options: OpenRuntimeOptions
 }
 
-function createRuntime(model: LoadedModel, { tokenizer, budget, speculator, owner, began, options }: RuntimeSetting): Runtime {
+function createRuntime(model: LoadedModel, { tokenizer, budget, speculator, build, owner, began, options }: RuntimeSetting): Runtime {
   const { backend, modelId, kvDtype, prefixCache = true } = options
   const { spec, executable, contextTokens: contextLimit } = model
   const { blocks, blockSize } = model.kv.layout
@@ -115,6 +118,7 @@ function createRuntime(model: LoadedModel, { tokenizer, budget, speculator, owne
     info,
     backend,
     tokenizer,
+    kv: build === null ? null : { cache: model.kv, build },
     createCore: (emit) =>
       new Core({
         executable,

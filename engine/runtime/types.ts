@@ -113,6 +113,8 @@ export interface GenerationStats {
   readonly preemptions: number
   readonly seed: number
   /** Tokens that speculation proposed and how many of them the model chose too; absent without speculation. */
+  /** Prompt tokens whose keys and values another runtime computed and handed over; absent without disaggregation. */
+  readonly transferredTokens?: number | undefined
   readonly draftedTokens?: number | undefined
   readonly acceptedTokens?: number | undefined
   /** Why prompt tokens were not found in the prefix cache; absent where none was missed. */
@@ -295,6 +297,8 @@ export interface OpenRuntimeOptions {
   readonly speculation?: Speculation | undefined
   /** Requests that may wait for admission before more are refused with `runtime.queue-full`; default 16 384. */
   readonly maxQueued?: number | undefined
+  /** Keys and values can be handed to and taken from other runtimes of the same model (disaggregation/). Default false. */
+  readonly handover?: boolean | undefined
   /** Default: the folder's own. null = none, as for a folder without one: tokens then have no text and stop strings are refused. */
   readonly tokenizer?: Tokenizer | null | undefined
   readonly signal?: AbortSignal | undefined

@@ -65,6 +65,52 @@ export class ReferenceKvCache implements KvCache {
     return Promise.resolve(content)
   }
 
+  readonly blockFormat = 'reference'
+
+  get blockBytes(): number {
+    return this.#parts().reduce((sum, { bytes }) => sum + this.layout.layers * bytes, 0)
+  }
+
+  readBlocks(blocks: readonly number[]): Promise<Uint8Array> {
+    const out = new Uint8Array(blocks.length * this.blockBytes)
+    let at = 0
+    this.#eachPart(blocks, (part) => {
+      out.set(part, at)
+      at += part.length
+    })
+    return Promise.resolve(out)
+  }
+
+  writeBlocks(blocks: readonly number[], bytes: Uint8Array): Promise<void> {
+    let at = 0
+    this.#eachPart(blocks, (part) => {
+      part.set(bytes.subarray(at, at + part.length))
+      at += part.length
+    })
+    return Promise.resolve()
+  }
+
+  /** Keys and values as bytes, with the size of a block in one layer. */
+  #parts(): readonly { readonly view: Uint8Array; readonly bytes: number }[] {
+    const { layers, blocks } = this.layout
+    return (['k', 'v'] as const).map((which) => {
+      const { buffer, byteOffset, byteLength } = this.#store(which)
+      return { view: new Uint8Array(buffer, byteOffset, byteLength), bytes: byteLength / (layers * blocks) }
+    })
+  }
+
+  #eachPart(blocks: readonly number[], visit: (part: Uint8Array) => void): void {
+    const parts = this.#parts()
+    for (const block of blocks) {
+      for (let layer = 0; layer < this.layout.layers; layer++) {
+        for (const { view, bytes } of parts) {
+          const start = (layer * this.layout.blocks + block) * bytes
+          visit(view.subarray(start, start + bytes))
+        }
+      }
+    }
+  }
+
   [Symbol.dispose](): void {
     this.#stores = null
     this.#onDispose()

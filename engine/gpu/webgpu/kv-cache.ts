@@ -110,6 +110,62 @@ export class WebGpuKvCache implements KvCache, KvBuffers {
     return out
   }
 
+  readonly blockFormat = 'webgpu-1'
+
+  get blockBytes(): number {
+    return this.#partBytes.reduce((sum, bytes) => sum + this.layout.layers * bytes, 0)
+  }
+
+  async readBlocks(blocks: readonly number[]): Promise<Uint8Array> {
+    this.#check(blocks)
+    if (blocks.length === 0) return new Uint8Array(0)
+    const usage = GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST
+    const staging = await this.#account.allocateOne('blocks to hand over', blocks.length * this.blockBytes, usage)
+    try {
+      const encoder = this.#gpu.device.createCommandEncoder({ label: 'read blocks' })
+      this.#eachPart(blocks, (buffer, offset, at, bytes) => encoder.copyBufferToBuffer(buffer, offset, staging, at, bytes))
+      this.#gpu.device.queue.submit([encoder.finish()])
+      await this.#gpu.guard(staging.mapAsync(GPUMapMode.READ))
+      return new Uint8Array(staging.getMappedRange().slice(0))
+    } finally {
+      this.#account.free(staging)
+    }
+  }
+
+  async writeBlocks(blocks: readonly number[], bytes: Uint8Array): Promise<void> {
+    this.#check(blocks)
+    const whole = new Uint8Array(bytes)
+    this.#eachPart(blocks, (buffer, offset, at, length) => this.#gpu.device.queue.writeBuffer(buffer, offset, whole, at, length))
+    await this.#gpu.guard(this.#gpu.device.queue.onSubmittedWorkDone())
+  }
+
+  /** Bytes of a block's keys and of its values in one layer. */
+  get #partBytes(): readonly [number, number] {
+    const rows = this.layout.blockSize * this.layout.kvHeads * 4
+    return [rows * kvRowWords(this.layout, this.layout.dtype), rows * kvRowWords(this.layout, valueDtypeOf(this.layout))]
+  }
+
+  #check(blocks: readonly number[]): void {
+    if (!this.#disposed && blocks.every((block) => block > 0 && block < this.layout.blocks)) return
+    throw new LatheError('gpu.invalid-operation', `The cache has no blocks ${blocks.join(', ')}.`, 'Report it.')
+  }
+
+  #eachPart(blocks: readonly number[], visit: (buffer: GPUBuffer, offset: number, at: number, bytes: number) => void): void {
+    const sizes = this.#partBytes
+    let at = 0
+    for (const block of blocks) {
+      for (let layer = 0; layer < this.layout.layers; layer++) {
+        for (const [side, buffers] of [this.keys, this.values].entries()) {
+          const buffer = buffers[layer]
+          const bytes = sizes[side] ?? 0
+          if (buffer === undefined) throw new Error(`the cache has no layer ${layer}`)
+          visit(buffer, block * bytes, at, bytes)
+          at += bytes
+        }
+      }
+    }
+  }
+
   [Symbol.dispose](): void {
     this.#disposed = true
     this.#account.release()
