@@ -28,7 +28,7 @@ const samplings: readonly SamplingParameters[] = [
   { ...GREEDY, temperature: 1, seed: 7 },
   { ...GREEDY, temperature: 0.8, topK: 40, topP: 0.9, minP: 0.01, seed: 2 ** 53 + 2 },
   { ...GREEDY, presencePenalty: 0.8, frequencyPenalty: 0.4, repetitionPenalty: 1.2 },
-  { ...GREEDY, temperature: 1, seed: 3, frequencyPenalty: 1, logitBias: new Map([[5, -100]]), badWords: [[...text.slice(10, 12)]] },
+  { ...GREEDY, temperature: 1, seed: 3, frequencyPenalty: 1, logitBias: new Map([[5, -100]]), badWords: [Array.from(text.slice(10, 12))] },
   { ...GREEDY, temperature: 0.9, seed: 5, topP: 0.7, repetitionPenalty: 1.3 },
 ]
 /** Prompts of 20 … 120 tokens, two of them with a common beginning, one of them repetitive so that lookup has something to find. */

@@ -27,6 +27,12 @@ const jobs = [0, 1, 2, 3].map((i) => ({
   ignoreEos: true,
 }))
 
+const answer = async (runtime: Runtime, index: number) => {
+  const { events, ids, finished } = await collect(runtime, jobs[index]!)
+  const logprobs = events.flatMap((event) => (event.kind === 'tokens' ? event.logprobs : []))
+  return { answer: { ids, logprobs: [...new Uint32Array(Float32Array.from(logprobs).buffer)] }, stats: finished.stats }
+}
+
 describe.runIf(hasSharedData).each(backends)('$name', ({ kvDtype, open: openBackend }) => {
   let backend: Backend
   beforeAll(async () => {
@@ -42,12 +48,6 @@ describe.runIf(hasSharedData).each(backends)('$name', ({ kvDtype, open: openBack
     if (!(runtime instanceof LocalRuntime)) throw new Error('not local')
     return runtime
   }
-  const answer = async (runtime: Runtime, index: number) => {
-    const { events, ids, finished } = await collect(runtime, jobs[index]!)
-    const logprobs = events.flatMap((event) => (event.kind === 'tokens' ? event.logprobs : []))
-    return { answer: { ids, logprobs: [...new Uint32Array(Float32Array.from(logprobs).buffer)] }, stats: finished.stats }
-  }
-
   it('answers with the same bits, through bytes, many at once, and again from decode’s own cache', async () => {
     const alone = []
     {

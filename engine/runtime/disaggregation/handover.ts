@@ -158,6 +158,14 @@ interface Header {
   readonly bytes: number
 }
 
+function isCount(count: unknown): count is number {
+  return typeof count === 'number' && Number.isSafeInteger(count) && count >= 0
+}
+
+function isRecord(thing: unknown): thing is Record<string, unknown> {
+  return typeof thing === 'object' && thing !== null
+}
+
 function parseHeader(text: string): Header {
   let value: unknown
   try {
@@ -165,8 +173,6 @@ function parseHeader(text: string): Header {
   } catch {
     throw damaged('its header is no JSON')
   }
-  const isCount = (count: unknown): count is number => typeof count === 'number' && Number.isSafeInteger(count) && count >= 0
-  const isRecord = (thing: unknown): thing is Record<string, unknown> => typeof thing === 'object' && thing !== null
   if (!isRecord(value) || !isRecord(value['descriptor'])) throw damaged('its header has no descriptor')
   const { descriptor, salt, firstBlock, tokens, bytes } = value
   const { build, blockFormat, blockSize, blockBytes, dtypes } = descriptor as Record<string, unknown>
