@@ -23,6 +23,7 @@ import {
   type StudioEvent,
 } from '../../engine/contract/index.ts'
 import { CATALOG, CHECKS, PLAN } from './capacity-fixtures.ts'
+import { samplePage, tokenPage } from './evidence-fixtures.ts'
 import { monitorSamples, watchFixtures } from './monitor-fixtures.ts'
 import { automaticOf, calibrationReportOf, checkOf, presetRecipeOf, schemeMapOf, SCHEMES, yamlOf } from './recipe-fixtures.ts'
 import { fitOf } from '../lib/fit.ts'
@@ -620,6 +621,22 @@ export class FakeEngine implements Connection {
           const models = this.models.filter((model) => model.id === sourceId || model.parentId === sourceId)
           return { models, results: this.results.filter((result) => models.some((model) => model.id === result.modelId)) }
         }),
+        compare: os.results.compare.handler(({ input }) =>
+          (this.results.find((result) => result.modelId === input.modelId)?.tasks ?? []).map((task) => ({
+            task: task.task ?? task.name,
+            title: task.title,
+            metric: task.metric,
+            filter: task.filter,
+            higherIsBetter: task.higherIsBetter,
+            baselineValue: task.value,
+            value: task.value,
+            n: task.n,
+            paired: null,
+            reason: 'The two models were asked different items.',
+          })),
+        ),
+        samples: os.results.samples.handler(({ input }) => samplePage(input)),
+        tokens: os.results.tokens.handler(({ input }) => tokenPage(input, SAMPLE.id)),
         evaluate: os.results.evaluate.handler(({ input }) =>
           input.modelIds.map((modelId) => {
             const job = this.newJob({

@@ -24,8 +24,10 @@ import { ErrorHeatmap } from './heatmap.tsx'
 import { metricsOf, type Entry } from './metrics.ts'
 import { isMeasured } from './queries.ts'
 import { ResultsTable } from './results-table.tsx'
+import { Samples } from './samples.tsx'
 import { Scatter } from './scatter.tsx'
 import { SeriesMark, entryTitle } from './series.tsx'
+import { Tokens } from './tokens.tsx'
 import { Verdicts, type MarginChoice } from './verdicts.tsx'
 
 interface BoardProps {
@@ -98,6 +100,8 @@ export function Board({ entries, picker, margin, onMargin }: BoardProps) {
         <BarsSection entries={shown} baseline={baseline} source={source} metrics={metrics} mode={mode} />
         <ResultsTable entries={shown} baseline={baseline} source={source} metrics={metrics} mode={mode} />
         <ErrorHeatmap entries={shown} source={source} />
+        <Tokens entries={shown} source={source} />
+        <Samples entries={shown} baseline={baseline} source={source} />
       </div>
     </Page>
   )

@@ -11,6 +11,8 @@ import { pointsOf } from './scatter.tsx'
 import { entryTitle } from './series.tsx'
 import { taskMean } from './task-metrics.ts'
 import { storedName } from './tensor-pair.tsx'
+import { shownText, tokenLevel } from './token-level.ts'
+import { boardJudgements } from './use-judgements.ts'
 
 const family = LIBRARY.filter((model) => model.id === SAMPLE.id || model.parentId === SAMPLE.id)
 const entries = entriesOf(family, RESULTS)
@@ -150,6 +152,23 @@ describe('scatter', () => {
       'Near-lossless 8-bit (not measured)',
       'Balanced 4-bit (measured under another protocol or on other data than the baseline)',
     ])
+  })
+})
+
+describe('verdicts', () => {
+  test('of the board count only against the baseline they were made with', () => {
+    expect(boardJudgements(w4, SAMPLE.id).map(({ task, n, isShare, paired }) => [task, n, isShare, paired?.verdict])).toEqual(
+      ['world_facts', 'reading', 'arithmetic', 'completion'].map((task) => [task, 250, true, 'inconclusive']),
+    )
+    expect(boardJudgements(w4, SAMPLE_W8.id)).toEqual([])
+    expect(boardJudgements(source, SAMPLE.id)).toEqual([])
+  })
+})
+
+describe('tokens', () => {
+  test('are shaded by steps, and what has no finite divergence is worst', () => {
+    expect([0, 0.009, 0.01, 0.3, 0.5, 9, null].map(tokenLevel)).toEqual([0, 0, 1, 2, 3, 4, 4])
+    expect(['', ' a', 'x\n', '\t'].map(shownText)).toEqual(['∅', ' a', 'x⏎\n', '⇥'])
   })
 })
 

@@ -3,7 +3,7 @@
  * beside every "can't tell" stands what the items could have told. "Not significant" is never "the same".
  */
 import { Check, CircleHelp, TriangleAlert } from 'lucide-react'
-import type { PairedComparison, TaskResult, Verdict } from '../../../engine/contract/index.ts'
+import type { PairedComparison, Verdict } from '../../../engine/contract/index.ts'
 import { formatInteger, formatPercent, formatSignificant } from '../../lib/format.ts'
 import { Badge } from '../../ui/badge.tsx'
 import { Select } from '../../ui/controls.tsx'
@@ -14,10 +14,15 @@ import { Term } from '../../ui/term.tsx'
 import styles from './compare.module.css'
 import type { Entry } from './metrics.ts'
 import { SeriesMark, entryTitle } from './series.tsx'
-import { findTask, isShareOf } from './task-metrics.ts'
+import { useJudgements, type Judgement } from './use-judgements.ts'
 
 export const MARGINS = ['0.005', '0.01', '0.02', '0.05'] as const
 export type MarginChoice = (typeof MARGINS)[number]
+
+function marginTitle(choice: MarginChoice): string {
+  const points = Number(choice) * 100
+  return `${points} ${points === 1 ? 'point' : 'points'}`
+}
 
 interface VerdictsProps {
   readonly entries: readonly Entry[]
@@ -29,8 +34,9 @@ interface VerdictsProps {
 
 export function Verdicts({ entries, baseline, source, margin, onMargin }: VerdictsProps) {
   const others = entries.filter((entry) => entry !== baseline)
-  const tasks = judgedTasks(others, baseline.model.id)
-  if (tasks.length === 0) return null
+  const judgements = useJudgements(others, baseline, Number(margin))
+  const tasks = [...new Map(judgements.map((judgement) => [judgement.task, judgement.title]))]
+  if (!judgements.some((judgement) => judgement.paired !== null)) return null
   return (
     <Card
       padded={false}
@@ -47,7 +53,7 @@ export function Verdicts({ entries, baseline, source, margin, onMargin }: Verdic
           prefix="within"
           value={margin}
           onChange={onMargin}
-          options={MARGINS.map((choice) => ({ value: choice, title: `${formatSignificant(Number(choice) * 100, 1)} points` }))}
+          options={MARGINS.map((choice) => ({ value: choice, title: marginTitle(choice) }))}
         />
       }
     >
@@ -66,24 +72,19 @@ export function Verdicts({ entries, baseline, source, margin, onMargin }: Verdic
           </tr>
         </thead>
         <tbody>
-          {tasks.map(({ name, title }) => (
-            <Row key={name}>
+          {tasks.map(([task, title]) => (
+            <Row key={task}>
               <th scope="row" className={styles.rowTitle}>
                 {title}
               </th>
-              {others.map((entry) => {
-                const task = findTask(entry, name)
-                const paired = pairedWith(task, baseline.model.id)
-                return (
-                  <Cell key={entry.model.id}>
-                    {task === null || paired === null ? (
-                      <span className={styles.quiet}>—</span>
-                    ) : (
-                      <VerdictCell task={task} paired={paired} title={`${title}, ${entryTitle(entry, source)}`} />
-                    )}
-                  </Cell>
-                )
-              })}
+              {others.map((entry) => (
+                <Cell key={entry.model.id}>
+                  <VerdictCell
+                    judgement={judgements.find((candidate) => candidate.task === task && candidate.modelId === entry.model.id)}
+                    name={entryTitle(entry, source)}
+                  />
+                </Cell>
+              ))}
             </Row>
           ))}
         </tbody>
@@ -92,36 +93,28 @@ export function Verdicts({ entries, baseline, source, margin, onMargin }: Verdic
   )
 }
 
-function pairedWith(task: TaskResult | null, baselineId: string): PairedComparison | null {
-  return task?.paired?.baselineId === baselineId && task.paired.verdict !== null ? task.paired : null
-}
-
-/** Tasks on which at least one entry was judged against this baseline. */
-export function judgedTasks(entries: readonly Entry[], baselineId: string): readonly { readonly name: string; readonly title: string }[] {
-  const tasks = entries.flatMap((entry) => entry.result?.tasks ?? []).filter((task) => pairedWith(task, baselineId) !== null)
-  return [...new Map(tasks.map((task) => [task.name, task.title]))].map(([name, title]) => ({ name, title }))
-}
-
 const LOOKS = {
   'non-inferior': { tone: 'positive', text: 'as good', icon: Check },
   worse: { tone: 'danger', text: 'worse', icon: TriangleAlert },
   inconclusive: { tone: 'neutral', text: 'can’t tell', icon: CircleHelp },
 } as const satisfies Record<Verdict, { tone: string; text: string; icon: unknown }>
 
-interface VerdictCellProps {
-  readonly task: TaskResult
-  readonly paired: PairedComparison
-  readonly title: string
-}
-
-function VerdictCell({ task, paired, title }: VerdictCellProps) {
-  if (paired.verdict === null) return null
+function VerdictCell({ judgement, name }: { readonly judgement: Judgement | undefined; readonly name: string }) {
+  if (judgement === undefined) return <span className={styles.quiet}>—</span>
+  const { paired, reason, title, n, isShare } = judgement
+  if (paired === null || paired.verdict === null) {
+    return (
+      <Info card={reason ?? 'This metric has no margin to be judged by.'} className={styles.quiet} label={`${title}, ${name}: not judged`}>
+        not judged
+      </Info>
+    )
+  }
   const look = LOOKS[paired.verdict]
-  const unit = (value: number) => (isShareOf(task) ? `${(value * 100).toFixed(1)} pp` : formatSignificant(value))
+  const unit = (value: number) => (isShare ? `${(value * 100).toFixed(1)} pp` : formatSignificant(value))
   const { minimumDetectableDifference: detectable, itemsNeeded } = paired
   return (
     <span className={styles.verdict}>
-      <Info card={<VerdictDetails task={task} paired={paired} unit={unit} />} label={`${title}: ${look.text}`}>
+      <Info card={<VerdictDetails items={n} paired={paired} unit={unit} />} label={`${title}, ${name}: ${look.text}`}>
         <Badge tone={look.tone} icon={look.icon}>
           {look.text}
         </Badge>
@@ -133,7 +126,7 @@ function VerdictCell({ task, paired, title }: VerdictCellProps) {
         {detectable !== null &&
           paired.interval[0] <= 0 &&
           paired.interval[1] >= 0 &&
-          `; ${formatInteger(task.n)} items show ${unit(detectable)} at best`}
+          `; ${formatInteger(n)} items show ${unit(detectable)} at best`}
         {paired.verdict === 'inconclusive' && itemsNeeded !== null && `; ≈ ${formatInteger(itemsNeeded)} items would decide`}
       </span>
     </span>
@@ -141,11 +134,11 @@ function VerdictCell({ task, paired, title }: VerdictCellProps) {
 }
 
 function VerdictDetails({
-  task,
+  items,
   paired,
   unit,
 }: {
-  readonly task: TaskResult
+  readonly items: number
   readonly paired: PairedComparison
   readonly unit: (value: number) => string
 }) {
@@ -154,7 +147,7 @@ function VerdictDetails({
   const rows: readonly (readonly [string, string] | null)[] = [
     ['Difference', `${unit(paired.difference)} (95 %: ${unit(interval[0])} to ${unit(interval[1])})`],
     margin === null ? null : ['Allowed loss', unit(margin)],
-    ['Items', `${formatInteger(task.n)}, ${pairing === 'paired' ? 'the same for both' : 'others than the baseline’s: not paired'}`],
+    ['Items', `${formatInteger(items)}, ${pairing === 'paired' ? 'the same for both' : 'others than the baseline’s: not paired'}`],
     lost === null || gained === null
       ? null
       : ['Flips', `${lost} lost, ${gained} gained${changed === null ? '' : `, ${changed} answers changed`}`],
