@@ -14,6 +14,7 @@ import { JobsTray } from '../features/jobs/tray.tsx'
 import { ModelsScreen } from '../features/models/index.tsx'
 import { MonitorScreen } from '../features/monitor/index.tsx'
 import { OptimizeScreen } from '../features/optimize/index.tsx'
+import { ServerScreen } from '../features/server/index.tsx'
 import { SettingsScreen } from '../features/settings/index.tsx'
 import type { Host } from '../host.ts'
 import type { Connection, EngineClient } from '../rpc.ts'
@@ -123,6 +124,9 @@ function Screens() {
       </Route>
       <Route path="/monitor">
         <MonitorScreen />
+      </Route>
+      <Route path="/server">
+        <ServerScreen />
       </Route>
       <Route path="/hardware">
         <HardwareScreen />

@@ -10,6 +10,7 @@ import {
   MessageSquare,
   Ruler,
   Search,
+  Server,
   Settings,
   SlidersHorizontal,
   type LucideIcon,
@@ -59,6 +60,9 @@ export function Rail() {
         </li>
         <li>
           <RailLink title="Monitor" href="/monitor" icon={ChartLine} />
+        </li>
+        <li>
+          <RailLink title="Server" href="/server" icon={Server} />
         </li>
       </ul>
       <ul className={styles.bottom}>

@@ -30,6 +30,7 @@ describe('with data', () => {
     ['/capacity?published=llama-3.1-8b&gpu=rtx-4090', 'Capacity', 'Under load'],
     ['/monitor', 'Monitor', 'Which server?'],
     ['/monitor?server=http://localhost:8000', 'Monitor', 'KV cache in use'],
+    ['/server', 'Server', 'Models'],
     ['/hardware', 'Hardware', 'No hardware GPU was found'],
     ['/settings', 'Settings', 'Theme'],
     ['/settings/models', 'Settings', 'Inside the studio’s data folder'],
@@ -67,6 +68,7 @@ describe('failing', () => {
     ['/jobs', 'jobs.list'],
     ['/capacity?model=m-pebble', 'capacity.plan'],
     ['/monitor?server=http://localhost:8000', 'monitor.read'],
+    ['/server', 'server.view'],
     ['/hardware', 'system.hardware'],
     ['/settings', 'settings.get'],
   ])('%s says what happened, what to do, and can be tried again', async (path, procedure) => {

@@ -12,6 +12,7 @@ import {
   PanelRight,
   Ruler,
   Search,
+  Server,
   Settings as SettingsIcon,
   Sun,
   SunMoon,
@@ -72,6 +73,14 @@ export function useShellCommands(): void {
         icon: ChartLine,
         keywords: ['metrics', 'server', 'vllm', 'quality', 'watch'],
         run: go('/monitor'),
+      },
+      {
+        id: 'go/server',
+        section: 'Go to',
+        title: 'Server',
+        icon: Server,
+        keywords: ['serve', 'openai', 'api', 'port', 'requests'],
+        run: go('/server'),
       },
       {
         id: 'go/hardware',

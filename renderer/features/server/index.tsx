@@ -1,0 +1,94 @@
+/** Server: models of the library behind an OpenAI-compatible address, set up, started, watched and stopped. */
+import { Square } from 'lucide-react'
+import type { ServerLogLine, ServerView } from '../../../engine/contract/index.ts'
+import { formatDateTime } from '../../lib/format.ts'
+import { Badge, type Tone } from '../../ui/badge.tsx'
+import { Button } from '../../ui/button.tsx'
+import { Card, Page } from '../../ui/page.tsx'
+import { SkeletonLines } from '../../ui/skeleton.tsx'
+import { ErrorCard } from '../../ui/state.tsx'
+import { AddressCard } from './address-card.tsx'
+import { useServer, useStartServer, useStopServer } from './queries.ts'
+import { RequestsCard } from './requests-card.tsx'
+import styles from './server.module.css'
+import { SetupCard } from './setup-card.tsx'
+
+const STATES: Readonly<Record<ServerView['state'], { readonly title: string; readonly tone: Tone }>> = {
+  stopped: { title: 'Stopped', tone: 'neutral' },
+  starting: { title: 'Starting', tone: 'accent' },
+  running: { title: 'Running', tone: 'positive' },
+  stopping: { title: 'Stopping', tone: 'neutral' },
+}
+
+export function ServerScreen() {
+  const server = useServer()
+  const start = useStartServer()
+  const stop = useStopServer()
+  const view = server.data
+  if (view === undefined) {
+    return (
+      <Page title="Server">
+        {server.error === null ? (
+          <SkeletonLines label="Asking for the server" lines={4} height="3rem" />
+        ) : (
+          <ErrorCard error={server.error} onRetry={() => void server.refetch()} />
+        )}
+      </Page>
+    )
+  }
+  const up = view.state === 'running' || view.state === 'stopping'
+  const state = STATES[view.state]
+  return (
+    <Page
+      title="Server"
+      titleExtra={<Badge tone={state.tone}>{state.title}</Badge>}
+      subtitle="Your models behind an address that OpenAI’s and Anthropic’s clients understand."
+      actions={
+        up && (
+          <Button icon={Square} busy={stop.isPending || view.state === 'stopping'} onClick={() => stop.mutate()}>
+            Stop server
+          </Button>
+        )
+      }
+    >
+      <div className={styles.screen}>
+        {server.error !== null && <ErrorCard error={server.error} onRetry={() => void server.refetch()} />}
+        {stop.error !== null && <ErrorCard error={stop.error} />}
+        {!up && start.error !== null && view.state === 'stopped' ? (
+          <ErrorCard error={start.error} />
+        ) : (
+          !up && view.error !== null && view.state === 'stopped' && <ErrorCard error={view.error} />
+        )}
+        {up ? (
+          <AddressCard view={view} />
+        ) : (
+          <SetupCard
+            key={view.config === null ? 'new' : view.config.modelIds.join(' ')}
+            config={view.config}
+            starting={start.isPending || view.state === 'starting'}
+            onStart={(config) => start.mutate(config)}
+            onCancel={() => stop.mutate()}
+          />
+        )}
+        {(up || view.requests.length > 0) && <RequestsCard view={view} />}
+        {view.log.length > 0 && <LogCard log={view.log} />}
+      </div>
+    </Page>
+  )
+}
+
+function LogCard({ log }: { readonly log: readonly ServerLogLine[] }) {
+  return (
+    <Card title="Log">
+      <ol className={styles.log} aria-label="Log of the server, newest first" tabIndex={0}>
+        {log.toReversed().map((line, index) => (
+          <li key={log.length - index} data-level={line.level}>
+            <time dateTime={line.at}>{formatDateTime(line.at)}</time>
+            {line.level !== 'info' && <Badge tone={line.level === 'error' ? 'danger' : 'warning'}>{line.level}</Badge>}
+            <span>{line.text}</span>
+          </li>
+        ))}
+      </ol>
+    </Card>
+  )
+}

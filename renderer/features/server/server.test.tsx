@@ -1,0 +1,125 @@
+import { screen, waitFor, within } from '@testing-library/react'
+import { act } from 'react'
+import { describe, expect, test } from 'vitest'
+import type { LiveServerRequest } from '../../../engine/contract/index.ts'
+import { LatheError } from '../../../engine/contract/index.ts'
+import { SAMPLE } from '../../test/fixtures.ts'
+import { renderApp } from '../../test/render-app.tsx'
+import { reachableUrl, snippet } from './snippets.ts'
+
+const REQUEST: LiveServerRequest = {
+  id: 'r1',
+  endpoint: 'chat',
+  model: 'pebble',
+  state: 'prefill',
+  startedAt: '2026-11-23T12:00:00Z',
+  endedAt: null,
+  promptTokens: 400,
+  cachedTokens: null,
+  prefilledTokens: 100,
+  generatedTokens: 0,
+  maxTokens: 64,
+  firstTokenMs: null,
+  tokensPerSecond: null,
+  blocks: 7,
+  reason: null,
+}
+const CONFIG = { modelIds: [SAMPLE.id], host: '127.0.0.1', port: 8000, apiKey: 'a-secret-key', corsOrigins: [], idleUnloadMinutes: 15 }
+
+async function runningServer() {
+  const app = renderApp('/server')
+  await screen.findByRole('button', { name: 'Start server' })
+  await act(async () => {
+    await app.engine.client.server.start(CONFIG)
+  })
+  await screen.findByRole('button', { name: 'Stop server' })
+  return app
+}
+
+describe('setting up', () => {
+  test('nothing is started without a model, a port and a key; with them it is, and the address appears', async () => {
+    const { user, engine } = renderApp('/server')
+    await user.click(await screen.findByRole('button', { name: 'Start server' }))
+    expect(screen.getByText('Choose a model to serve.')).toBeDefined()
+    expect(engine.calls.some((call) => call.path === 'server.start')).toBe(false)
+    await user.click(screen.getByRole('button', { name: /Model to serve/ }))
+    await user.click((await screen.findAllByRole('option', { name: new RegExp(SAMPLE.name) }))[0]!)
+    const port = screen.getByRole('textbox', { name: 'Port' })
+    await user.clear(port)
+    await user.type(port, '99999')
+    await user.click(screen.getByRole('button', { name: 'Start server' }))
+    expect(screen.getByText(/from 0 to 65535/)).toBeDefined()
+    await user.clear(port)
+    await user.type(port, '8123')
+    await user.type(screen.getByRole('textbox', { name: /CORS/ }), 'https://app.example')
+    await user.click(screen.getByRole('button', { name: 'Start server' }))
+    expect(await screen.findByText('http://127.0.0.1:8123/v1')).toBeDefined()
+    expect(engine.server.config).toMatchObject({
+      modelIds: [SAMPLE.id],
+      host: '127.0.0.1',
+      port: 8123,
+      corsOrigins: ['https://app.example'],
+    })
+    expect(engine.server.config!.apiKey).toMatch(/^[\w-]{32}$/)
+  })
+
+  test('a start that fails says why and keeps what was entered', async () => {
+    const failure = new LatheError('request.invalid', 'Port 8000 is in use.', 'Choose another port.')
+    const { user, engine } = renderApp('/server', { failures: { 'server.start': failure } })
+    await act(() => engine.setServer({ ...engine.server, config: CONFIG }))
+    await user.click(await screen.findByRole('button', { name: 'Start server' }))
+    expect((await screen.findByRole('alert')).textContent).toContain('Port 8000 is in use.')
+    expect(screen.getByRole<HTMLInputElement>('textbox', { name: 'Port' }).value).toBe('8000')
+  })
+})
+
+describe('running', () => {
+  test('the key is masked until asked for, and copied without being shown', async () => {
+    const { user, host } = await runningServer()
+    expect(screen.queryByText('a-secret-key')).toBeNull()
+    await user.click(screen.getByRole('button', { name: 'Copy the key' }))
+    await user.click(screen.getByRole('button', { name: 'Copy the address' }))
+    await user.click(screen.getByRole('button', { name: 'Python' }))
+    await user.click(screen.getByRole('button', { name: 'Copy the example' }))
+    expect(host.copied).toEqual(['a-secret-key', 'http://127.0.0.1:8000/v1', expect.stringContaining('from openai import OpenAI')])
+    await user.click(screen.getByRole('button', { name: 'Show the key' }))
+    expect(screen.getByText('a-secret-key')).toBeDefined()
+  })
+
+  test('requests show their state and progress as they change, and can be aborted', async () => {
+    const { user, engine } = await runningServer()
+    await act(() => engine.setServer({ ...engine.server, requests: [REQUEST], blocksUsed: 7, blocksTotal: 64 }))
+    const table = await screen.findByRole('table', { name: 'Requests' })
+    expect(within(table).getByText('Reading')).toBeDefined()
+    expect(within(table).getByRole('progressbar').getAttribute('aria-valuenow')).toBe('25')
+    expect(screen.getByText('1 running, 7 of 64 KV blocks in use')).toBeDefined()
+    await act(() =>
+      engine.setServer({
+        ...engine.server,
+        requests: [
+          {
+            ...REQUEST,
+            state: 'decode',
+            prefilledTokens: 400,
+            cachedTokens: 100,
+            generatedTokens: 12,
+            tokensPerSecond: 41.5,
+            firstTokenMs: 80,
+          },
+        ],
+      }),
+    )
+    await waitFor(() => expect(within(table).getByText('Writing')).toBeDefined())
+    expect(within(table).getByText(/^25\s?%$/)).toBeDefined()
+    await user.click(within(table).getByRole('button', { name: 'Abort r1' }))
+    await waitFor(() => expect(within(table).getByText('Aborted')).toBeDefined())
+    await user.click(screen.getByRole('button', { name: 'Stop server' }))
+    expect(await screen.findByRole('button', { name: 'Start server' })).toBeDefined()
+  })
+})
+
+test('examples name the address and the model, and an address that a client can reach', () => {
+  expect(snippet('curl', 'http://127.0.0.1:8000/v1', 'pebble')).toContain('http://127.0.0.1:8000/v1/chat/completions')
+  expect(snippet('javascript', 'http://x/v1', 'pebble')).toContain("model: 'pebble'")
+  expect(reachableUrl('http://0.0.0.0:8000/v1')).toBe('http://127.0.0.1:8000/v1')
+})
