@@ -3,6 +3,7 @@ import { Info } from '../../ui/info.tsx'
 import { ProvenanceCard } from '../../ui/numbers.tsx'
 import { Card } from '../../ui/page.tsx'
 import { Term } from '../../ui/term.tsx'
+import { barTop } from './bar-top.ts'
 import styles from './compare.module.css'
 import { differenceOf, formatDifference, incomparableReason, type Entry, type Metric, type Reading } from './metrics.ts'
 import { SeriesMark, entryTitle, seriesColor } from './series.tsx'
@@ -68,12 +69,6 @@ function MetricBars({ metric, entries, baseline, source, mode }: Omit<BarsSectio
       </ul>
     </Card>
   )
-}
-
-/** Accuracies share one scale from 0 to 100 % in every chart; everything else fills its own. */
-export function barTop(metric: Metric, readings: readonly (Reading | null)[]): number {
-  if (metric.group === 'Tasks' || metric.id === 'top1') return 1
-  return Math.max(1e-12, ...readings.map((reading) => Math.max(reading?.value ?? 0, reading?.range?.[1] ?? 0)))
 }
 
 function Bar({ reading, top, series }: { readonly reading: Reading; readonly top: number; readonly series: number }) {

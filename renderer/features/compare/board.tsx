@@ -18,7 +18,9 @@ import { Tooltip } from '../../ui/tooltip.tsx'
 import { useJobs } from '../jobs/queries.ts'
 import { BarsSection } from './bars.tsx'
 import styles from './compare.module.css'
-import { reportHtml, reportJson, saveFile } from './export.ts'
+import { saveFile } from './export.ts'
+import { reportHtml, reportJson } from './report/report.ts'
+import { useReport } from './report/use-report.ts'
 import { Glance } from './glance.tsx'
 import { ErrorHeatmap } from './heatmap.tsx'
 import { metricsOf, type Entry } from './metrics.ts'
@@ -152,7 +154,7 @@ function BoardActions({
   const settings = useQuery(queries.settings.get.queryOptions()).data ?? DEFAULT_SETTINGS
   const evaluate = useEvaluate()
   const name = (source ?? baseline).model.name
-  const board = { name, entries, baseline, source }
+  const make = useReport({ name, entries, baseline, source })
   return (
     <>
       <Button
@@ -169,12 +171,12 @@ function BoardActions({
           {
             title: 'Report as a web page',
             hint: '.html',
-            onSelect: () => saveFile(`${name} comparison.html`, 'text/html', reportHtml(board)),
+            onSelect: () => void make((input) => saveFile(`${name} comparison.html`, 'text/html', reportHtml(input))),
           },
           {
             title: 'Report as data',
             hint: '.json',
-            onSelect: () => saveFile(`${name} comparison.json`, 'application/json', reportJson(board)),
+            onSelect: () => void make((input) => saveFile(`${name} comparison.json`, 'application/json', reportJson(input))),
           },
         ]}
       />
