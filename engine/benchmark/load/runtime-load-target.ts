@@ -1,0 +1,40 @@
+/** A model in this process under load, without HTTP between: what the engine itself does with many requests. */
+import { LatheError } from '../../contract/errors.ts'
+import type { Runtime } from '../../runtime/types.ts'
+import type { LoadEnd, LoadTarget } from './load-target.ts'
+
+export function createRuntimeLoadTarget(runtime: Runtime, model: string): LoadTarget {
+  let sent = 0
+  return {
+    kind: 'in-process',
+    model,
+    url: null,
+    async send(prompt, id, onChunk, signal): Promise<LoadEnd> {
+      const { info } = runtime
+      // Ids from another tokenizer would be outside the vocabulary; they are folded into it.
+      const promptTokens = Uint32Array.from(prompt.tokens ?? [], (token) => token % info.vocabulary)
+      const sampling = { ...info.defaultSampling, temperature: 0, topK: 0, topP: 1, minP: 0 }
+      const events = runtime.generate({
+        id: `load-${sent++}-${id}`,
+        promptTokens,
+        sampling,
+        maxTokens: prompt.outputTokens,
+        ignoreEos: true,
+        signal,
+      })
+      for await (const event of events) {
+        if (event.kind === 'tokens') onChunk()
+        if (event.kind !== 'finished') continue
+        if (event.reason === 'aborted') throw new LatheError('runtime.aborted', 'The run was stopped.', 'Start it again.')
+        const { stats } = event
+        return {
+          inputTokens: stats.promptTokens,
+          outputTokens: stats.completionTokens,
+          cachedTokens: stats.cachedTokens,
+          finish: event.reason,
+        }
+      }
+      throw new LatheError('internal', 'A request ended without a finished event.', 'Copy the details and report it.')
+    },
+  }
+}

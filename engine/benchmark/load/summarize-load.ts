@@ -1,0 +1,203 @@
+/**
+ * Figures from raw times (specs/benchmark.md §3, §4), under our own definitions and under the names that GuideLLM, vLLM and AIPerf give to the same
+ * data. Percentiles are linear, deviations n−1; where a tool differs, its own rule is used for its own names.
+ */
+import type { LatencyConvention, LatencySummary, LoadProfile, ServedRun, ServiceLevel } from '../../contract/index.ts'
+import { quantileOfSorted } from '../../evaluate/statistics.ts'
+import type { RequestRecord } from './load-target.ts'
+
+export interface RequestLatencies {
+  readonly queueMs: number
+  /** From the schedule, and from sending. */
+  readonly ttftMs: number
+  readonly ttftFromSendMs: number
+  readonly e2eMs: number
+  readonly e2eFromSendMs: number
+  /** Mean gap without the first token; null for one token. */
+  readonly tpotMs: number | null
+  /** Every gap between tokens: a chunk of k tokens is one gap of the chunk and k − 1 of nothing, divided evenly. */
+  readonly itlMs: readonly number[]
+  /** Every gap between chunks. */
+  readonly chunkGapsMs: readonly number[]
+  /** (end − sent) / tokens: the first token included. */
+  readonly e2ePerTokenMs: number
+}
+
+/** null for a request that gave no token. */
+export function latenciesOf(record: RequestRecord): RequestLatencies | null {
+  const [first] = record.chunksMs
+  const last = record.chunksMs.at(-1)
+  if (first === undefined || last === undefined || record.outputTokens < 1) return null
+  const gaps = record.chunksMs.slice(1).map((at, i) => at - (record.chunksMs[i] ?? at))
+  // Servers may put several tokens into a chunk and don't say how many: they are spread evenly over the chunks after the first.
+  const tokensPerGap = gaps.length === 0 ? 1 : Math.max(1, (record.outputTokens - 1) / gaps.length)
+  return {
+    queueMs: record.sentMs - record.scheduledMs,
+    ttftMs: first - record.scheduledMs,
+    ttftFromSendMs: first - record.sentMs,
+    e2eMs: last - record.scheduledMs,
+    e2eFromSendMs: last - record.sentMs,
+    tpotMs: record.outputTokens > 1 ? (last - first) / (record.outputTokens - 1) : null,
+    itlMs: gaps.map((gap) => gap / tokensPerGap),
+    chunkGapsMs: gaps,
+    e2ePerTokenMs: (last - record.sentMs) / record.outputTokens,
+  }
+}
+
+export function summarizeValues(values: readonly number[]): LatencySummary | null {
+  if (values.length === 0) return null
+  const sorted = Float64Array.from(values).toSorted()
+  const n = values.length
+  const mean = values.reduce((sum, value) => sum + value, 0) / n
+  const squares = values.reduce((sum, value) => sum + (value - mean) ** 2, 0)
+  const at = (p: number): number => quantileOfSorted(sorted, p)
+  return {
+    n,
+    mean,
+    std: n > 1 ? Math.sqrt(squares / (n - 1)) : null,
+    min: at(0),
+    p50: at(0.5),
+    p90: at(0.9),
+    p95: at(0.95),
+    p99: at(0.99),
+    max: at(1),
+  }
+}
+
+function isGood({ ttftMs, tpotMs, e2eMs }: RequestLatencies, level: ServiceLevel): boolean {
+  return (
+    (level.ttftMs === null || ttftMs <= level.ttftMs) &&
+    (level.tpotMs === null || (tpotMs ?? 0) <= level.tpotMs) &&
+    (level.e2eMs === null || e2eMs <= level.e2eMs)
+  )
+}
+
+/** Below this many values the 99 % percentile is little more than the largest (specs/benchmark.md §3). */
+const LEAST_FOR_P99 = 300
+/** A client that is late by more than this share of a gap measures itself. */
+const MOST_LAG = 0.05
+
+export interface RunFacts {
+  readonly profile: LoadProfile
+  readonly concurrency: number | null
+  readonly rate: number | null
+  readonly level: ServiceLevel | null
+  readonly clientLagP99Ms: number | null
+}
+
+export function summarizeRun(records: readonly RequestRecord[], facts: RunFacts): ServedRun {
+  const counted = records.filter((record) => !record.isWarmup)
+  const completed = counted.filter((record) => record.status === 'completed')
+  const latencies = completed.map(latenciesOf).filter((value) => value !== null)
+  const from = Math.min(...counted.map((record) => record.scheduledMs))
+  const to = Math.max(...counted.map((record) => record.endMs))
+  const seconds = counted.length === 0 ? 0 : Math.max(0, to - from) / 1000
+  const fullSeconds =
+    records.length === 0
+      ? 0
+      : (Math.max(...records.map((record) => record.endMs)) - Math.min(...records.map((record) => record.scheduledMs))) / 1000
+  const sum = (of: (record: RequestRecord) => number): number => completed.reduce((total, record) => total + of(record), 0)
+  const per = (total: number): number => (seconds > 0 ? total / seconds : 0)
+  const input = sum((record) => record.inputTokens)
+  const output = sum((record) => record.outputTokens)
+  const good = facts.level === null ? 0 : latencies.filter((value) => isGood(value, facts.level as ServiceLevel)).length
+  const itl = summarizeValues(latencies.flatMap((value) => value.itlMs))
+  const failures = counted.filter((record) => record.status === 'failed')
+  return {
+    profile: facts.profile,
+    concurrency: facts.concurrency,
+    rate: facts.rate,
+    durationSeconds: seconds,
+    fullDurationSeconds: fullSeconds,
+    completed: completed.length,
+    failed: failures.length,
+    incomplete: counted.filter((record) => record.status === 'incomplete').length,
+    warmup: records.length - counted.length,
+    requestsPerSecond: per(completed.length),
+    inputTokensPerSecond: per(input),
+    outputTokensPerSecond: per(output),
+    totalTokensPerSecond: per(input + output),
+    meanConcurrency: per(counted.reduce((total, record) => total + (record.endMs - record.sentMs), 0) / 1000),
+    goodput:
+      facts.level === null
+        ? null
+        : { level: facts.level, requestsPerSecond: per(good), share: counted.length === 0 ? 0 : good / counted.length },
+    queueMs: summarizeValues(latencies.map((value) => value.queueMs)),
+    ttftMs: summarizeValues(latencies.map((value) => value.ttftMs)),
+    ttftFromSendMs: summarizeValues(latencies.map((value) => value.ttftFromSendMs)),
+    itlMs: itl,
+    tpotMs: summarizeValues(latencies.flatMap((value) => value.tpotMs ?? [])),
+    e2eMs: summarizeValues(latencies.map((value) => value.e2eMs)),
+    inputTokens: summarizeValues(completed.map((record) => record.inputTokens)),
+    outputTokens: summarizeValues(completed.map((record) => record.outputTokens)),
+    cachedTokens: sum((record) => record.cachedTokens),
+    clientLagP99Ms: facts.clientLagP99Ms,
+    warnings: warningsOf(latencies.length, failures.length, counted.length, itl, facts.clientLagP99Ms),
+    errors: Array.from(
+      Map.groupBy(failures, (record) => record.error ?? 'failed'),
+      ([message, group]) => ({ message, count: group.length }),
+    ),
+  }
+}
+
+function warningsOf(measured: number, failed: number, counted: number, itl: LatencySummary | null, lagMs: number | null): string[] {
+  const warnings: string[] = []
+  if (measured > 0 && measured < LEAST_FOR_P99) warnings.push(`${measured} requests: the 99 % percentiles are close to the largest value.`)
+  if (failed > 0) warnings.push(`${failed} of ${counted} requests failed.`)
+  if (lagMs !== null && itl !== null && itl.p50 > 0 && lagMs > MOST_LAG * itl.p50) {
+    warnings.push(
+      `The client itself was late by ${lagMs.toFixed(1)} ms (99 %), more than ${MOST_LAG * 100} % of the gap between tokens: the figures include it.`,
+    )
+  }
+  return warnings
+}
+
+/** The latencies of a run under the names of one tool. */
+export function latencyTable(
+  records: readonly RequestRecord[],
+  convention: LatencyConvention,
+): Readonly<Record<string, LatencySummary | null>> {
+  const all = records.filter((record) => !record.isWarmup && record.status === 'completed').flatMap((record) => latenciesOf(record) ?? [])
+  const of = (pick: (value: RequestLatencies) => number | null | readonly number[]): LatencySummary | null =>
+    summarizeValues(
+      all.flatMap((value) => {
+        const picked = pick(value)
+        return picked === null ? [] : typeof picked === 'number' ? [picked] : [...picked]
+      }),
+    )
+  switch (convention) {
+    case 'lathe':
+      return {
+        ttft_ms: of((v) => v.ttftMs),
+        itl_ms: of((v) => v.itlMs),
+        tpot_ms: of((v) => v.tpotMs),
+        e2e_ms: of((v) => v.e2eMs),
+        queue_ms: of((v) => v.queueMs),
+        e2e_per_token_ms: of((v) => v.e2ePerTokenMs),
+      }
+    case 'guidellm':
+      // Its ITL is our mean gap; its TPOT includes the first token; both from sending.
+      return {
+        time_to_first_token_ms: of((v) => v.ttftFromSendMs),
+        inter_token_latency_ms: of((v) => v.tpotMs),
+        time_per_output_token_ms: of((v) => v.e2ePerTokenMs),
+        request_latency_ms: of((v) => v.e2eFromSendMs),
+      }
+    case 'vllm':
+      // Its ITL pools the gaps between chunks, whatever they hold; a one-token answer has a TPOT of 0.
+      return {
+        ttft_ms: of((v) => v.ttftFromSendMs),
+        tpot_ms: of((v) => v.tpotMs ?? 0),
+        itl_ms: of((v) => v.chunkGapsMs),
+        e2el_ms: of((v) => v.e2eFromSendMs),
+      }
+    case 'aiperf':
+      return {
+        time_to_first_token: of((v) => v.ttftFromSendMs),
+        time_to_second_token: of((v) => (v.chunkGapsMs.length > 0 ? (v.chunkGapsMs[0] ?? null) : null)),
+        inter_token_latency: of((v) => v.tpotMs),
+        inter_chunk_latency: of((v) => v.chunkGapsMs),
+        request_latency: of((v) => v.e2eFromSendMs),
+      }
+  }
+}
