@@ -21,6 +21,8 @@ export interface Host {
   readonly isMac: boolean
   /** Asks for a folder with the system's dialog; null where there is none and the engine's folder browser must be used. */
   readonly pickFolder: (() => Promise<string | null>) | null
+  /** Asks for a file of these kinds ('.txt,.jsonl'); null where a page never learns a path, and it has to be typed. */
+  readonly pickFile: ((accept: string) => Promise<string | null>) | null
   readonly dropped: (transfer: DataTransfer) => readonly DroppedItem[]
   /** Shows a folder in the file manager; null where that can't be done. */
   readonly reveal: ((path: string) => Promise<boolean>) | null
@@ -48,7 +50,7 @@ export function createHost(view: Window): Host {
       notification.addEventListener('click', () => view.focus())
     },
   }
-  return view.desktop === undefined ? { ...shared, ...browserHost(view) } : { ...shared, ...desktopHost(view.desktop) }
+  return view.desktop === undefined ? { ...shared, ...browserHost(view) } : { ...shared, ...desktopHost(view, view.desktop) }
 }
 
 type HostParts = Omit<Host, 'copyText' | 'openLink' | 'notify'>
@@ -58,6 +60,7 @@ function browserHost(view: Window): HostParts {
     kind: 'browser',
     isMac: /Mac|iPhone|iPad/.test(view.navigator.userAgent),
     pickFolder: null,
+    pickFile: null,
     dropped: (transfer) => [...transfer.files].map((file) => ({ name: file.name, path: null })),
     reveal: null,
     guardQuit: (shouldAsk) => {
@@ -72,11 +75,24 @@ function browserHost(view: Window): HostParts {
   }
 }
 
-function desktopHost(desktop: DesktopBridge): HostParts {
+function desktopHost(view: Window, desktop: DesktopBridge): HostParts {
   return {
     kind: 'desktop',
     isMac: desktop.platform === 'darwin',
     pickFolder: () => desktop.pickFolder(),
+    pickFile: (accept) =>
+      new Promise((resolve) => {
+        const input = view.document.createElement('input')
+        input.type = 'file'
+        input.accept = accept
+        input.addEventListener('change', () => {
+          const file = input.files?.[0]
+          const path = file === undefined ? '' : desktop.pathOf(file)
+          resolve(path === '' ? null : path)
+        })
+        input.addEventListener('cancel', () => resolve(null))
+        input.click()
+      }),
     dropped: (transfer) =>
       [...transfer.files].map((file) => {
         const path = desktop.pathOf(file)

@@ -58,6 +58,9 @@ test('two presets become a queue that can be watched, undone and compared', asyn
   expect(engine.calls.find((call) => call.path === 'optimize.start')?.input).toEqual({
     modelId: 'm-qwen3',
     presetIds: ['fine-4bit', 'balanced-4bit'],
+    recipes: [],
+    overrides: [],
+    calibration: null,
     outputFolder: null,
     evaluate: { perplexity: true, tasks: false, throughput: true },
     seed: 0,

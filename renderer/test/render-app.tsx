@@ -1,12 +1,16 @@
 /** Renders the whole page on a fake engine at an address, the way a user meets it. */
-import { act, cleanup, render } from '@testing-library/react'
+import { act, cleanup, configure, render } from '@testing-library/react'
 import userEvent from '@testing-library/user-event'
 import { afterEach } from 'vitest'
 import { createQueryClient } from '../data/engine.tsx'
+import { useDrafts } from '../features/optimize/drafts.ts'
 import type { Host } from '../host.ts'
 import { App } from '../shell/app.tsx'
 import { useViewStore } from '../shell/view-store.ts'
 import { FakeEngine, type FakeEngineOptions } from './fake-engine.ts'
+
+// On a busy machine one render of the whole page may take a second.
+configure({ asyncUtilTimeout: 5000 })
 
 // The simulated DOM has no layout; virtual lists would see a box of no height and draw no row.
 for (const [name, size] of [
@@ -27,6 +31,7 @@ export function createTestHost(overrides: Partial<Host> = {}): TestHost {
     kind: 'browser',
     isMac: false,
     pickFolder: null,
+    pickFile: null,
     dropped: (transfer) => [...transfer.files].map((file) => ({ name: file.name, path: null })),
     reveal: null,
     copyText: (text) => {
@@ -60,5 +65,6 @@ export function renderApp(path: string, options: FakeEngineOptions = {}, hostOve
 
 afterEach(() => {
   cleanup()
+  useDrafts.setState({ recipes: {}, changes: {}, losses: {} })
   useViewStore.setState({ paletteOpen: false, cheatSheetOpen: false, jobsTrayOpen: false, folderRequest: null })
 })

@@ -7,13 +7,15 @@ export function Disclosure({
   title,
   children,
   open = false,
+  onToggle,
 }: {
   readonly title: ReactNode
   readonly children: ReactNode
   readonly open?: boolean
+  readonly onToggle?: (open: boolean) => void
 }) {
   return (
-    <details className={styles.details} open={open}>
+    <details className={styles.details} open={open} onToggle={(event) => onToggle?.(event.currentTarget.open)}>
       <summary className={styles.summary}>
         <ChevronRight size={14} aria-hidden />
         {title}

@@ -42,10 +42,10 @@ test('evaluation choices survive the address', () => {
 test('the button says what will happen', () => {
   const none = { perplexity: false, tasks: false, throughput: false }
   expect([
-    startLabel({ presetIds: ['a'], evaluate: all }),
-    startLabel({ presetIds: ['a'], evaluate: none }),
-    startLabel({ presetIds: ['a', 'b', 'c'], evaluate: all }),
-    startLabel({ presetIds: ['a', 'b'], evaluate: none }),
+    startLabel({ presetIds: ['a'], recipes: [], evaluate: all }),
+    startLabel({ presetIds: ['a'], recipes: [], evaluate: none }),
+    startLabel({ presetIds: ['a', 'b'], recipes: [{ title: 'c', yaml: '' }], evaluate: all }),
+    startLabel({ presetIds: ['a', 'b'], recipes: [], evaluate: none }),
   ]).toEqual(['Run and compare', 'Start', 'Run 3 and compare', 'Start 2'])
 })
 

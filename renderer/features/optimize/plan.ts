@@ -1,5 +1,15 @@
 /** What the user has chosen on the Optimize screen, read from the address and completed with defaults. Plain functions. */
-import type { EvaluationOptions, PresetPrediction, StartCompression } from '../../../engine/contract/index.ts'
+import {
+  assertNever,
+  DEFAULT_CALIBRATION,
+  type CalibrationChoice,
+  type CalibrationReport,
+  type EvaluationOptions,
+  type MixedTarget,
+  type PresetPrediction,
+  type StartCompression,
+} from '../../../engine/contract/index.ts'
+import { formatBytes } from '../../lib/format.ts'
 
 /** Stands in the address for "deliberately nothing", which is not the same as "not chosen yet". */
 export const NONE = 'none'
@@ -49,8 +59,8 @@ export function possibleEvaluation(evaluate: EvaluationOptions, hasTokenizer: bo
 }
 
 /** "Start" for one, "Run 3 and compare" for several that are evaluated. */
-export function startLabel(request: Pick<StartCompression, 'presetIds' | 'evaluate'>): string {
-  const count = request.presetIds.length
+export function startLabel(request: Pick<StartCompression, 'presetIds' | 'recipes' | 'evaluate'>): string {
+  const count = request.presetIds.length + request.recipes.length
   const evaluated = request.evaluate.perplexity || request.evaluate.tasks || request.evaluate.throughput
   if (count <= 1) return evaluated ? 'Run and compare' : 'Start'
   return evaluated ? `Run ${count} and compare` : `Start ${count}`
@@ -59,4 +69,62 @@ export function startLabel(request: Pick<StartCompression, 'presetIds' | 'evalua
 /** Sorted by what they store, so that the list reads from careful to small. */
 export function byBitsPerWeight(predictions: readonly PresetPrediction[]): readonly PresetPrediction[] {
   return predictions.toSorted((one, other) => other.preset.nominalBitsPerWeight - one.preset.nominalBitsPerWeight)
+}
+
+export interface RawCalibration {
+  readonly source: 'bundled' | 'file'
+  readonly path: string
+  readonly samples: string
+  readonly sequenceLength: string
+}
+
+/** What is typed, with defaults for what can't be meant. The seed is that of the whole run. */
+export function calibrationOf({ source, path, samples, sequenceLength }: RawCalibration, seed: number): CalibrationChoice {
+  const count = Number.parseInt(samples, 10)
+  const length = Number.parseInt(sequenceLength, 10)
+  return {
+    source: source === 'bundled' ? { kind: 'bundled' } : { kind: 'file', path },
+    samples: count >= 1 && count <= 1_000_000 ? count : DEFAULT_CALIBRATION.samples,
+    sequenceLength: length >= 2 && length <= 1_000_000 ? length : DEFAULT_CALIBRATION.sequenceLength,
+    seed,
+  }
+}
+
+/** The line in front of the message, unless the message names it. */
+export function withLine({
+  line,
+  ...error
+}: NonNullable<CalibrationReport['error']>): Omit<NonNullable<CalibrationReport['error']>, 'line'> {
+  return line === null || /\bline \d/i.test(error.message) ? error : { ...error, message: `Line ${line}: ${error.message}` }
+}
+
+export type TargetKind = MixedTarget['kind']
+
+/** null for what is no amount. Sizes are typed in MB. */
+export function targetOf(kind: TargetKind, typed: string): MixedTarget | null {
+  const value = Number(typed.trim().replace(',', '.'))
+  if (typed.trim() === '' || !Number.isFinite(value) || value < 0) return null
+  switch (kind) {
+    case 'bytes':
+      return value === 0 ? null : { kind, bytes: value * 1e6 }
+    case 'bits-per-weight':
+      return value === 0 || value > 64 ? null : { kind, bits: value }
+    case 'loss':
+      return { kind, bound: value }
+    default:
+      return assertNever(kind, 'target')
+  }
+}
+
+export function targetTitle(target: MixedTarget): string {
+  switch (target.kind) {
+    case 'bytes':
+      return formatBytes(target.bytes)
+    case 'bits-per-weight':
+      return `${target.bits} bits`
+    case 'loss':
+      return `loss ${target.bound}`
+    default:
+      return assertNever(target, 'target')
+  }
 }

@@ -141,7 +141,7 @@ interface FiguresProps {
   readonly source?: string
 }
 
-function Figures({ weightBytes, bitsPerWeight, originalBytes, source }: FiguresProps) {
+export function Figures({ weightBytes, bitsPerWeight, originalBytes, source }: FiguresProps) {
   return (
     <dl className={styles.figures}>
       <div>

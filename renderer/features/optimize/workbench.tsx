@@ -1,35 +1,39 @@
-/** The presets at the left, what applies to all of them at the right. Every choice is in the address. */
+/** The presets at the left, what applies to all of them at the right. Every choice is in the address but what is too long for it (drafts.ts). */
 import { keepPreviousData, useMutation, useQuery } from '@tanstack/react-query'
-import { FolderOpen, Play } from 'lucide-react'
-import { useMemo } from 'react'
+import { Play } from 'lucide-react'
+import { useMemo, useState } from 'react'
 import {
   DEFAULT_CALIBRATION,
   DEFAULT_SETTINGS,
   type Job,
   type ModelSummary,
-  type Preflight,
   type StartCompression,
 } from '../../../engine/contract/index.ts'
 import { useEngine } from '../../data/engine.tsx'
 import { contextStepsUpTo, nearestStep } from '../../lib/context-steps.ts'
 import { formatInteger, plural } from '../../lib/format.ts'
-import { useQueryParameter } from '../../lib/url-state.ts'
+import { useQueryChoice, useQueryParameter } from '../../lib/url-state.ts'
+import { useDebounced } from '../../lib/use-debounced.ts'
 import { useDelayed } from '../../lib/use-now.ts'
 import { useCommands } from '../../shell/commands.ts'
-import { useFolderPicker } from '../../shell/use-folder-picker.ts'
 import { useViewStore } from '../../shell/view-store.ts'
 import { Button } from '../../ui/button.tsx'
 import { Field, Slider, Switch, TextInput } from '../../ui/controls.tsx'
 import { Disclosure } from '../../ui/disclosure.tsx'
-import { Bytes } from '../../ui/numbers.tsx'
 import { SkeletonLines } from '../../ui/skeleton.tsx'
 import { ErrorCard, Notice } from '../../ui/state.tsx'
 import { Term } from '../../ui/term.tsx'
 import { showToast } from '../../ui/toast.tsx'
+import { AutomaticPanel } from './automatic-panel.tsx'
+import { CalibrationPanel } from './calibration-panel.tsx'
+import { NO_CHANGES, useDrafts } from './drafts.ts'
+import { LayersTable, type LayerSubject } from './layers-table.tsx'
 import styles from './optimize.module.css'
+import { ChooseFolder, OutputFolder } from './output-folder.tsx'
 import {
   EVALUATIONS,
   byBitsPerWeight,
+  calibrationOf,
   chosenPresets,
   parseEvaluation,
   possibleEvaluation,
@@ -38,6 +42,11 @@ import {
   togglePreset,
 } from './plan.ts'
 import { OriginalCard, PresetCard } from './preset-card.tsx'
+import { RecipeCard } from './recipe-card.tsx'
+import recipeStyles from './recipe.module.css'
+
+/** Long enough not to ask for every letter, short enough to feel at once. */
+const CHECK_AFTER_MS = 300
 
 export function Workbench({ model }: { readonly model: ModelSummary }) {
   const { client, queries } = useEngine()
@@ -47,6 +56,12 @@ export function Workbench({ model }: { readonly model: ModelSummary }) {
   const [rawEvaluate, setEvaluate] = useQueryParameter('evaluate')
   const [folder, setFolder] = useQueryParameter('folder')
   const [rawSeed, setSeed] = useQueryParameter('seed', '0')
+  const [calibrationSource, setCalibrationSource] = useQueryChoice('calibration', ['bundled', 'file'], 'bundled')
+  const [calibrationPath, setCalibrationPath] = useQueryParameter('text')
+  const [samples, setSamples] = useQueryParameter('samples', String(DEFAULT_CALIBRATION.samples))
+  const [sequenceLength, setSequenceLength] = useQueryParameter('seq', String(DEFAULT_CALIBRATION.sequenceLength))
+  const draft = useDrafts((state) => state.recipes[model.id])
+  const changes = useDrafts((state) => state.changes[model.id]) ?? NO_CHANGES
   const setJobsTrayOpen = useViewStore((state) => state.setJobsTrayOpen)
 
   const steps = contextStepsUpTo(model.architecture.contextLength)
@@ -61,28 +76,56 @@ export function Workbench({ model }: { readonly model: ModelSummary }) {
   const predictions = byBitsPerWeight(presets.data ?? [])
   const chosen = chosenPresets(predictions, rawPresets)
   const seed = Number.parseInt(rawSeed, 10)
+  const runSeed = Number.isSafeInteger(seed) && seed >= 0 ? seed : 0
+  const yaml = useDebounced(draft?.yaml ?? '', CHECK_AFTER_MS)
+  const checked = useQuery({
+    ...queries.optimize.checkRecipe.queryOptions({ input: { modelId: model.id, yaml, contextTokens } }),
+    enabled: draft !== undefined && yaml !== '',
+    placeholderData: keepPreviousData,
+  })
+  const checking = draft !== undefined && (draft.yaml !== yaml || checked.isFetching)
+  const custom = draft?.chosen === true ? draft : null
+  const customReady = custom === null || (!checking && custom.title.trim() !== '' && (checked.data?.recipe?.predicted ?? null) !== null)
+  const calibrated =
+    predictions.some(({ preset }) => preset.needsCalibration && chosen.includes(preset.id)) ||
+    (custom !== null && checked.data?.recipe?.needsCalibration === true)
+  const calibration = calibrationOf({ source: calibrationSource, path: calibrationPath, samples, sequenceLength }, runSeed)
   const request: StartCompression = {
     modelId: model.id,
     presetIds: [...chosen],
-    recipes: [],
-    overrides: [],
-    calibration: DEFAULT_CALIBRATION,
+    recipes: custom === null || !customReady ? [] : [{ title: custom.title.trim(), yaml: custom.yaml }],
+    overrides: Object.values(changes),
+    calibration: calibrated && (calibrationSource === 'bundled' || calibrationPath !== '') ? calibration : null,
     outputFolder: folder === '' ? null : folder,
     evaluate: possibleEvaluation(parseEvaluation(rawEvaluate, settings.evaluate), model.hasTokenizer),
-    seed: Number.isSafeInteger(seed) && seed >= 0 ? seed : 0,
+    seed: runSeed,
   }
+  const count = chosen.length + (custom === null ? 0 : 1)
   const preflight = useQuery({
     ...queries.optimize.preflight.queryOptions({ input: request }),
-    enabled: chosen.length > 0,
+    enabled: chosen.length + request.recipes.length > 0,
     placeholderData: keepPreviousData,
     // Free disk space changes without an event.
     staleTime: 5000,
   })
+  const subjects: LayerSubject[] = [
+    ...predictions
+      .filter(({ preset }) => chosen.includes(preset.id))
+      .map(({ preset }) => ({ id: preset.id, title: preset.title, choice: { presetId: preset.id } })),
+    ...(draft === undefined || (checked.data?.recipe ?? null) === null || checking
+      ? []
+      : [{ id: 'custom', title: draft.title, choice: { yaml: draft.yaml } }]),
+  ]
   const undo = useMutation({ mutationFn: (jobs: readonly Job[]) => Promise.all(jobs.map((job) => client.jobs.cancel({ jobId: job.id }))) })
   const start = useMutation({
     mutationFn: () => client.optimize.start(request),
     onSuccess: (jobs) => {
       setPresets(null)
+      // what was written stays to be changed and run again; it is only no longer chosen
+      const { setRecipe, setChanges } = useDrafts.getState()
+      // changes meant for these would otherwise apply to whatever is chosen next
+      setChanges(model.id, NO_CHANGES)
+      if (draft !== undefined) setRecipe(model.id, { ...draft, chosen: false })
       setJobsTrayOpen(true)
       showToast({
         title: jobs.length === 1 ? `Started ${jobs[0]?.title ?? ''}` : `Queued ${plural(jobs.length, 'variant')} of ${model.name}`,
@@ -90,7 +133,7 @@ export function Workbench({ model }: { readonly model: ModelSummary }) {
       })
     },
   })
-  const ready = chosen.length > 0 && preflight.data?.problems.length === 0 && !preflight.isPlaceholderData
+  const ready = count > 0 && customReady && preflight.data?.problems.length === 0 && !preflight.isPlaceholderData
   const { mutate: run, isPending: starting } = start
   useCommands(
     useMemo(
@@ -130,7 +173,16 @@ export function Workbench({ model }: { readonly model: ModelSummary }) {
                 onToggle={() => setPresets(togglePreset(chosen, prediction.preset.id))}
               />
             ))}
+            <RecipeCard model={model} predictions={predictions} draft={draft} check={checked.data} checking={checking} />
           </ul>
+        )}
+        {presets.data !== undefined && (
+          <div className={recipeStyles.section}>
+            <Disclosure title="Automatic: a scheme for every layer">
+              <AutomaticPanel model={model} />
+            </Disclosure>
+            <LayersDisclosure model={model} subjects={subjects} changed={Object.keys(changes).length} />
+          </div>
         )}
       </section>
       <aside className={styles.options} aria-label="For all presets">
@@ -157,6 +209,20 @@ export function Workbench({ model }: { readonly model: ModelSummary }) {
             ))}
             {!model.hasTokenizer && <Notice tone="info">Without a tokenizer nothing can be measured on text.</Notice>}
           </fieldset>
+          {calibrated && (
+            <CalibrationPanel
+              model={model}
+              choice={calibration}
+              source={calibrationSource}
+              path={calibrationPath}
+              onSource={setCalibrationSource}
+              onPath={setCalibrationPath}
+              samples={samples}
+              onSamples={setSamples}
+              sequenceLength={sequenceLength}
+              onSequenceLength={setSequenceLength}
+            />
+          )}
           <OutputFolder preflight={preflight.data} folder={folder} onChange={setFolder} />
           <Disclosure title="Advanced">
             <Field label="Seed" description="The same model, preset and seed give the same bytes.">
@@ -191,9 +257,9 @@ export function Workbench({ model }: { readonly model: ModelSummary }) {
             {startLabel(request)}
           </Button>
           <p className={styles.note}>
-            {chosen.length === 0
-              ? 'Choose at least one preset.'
-              : `${chosen.length === 1 ? 'One job' : `${chosen.length} jobs, one after the other`}. Close Lathe whenever you like: it resumes.`}
+            {count === 0
+              ? 'Choose at least one preset, or write a recipe.'
+              : `${count === 1 ? 'One job' : `${count} jobs, one after the other`}. Close Lathe whenever you like: it resumes.`}
           </p>
         </div>
       </aside>
@@ -201,51 +267,20 @@ export function Workbench({ model }: { readonly model: ModelSummary }) {
   )
 }
 
-function OutputFolder({
-  preflight,
-  folder,
-  onChange,
+/** Closed until it is asked for: reading the layers of a large model for nobody would be waste. */
+function LayersDisclosure({
+  model,
+  subjects,
+  changed,
 }: {
-  readonly preflight: Preflight | undefined
-  readonly folder: string
-  readonly onChange: (folder: string | null) => void
+  readonly model: ModelSummary
+  readonly subjects: readonly LayerSubject[]
+  readonly changed: number
 }) {
+  const [open, setOpen] = useState(changed > 0)
   return (
-    <div className={styles.group}>
-      <h2 className={styles.groupTitle}>Write to</h2>
-      <p className={styles.folder} title={preflight?.outputFolder}>
-        {preflight?.outputFolder ?? (folder === '' ? 'The studio’s own folder' : folder)}
-      </p>
-      <p className={styles.disk}>
-        {preflight === undefined ? (
-          <span className={styles.quiet}>Choose a preset to see how much room it takes.</span>
-        ) : (
-          <>
-            Needs <Bytes value={preflight.needBytes} />, <Bytes value={preflight.freeBytes} /> free
-          </>
-        )}
-      </p>
-      <div className={styles.row}>
-        <ChooseFolder onChange={onChange} label="Change…" />
-        {folder !== '' && (
-          <Button size="small" variant="ghost" onClick={() => onChange(null)}>
-            Use the default
-          </Button>
-        )}
-      </div>
-    </div>
-  )
-}
-
-function ChooseFolder({ label, onChange }: { readonly label: string; readonly onChange: (folder: string) => void }) {
-  const pickFolder = useFolderPicker()
-  const choose = async () => {
-    const path = await pickFolder({ title: 'Where should variants go?', confirm: 'Use this folder', note: null, startPath: null })
-    if (path !== null) onChange(path)
-  }
-  return (
-    <Button size="small" icon={FolderOpen} onClick={() => void choose()}>
-      {label}
-    </Button>
+    <Disclosure title={changed === 0 ? 'Layers' : `Layers: ${plural(changed, 'change')}`} open={open} onToggle={setOpen}>
+      {open && <LayersTable model={model} subjects={subjects} />}
+    </Disclosure>
   )
 }
