@@ -193,9 +193,8 @@ async function runRow(bench: Bench, row: TableRow): Promise<Measured | null> {
 }
 
 /** Automatic mixed precision: losses by measured divergence on the calibration side of the text, at the uniform recipe's exact size. */
-async function runMixed(bench: Bench, groupSize: number): Promise<readonly Measured[]> {
+async function runMixed(bench: Bench, groupSize: number, show: (row: Measured | null) => void): Promise<void> {
   const { subject, backend, baseline, tokenizer } = bench
-  const found: Measured[] = []
   const calibration = (await readFile(subject.calibrationFile, 'utf8'))
     .split('\n')
     .flatMap((line) => (line.trim() === '' ? [] : [(JSON.parse(line) as { text?: string }).text ?? '']))
@@ -236,12 +235,10 @@ async function runMixed(bench: Bench, groupSize: number): Promise<readonly Measu
         [`uniform, ${title}`, even],
         [`automatic, ${title}`, mixed],
       ] as const) {
-        const measured = await runRow(bench, { group, name, recipe })
-        if (measured !== null) found.push(measured)
+        show(await runRow(bench, { group, name, recipe }))
       }
     }
   }
-  return found
 }
 
 function megabytes(bytes: number | null, digits = 0): string {
@@ -252,35 +249,36 @@ function percent(value: number): string {
   return (100 * value).toFixed(1)
 }
 
-function print(subject: Subject, rows: readonly Measured[], bench: Bench): void {
-  const [original] = rows
-  if (original === undefined) return
+function printHeader({ subject, backend, baseline }: Bench): void {
   const items = subject.tasks.reduce((sum, task) => sum + task.items.length, 0)
+  const window = Math.min(Number(values.window), baseline.info.contextLimit)
   console.log(`\n### ${subject.name}\n`)
   console.log(
-    `${bench.backend.id}${bench.backend.software ? ' (software)' : ''}; perplexity over ${windows} windows of ${Math.min(Number(values.window), bench.baseline.info.contextLimit)}${items > 0 ? `; ${items} task items` : ''}; calibrated on ${values.samples} samples of at most ${values.seq} tokens.\n`,
+    `${backend.id}${backend.software ? ' (software)' : ''}; perplexity over ${windows} windows of ${window}${items > 0 ? `; ${items} task items` : ''}; calibrated on ${values.samples} samples of at most ${values.seq} tokens.\n`,
   )
   console.log(
     `| scheme | algorithm | MB | perplexity | KLD (nats) | top-1 |${items > 0 ? ' tasks [95 %] | recovery |' : ''} seconds | peak RSS MB | device MB |`,
   )
   console.log(`|---|---|--:|--:|--:|--:|${items > 0 ? '--:|--:|' : ''}--:|--:|--:|`)
+}
+
+/** Rows appear as they are measured, so that an interrupted run leaves what it had. */
+function printRow({ subject }: Bench, row: Measured, original: Measured): void {
   const all: ChoiceTask = { name: 'all tasks', title: 'all tasks', items: subject.tasks.flatMap((task) => task.items), dataset: 'all' }
-  const pooled = (row: Measured): ChoiceAnswers => ({
+  const pooled = (each: Measured): ChoiceAnswers => ({
     task: all,
-    right: row.answers.flatMap(({ right }) => right),
+    right: each.answers.flatMap(({ right }) => right),
     chosen: [],
     margins: [],
   })
-  for (const row of rows) {
-    let tasks = ''
-    if (items > 0) {
-      const score = scoreChoiceTask(pooled(row), { id: 'baseline', answers: pooled(original) })
-      tasks = ` ${percent(score.value)} [${percent(score.interval[0])}, ${percent(score.interval[1])}] | ${percent(score.paired?.recovery ?? Number.NaN)} % |`
-    }
-    console.log(
-      `| ${row.group} | ${row.name} | ${megabytes(row.bytes, 2)} | ${row.perplexity.toFixed(4)} | ${row.kld.toFixed(5)} | ${(100 * row.agreement).toFixed(2)} % |${tasks} ${row.seconds === null ? '—' : row.seconds.toFixed(1)} | ${megabytes(row.rssBytes)} | ${megabytes(row.gpuBytes)} |`,
-    )
+  let tasks = ''
+  if (all.items.length > 0) {
+    const score = scoreChoiceTask(pooled(row), { id: 'baseline', answers: pooled(original) })
+    tasks = ` ${percent(score.value)} [${percent(score.interval[0])}, ${percent(score.interval[1])}] | ${percent(score.paired?.recovery ?? Number.NaN)} % |`
   }
+  console.log(
+    `| ${row.group} | ${row.name} | ${megabytes(row.bytes, 2)} | ${row.perplexity.toFixed(4)} | ${row.kld.toFixed(5)} | ${(100 * row.agreement).toFixed(2)} % |${tasks} ${row.seconds === null ? '—' : row.seconds.toFixed(1)} | ${megabytes(row.rssBytes)} | ${megabytes(row.gpuBytes)} |`,
+  )
 }
 
 /** Distinct input widths of the decoder's linears. */
@@ -300,23 +298,20 @@ try {
     const tokenizer = await loadTokenizer(subject.folder)
     await using baseline = await openModel(backend, subject.folder, 'baseline')
     const bench: Bench = { subject, backend, baseline, tokenizer }
-    const rows: Measured[] = []
+    printHeader(bench)
+    let original: Measured
     {
       await using again = await openModel(backend, subject.folder, 'original again')
       const facts = { group: 'Original', name: '—', bytes: baseline.info.weightBytes, seconds: null, rssBytes: null, gpuBytes: null }
-      rows.push(await measure(bench, again, facts))
+      original = await measure(bench, again, facts)
     }
+    const show = (row: Measured | null): void => {
+      if (row !== null) printRow(bench, row, original)
+    }
+    show(original)
     const widths = await widthsOf(subject.folder)
-    for (const row of tableRows(widths)) {
-      if (!only.test(`${row.group} ${row.name}`)) continue
-      const measured = await runRow(bench, row)
-      if (measured !== null) rows.push(measured)
-    }
-    if (!values['skip-mixed']) {
-      const groupSize = widths.every((width) => width % 64 === 0) ? 64 : 32
-      rows.push(...(await runMixed(bench, groupSize)))
-    }
-    print(subject, rows, bench)
+    for (const row of tableRows(widths)) if (only.test(`${row.group} ${row.name}`)) show(await runRow(bench, row))
+    if (!values['skip-mixed']) await runMixed(bench, widths.every((width) => width % 64 === 0) ? 64 : 32, show)
   }
 } finally {
   await rm(scratch, { recursive: true, force: true })
