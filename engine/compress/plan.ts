@@ -11,6 +11,7 @@ import { planSafetensors } from '../checkpoint/safetensors-writer.ts'
 import type { TensorLayout, WritePlan } from '../checkpoint/safetensors-writer.ts'
 import type { Checkpoint, QuantizationConfig, QuantizationGroup, TensorEntry } from '../checkpoint/types.ts'
 import { LatheError } from '../contract/errors.ts'
+import { describeModel } from '../model/spec.ts'
 import { compareNames, fusedKey, isRowParallel, isTransposed, keptByDesign } from './module-roles.ts'
 import { presetById } from './presets.ts'
 import { isLayered, isStoringStep, observerName } from './recipe.ts'
@@ -215,9 +216,14 @@ export function prunedModules(checkpoint: Checkpoint, step: PruningStep): Readon
   return new Set(chosen.map(({ name }) => name))
 }
 
-/** What `presetId` would give for this checkpoint. Throws what `planCompression` throws; reads headers only. */
+/**
+ * What `presetId` would give for this checkpoint. Throws what `planCompression` throws, and `model.unsupported-architecture` where calibration
+ * would have to run layers that Lathe can't; reads headers only.
+ */
 export function predict(checkpoint: Checkpoint, presetId: string): Prediction {
-  const plan = planCompression(checkpoint, presetById(presetId).recipe)
+  const { recipe } = presetById(presetId)
+  const plan = planCompression(checkpoint, recipe)
+  if (isLayered(recipe)) describeModel(checkpoint.config, checkpoint.generationConfig)
   return {
     scheme: plan.schemeName,
     weightBytes: plan.bytesOut,

@@ -4,7 +4,9 @@
  */
 import { LatheError } from '../contract/errors.ts'
 import type { Preset } from '../contract/index.ts'
-import type { Observer, Recipe } from './recipe.ts'
+import { GPTQ_DEFAULTS, RECOVERY_DAMPENING } from './modifiers-yaml.ts'
+
+import type { Observer, Recipe, RecipeStep } from './recipe.ts'
 import { schemeName } from './scheme.ts'
 import type { Scheme } from './scheme.ts'
 
@@ -25,14 +27,49 @@ const W8_CHANNEL: Scheme = { kind: 'packed-int', bits: 8, symmetric: true, strat
 const W4_G128: Scheme = { kind: 'packed-int', bits: 4, symmetric: true, strategy: 'group', groupSize: 128 }
 const W4_G32_ASYMMETRIC: Scheme = { kind: 'packed-int', bits: 4, symmetric: false, strategy: 'group', groupSize: 32 }
 
+/** LLM Compressor's definitions. */
+const W8A8: Scheme = {
+  kind: 'packed-int',
+  bits: 8,
+  symmetric: true,
+  strategy: 'channel',
+  groupSize: null,
+  activations: { element: 'int8', scale: 'token' },
+}
+const FP8_DYNAMIC: Scheme = { kind: 'fp8', strategy: 'channel', activations: { element: 'fp8', scale: 'token' } }
+const NVFP4: Scheme = { kind: 'nvfp4', activations: { element: 'nvfp4', scale: 'group' } }
+
 /** A 16-bit scale per `group` columns, and a zero point of `bits` bits where asymmetric. Codes only; embeddings and norms come on top. */
 function nominalBits(bits: number, group: number, symmetric: boolean): number {
   return bits + (16 + (symmetric ? 0 : bits)) / group
 }
 
-function linearRecipe(scheme: Scheme, observer: Observer): Recipe {
-  return { steps: [{ kind: 'quantization', groups: [{ name: 'group_0', targets: ['Linear'], scheme, observer }], ignore: ['lm_head'] }] }
+const IGNORE = ['lm_head']
+
+function linearRecipe(scheme: Scheme, observer: Observer, before: readonly RecipeStep[] = []): Recipe {
+  return {
+    steps: [...before, { kind: 'quantization', groups: [{ name: 'group_0', targets: ['Linear'], scheme, observer }], ignore: IGNORE }],
+  }
 }
+
+function gptqRecipe(scheme: Scheme, observer: Observer): Recipe {
+  const groups = [{ name: 'group_0', targets: ['Linear'], scheme, observer }]
+  return { steps: [{ kind: 'gptq', groups, ignore: IGNORE, ...GPTQ_DEFAULTS, actorder: 'static' }] }
+}
+
+const PRUNE_2_4: readonly RecipeStep[] = [
+  {
+    kind: 'pruning',
+    method: 'sparsegpt',
+    sparsity: 0.5,
+    maskStructure: { prune: 2, of: 4 },
+    owl: null,
+    targets: ['Linear'],
+    ignore: IGNORE,
+    ...GPTQ_DEFAULTS,
+  },
+  { kind: 'recovery', dampening: RECOVERY_DAMPENING },
+]
 
 export const PRESETS: readonly PresetDefinition[] = [
   {
@@ -52,6 +89,51 @@ export const PRESETS: readonly PresetDefinition[] = [
   },
   {
     preset: {
+      id: 'near-lossless-w8a8',
+      title: 'Near-lossless W8A8',
+      promise: 'About half the size, and 8-bit arithmetic too: a busy server reads prompts up to twice as fast.',
+      scheme: schemeName(W8A8),
+      algorithm: 'Round to nearest',
+      nominalBitsPerWeight: 8,
+      qualityClass: 'near-lossless',
+      fastOn: 'GPUs with 8-bit integer products; NVIDIA from Turing in vLLM',
+      recommended: false,
+      needsCalibration: false,
+    },
+    recipe: linearRecipe(W8A8, MINMAX),
+  },
+  {
+    preset: {
+      id: 'near-lossless-fp8',
+      title: 'Near-lossless FP8',
+      promise: 'About half the size in 8-bit floating point: the usual choice for servers with recent NVIDIA or AMD cards.',
+      scheme: schemeName(FP8_DYNAMIC),
+      algorithm: 'Round to nearest',
+      nominalBitsPerWeight: 8,
+      qualityClass: 'near-lossless',
+      fastOn: 'NVIDIA Ada, Hopper and later; AMD MI300 and later',
+      recommended: false,
+      needsCalibration: false,
+    },
+    recipe: linearRecipe(FP8_DYNAMIC, MINMAX),
+  },
+  {
+    preset: {
+      id: 'sparse-8bit',
+      title: 'Sparse + 8-bit',
+      promise: 'Half of all weights become zeros in a 2:4 pattern, the rest has 8 bits. Costs accuracy: measure it before use.',
+      scheme: `2:4 sparse + ${schemeName(W8_CHANNEL)}`,
+      algorithm: 'SparseGPT with recovery',
+      nominalBitsPerWeight: 8,
+      qualityClass: 'experimental',
+      fastOn: 'Any GPU; the zeros are stored, and servers read them like other weights',
+      recommended: false,
+      needsCalibration: true,
+    },
+    recipe: linearRecipe(W8_CHANNEL, MINMAX, PRUNE_2_4),
+  },
+  {
+    preset: {
       id: 'fine-4bit',
       title: 'Fine 4-bit',
       promise: 'A little larger than Balanced and closer to the original: small groups for models that 4 bits hurt.',
@@ -64,6 +146,39 @@ export const PRESETS: readonly PresetDefinition[] = [
       needsCalibration: false,
     },
     recipe: linearRecipe(W4_G32_ASYMMETRIC, MSE),
+  },
+  {
+    preset: {
+      id: 'blackwell-4bit',
+      title: 'Blackwell 4-bit',
+      promise: 'NVFP4, the 4-bit floating point of recent NVIDIA cards, for weights and arithmetic alike.',
+      scheme: schemeName(NVFP4),
+      algorithm: 'GPTQ',
+      // An 8-bit scale per 16 weights.
+      nominalBitsPerWeight: 4.5,
+      qualityClass: 'balanced',
+      fastOn: 'NVIDIA Blackwell; elsewhere it saves memory only',
+      recommended: false,
+      needsCalibration: true,
+    },
+    recipe: gptqRecipe(NVFP4, MINMAX),
+  },
+  {
+    preset: {
+      id: 'calibrated-4bit',
+      title: 'Calibrated 4-bit',
+      promise:
+        'The size of Balanced and closer to the original: weights are fitted to sample text, which takes minutes instead of seconds.',
+      scheme: schemeName(W4_G128),
+      algorithm: 'GPTQ',
+      nominalBitsPerWeight: nominalBits(4, 128, true),
+      qualityClass: 'balanced',
+      fastOn: 'Any GPU; NVIDIA from Turing in vLLM',
+      recommended: false,
+      needsCalibration: true,
+    },
+    // Better than AWQ, and than both together, on text that it was not fitted to: docs/compression.md.
+    recipe: gptqRecipe(W4_G128, MSE),
   },
   {
     preset: {

@@ -8,6 +8,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { measureThroughput } from '../../../engine/benchmark/throughput.ts'
+import { CALIBRATION_DEFAULTS } from '../../../engine/compress/calibration/defaults.ts'
 import { compress } from '../../../engine/compress/pipeline.ts'
 import { listPresets } from '../../../engine/compress/presets.ts'
 import { answerChoiceTask, parseChoiceTask, scoreChoiceTask } from '../../../engine/evaluate/choice-task.ts'
@@ -78,6 +79,12 @@ try {
         seed: 0,
         resume: false,
         latheVersion: 'report',
+        ...(preset.needsCalibration
+          ? {
+              calibration: { path: join(evaluationFolder, 'calibration.jsonl'), ...CALIBRATION_DEFAULTS, seed: 0 },
+              openBackend: () => openBackend(adapter, { profile: 'production' }),
+            }
+          : {}),
       })
       bytes = report.bytesOut
     }
