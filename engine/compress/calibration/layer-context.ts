@@ -103,7 +103,7 @@ export interface LayerContext {
   readonly norms: readonly LayerNorm[]
   /** Throws for a role that this family does not have. */
   linear(role: LinearRole): LayerLinear
-  /** Weights as the source has them, before any step. */
+  /** Weights as the source has them, with what smoothing did to them and nothing else: what the layer should compute. */
   original(module: string): Float32Array
   /** What the recipe's storing step will make of a linear, for steps that search for it; null where it stays as it is. */
   storage(module: string): LinearStorage | null

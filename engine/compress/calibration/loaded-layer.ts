@@ -33,6 +33,8 @@ interface LayerTensor {
   readonly dtype: DenseDtype
   readonly sha256: string
   readonly original: Float32Array
+  /** The original with what smoothing did to it: what pruned weights are repaired towards. */
+  target: Float32Array
   current: Float32Array
 }
 
@@ -123,7 +125,7 @@ export class LoadedLayer implements LayerContext, Disposable {
       }
       const values = widenToF32(bytes, dtype)
       const sha256 = createHash('sha256').update(bytes).digest('hex')
-      tensors.set(entry.name, { entry, dtype, sha256, original: values, current: values })
+      tensors.set(entry.name, { entry, dtype, sha256, original: values, target: values, current: values })
     }
     return new LoadedLayer(options, tensors)
   }
@@ -158,7 +160,7 @@ export class LoadedLayer implements LayerContext, Disposable {
   }
 
   original(module: string): Float32Array {
-    return this.#tensor(`${module}.weight`).original
+    return this.#tensor(`${module}.weight`).target
   }
 
   /** Current values by tensor name, and what is known of the source's. */
@@ -194,6 +196,7 @@ export class LoadedLayer implements LayerContext, Disposable {
     for (const [module, values] of changes.biases ?? []) set(`${module}.bias`, values)
     for (const [role, values] of changes.norms ?? []) set(layerPrefix(this.layer) + NORMS[role], values)
     for (const [input, divisor] of changes.inputsDividedBy ?? []) {
+      this.#smoothTargets(input, divisor, changes)
       const known = this.#statistics.get(input)
       if (known !== undefined) this.#statistics.set(input, divided(known, divisor))
       this.#onDevice.get(input)?.divisors.push(divisor)
@@ -201,6 +204,15 @@ export class LoadedLayer implements LayerContext, Disposable {
     for (const input of changes.stale ?? []) {
       this.#statistics.delete(input)
       this.#onDevice.delete(input)
+    }
+  }
+
+  /** Smoothing rewrites what the layer should compute: readers by their columns, the producer as handed in. */
+  #smoothTargets(input: LayerInput, divisor: Float32Array, changes: LayerChanges): void {
+    for (const { module, input: own, cols } of this.linears) {
+      const tensor = this.#tensor(`${module}.weight`)
+      if (own === input) tensor.target = tensor.target.map((value, i) => value * (divisor[i % cols] as number))
+      else if (changes.weights?.has(module) === true && !this.#masks.has(module)) tensor.target = tensor.current
     }
   }
 
