@@ -44,24 +44,17 @@ function quantizationOf(folder: string): Record<string, unknown> {
   return config.quantization_config
 }
 
-/** Mean |Δ log-probability| that a scheme may cost this small model: twice what was measured. */
+/** Mean |Δ log-probability| that a scheme may cost this small model, twice what was measured. The others differ from these in numbers only. */
 const ALLOWED: Readonly<Record<string, number>> = {
   W2A16: 8,
   W3A16: 1.1,
-  W4A16: 0.9,
   W4A16_ASYM: 0.9,
-  W5A16: 0.3,
-  W6A16: 0.1,
-  W7A16: 0.06,
-  W8A16: 0.04,
   W8A8: 0.05,
   W4AFP8: 0.7,
   FP8_DYNAMIC: 0.35,
   FP8_BLOCK: 0.13,
   NVFP4A16: 0.6,
-  MXFP4A16: 0.4,
   MXFP4: 0.9,
-  MXFP8A16: 0.07,
   MXFP8: 0.3,
 }
 
@@ -76,11 +69,13 @@ describe.runIf(hasShared)('data-free schemes', () => {
     expect(report.tensors.length).toBe(14)
     const bytes = [...readRaw(report.outFolder).values()].reduce((sum, tensor) => sum + tensor.bytes.length, 0)
     expect(bytes).toBe(report.bytesOut)
+    const allowed = ALLOWED[name]
+    if (allowed === undefined) return
     const before = await (original ??= logprobs(source, tokens))
     const after = await logprobs(report.outFolder, tokens)
     const mean = before.reduce((sum, value, i) => sum + Math.abs(value - after[i]!), 0) / before.length
     expect(mean).toBeGreaterThan(0)
-    expect(mean).toBeLessThanOrEqual(ALLOWED[name]!)
+    expect(mean).toBeLessThanOrEqual(allowed)
   })
 
   it('several schemes in one file are "mixed-precision"', async () => {

@@ -71,6 +71,13 @@ function vectorIds(operations: readonly Operation[]): ReadonlySet<number> {
   return ids
 }
 
+/** Weights that linears multiply and no operation looks up by row. */
+function linearOnlyIds(operations: readonly Operation[]): ReadonlySet<number> {
+  const ids = new Set(operations.flatMap((operation) => (operation.op === 'linear' ? [operation.weight.id] : [])))
+  for (const operation of operations) if (operation.op === 'embed') ids.delete(operation.weight.id)
+  return ids
+}
+
 function checkLimits(gpu: GpuDevice, program: Program, capacity: Capacity): void {
   if (capacity.tokens > MAX_GRID || capacity.rows > MAX_GRID) {
     throw unsupported(`A step of ${capacity.tokens} tokens exceeds the GPU's grid of ${MAX_GRID}.`, 'Lower the token budget.')
@@ -337,6 +344,7 @@ async function compileParts(
 
   const weights = await uploadWeights(gpu, account, program.weights, {
     vectors: vectorIds(program.operations),
+    linearOnly: tuning.packsSparse ? linearOnlyIds(program.operations) : new Set(),
     shardBytes: tuning.weightShardBytes,
     signal: options.signal,
     onProgress: options.onProgress,

@@ -37,6 +37,8 @@ export interface Tuning {
   readonly gram: { readonly wideFrom: number }
   /** Weights are cut into shards of at most this; null = what the adapter binds. */
   readonly weightShardBytes: number | null
+  /** Whether matrices that turn out to be 2:4 sparse are packed (sparse-rows.ts). Results have the same bits either way. */
+  readonly packsSparse: boolean
   /** Workgroup of row-wise kernels: norms, embedding, gathers. */
   readonly rowWorkgroup: number
   readonly headWorkgroup: number
@@ -49,6 +51,8 @@ const SOFTWARE: Tuning = {
   attention: { family: 'rows', workgroup: 8, chunk: 32, sublanes: 1, team: 4, splitPairs: 0 },
   gram: { wideFrom: Infinity },
   weightShardBytes: null,
+  // Arithmetic limits them, not bytes, and the unpacking takes their compilers seconds.
+  packsSparse: false,
   rowWorkgroup: 32,
   headWorkgroup: 32,
   logits: { workgroup: 32, chunk: 2048 },
@@ -69,6 +73,7 @@ const GPU: Tuning = {
   attention: { family: 'lanes', workgroup: 128, chunk: 64, sublanes: 16, team: 4, splitPairs: 1024 },
   gram: { wideFrom: 3072 },
   weightShardBytes: null,
+  packsSparse: true,
   rowWorkgroup: 256,
   headWorkgroup: 64,
   logits: { workgroup: 256, chunk: 4096 },

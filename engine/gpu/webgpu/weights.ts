@@ -8,9 +8,12 @@ import { FLOAT_BITS, SCALE_BYTES, weightBytes } from '../check-program.ts'
 import type { WeightBytes, WeightFormat, WeightPart, WeightSpec } from '../program.ts'
 import type { GpuDevice } from './device.ts'
 import type { Allocation, LedgerAccount } from './ledger.ts'
+import { canBeSparse, isSparse, packSparse, positionBytesOf, SPARSE_UNIT_BYTES } from './sparse-rows.ts'
 
 export interface WeightShard {
   readonly buffer: GPUBuffer
+  /** Of a 2:4 sparse matrix: where its values belong (sparse-rows.ts); else null. */
+  readonly positions: GPUBuffer | null
   readonly firstRow: number
   readonly rows: number
 }
@@ -29,6 +32,8 @@ export interface DeviceMatrix {
   readonly rowGain: GPUBuffer | null
   /** u32 [cols]: the input column that each stored column multiplies, where columns were sorted by group; else null. */
   readonly order: GPUBuffer | null
+  /** Stored as two values of every four. */
+  readonly sparse: boolean
 }
 
 export interface DeviceVector {
@@ -91,6 +96,8 @@ export function rowUnitsOf(format: WeightFormat, cols: number): number {
 export interface UploadOptions {
   /** Ids of the weights that operations read as vectors; every other weight is a matrix. */
   readonly vectors: ReadonlySet<number>
+  /** Ids of the weights that only linears read, which may be packed if they turn out to be 2:4 sparse. */
+  readonly linearOnly: ReadonlySet<number>
   /** Largest shard of a matrix; null = what the adapter binds. */
   readonly shardBytes: number | null
   readonly signal: AbortSignal | undefined
@@ -112,10 +119,7 @@ export async function uploadWeights(
   const weights = new Map<number, DeviceWeight>()
   for (const spec of specs) {
     const isVector = options.vectors.has(spec.id)
-    weights.set(
-      spec.id,
-      isVector ? await uploadVector(uploader, account, spec) : await uploadMatrix(gpu, uploader, account, spec, options.shardBytes),
-    )
+    weights.set(spec.id, isVector ? await uploadVector(uploader, account, spec) : await uploadMatrix(gpu, uploader, account, spec, options))
   }
   await uploader.finish()
   return weights
@@ -217,11 +221,15 @@ async function uploadMatrix(
   uploader: Uploader,
   account: LedgerAccount,
   spec: WeightSpec,
-  shardBytes: number | null,
+  { shardBytes, linearOnly, signal }: UploadOptions,
 ): Promise<DeviceMatrix> {
   const { format, cols, rows } = spec
+  const groupIndex = spec.parts[0]?.groupIndex ?? null
+  const mayBeSparse = linearOnly.has(spec.id) && groupIndex === null && canBeSparse(format, cols)
+  const sparse = mayBeSparse && (await isSparse(spec.parts, () => signal?.throwIfAborted()))
   const rowUnits = rowUnitsOf(format, cols)
-  const rowBytes = rowUnits * unitBytesOf(format)
+  const rowBytes = rowUnits * (sparse ? SPARSE_UNIT_BYTES : unitBytesOf(format))
+  const positionBytes = positionBytesOf(rowUnits, unitElementsOf(format))
   const limit = Math.min(gpu.limits.maxStorageBufferBindingSize, gpu.limits.maxBufferSize)
   const rowsPerShard = Math.floor(Math.min(limit, shardBytes ?? limit) / rowBytes)
   if (rowsPerShard === 0) throw invalid(spec, `one row has ${rowBytes} bytes, more than this adapter binds at once (${limit})`)
@@ -242,16 +250,26 @@ async function uploadMatrix(
     if (zeroBytes > 0) requests.push({ name: `${spec.name} zero point`, bytes: zeroBytes, usage: WEIGHT_USAGE() })
   }
   const buffers = await account.allocate(requests)
-  const shards = buffers.slice(0, shardCount).map((buffer, index) => {
-    return { buffer, firstRow: index * rowsPerShard, rows: Math.min(rowsPerShard, rows - index * rowsPerShard) }
-  })
+  const shards: WeightShard[] = []
+  for (const [index, buffer] of buffers.slice(0, shardCount).entries()) {
+    const count = Math.min(rowsPerShard, rows - index * rowsPerShard)
+    const positions = sparse ? await account.allocateOne(`${spec.name} positions`, count * positionBytes, WEIGHT_USAGE()) : null
+    shards.push({ buffer, positions, firstRow: index * rowsPerShard, rows: count })
+  }
 
-  const groupIndex = spec.parts[0]?.groupIndex ?? null
   const order = groupIndex === null ? null : columnOrder(asWords(await groupIndex.read(0, groupIndex.byteLength)))
   let firstRow = 0
   for (const part of spec.parts) {
     const arrange = order === null ? null : (data: Uint8Array, count: number) => arrangeColumns(data, count, cols, bitsOf(format), order)
-    await uploadRows(uploader, shards, part, firstRow, storedRowBytes(format, cols), rowBytes, rowsPerShard, arrange)
+    await uploadRows(uploader, shards, part, firstRow, storedRowBytes(format, cols), rowsPerShard, async (shard, stored, row, count) => {
+      if (shard.positions !== null) {
+        const packed = packSparse(stored, count, cols, format, rowUnits)
+        await uploader.write(shard.buffer, row * rowBytes, packed.values)
+        return uploader.write(shard.positions, row * positionBytes, packed.positions)
+      }
+      const data = arrange === null ? stored : arrange(stored, count)
+      return uploader.write(shard.buffer, row * rowBytes, padRows(data, count, storedRowBytes(format, cols), rowBytes))
+    })
     firstRow += part.rows
   }
   const scale = buffers[shardCount] ?? null
@@ -270,7 +288,7 @@ async function uploadMatrix(
     )
   const rowGain = await uploadRowGains(uploader, account, spec)
   const orderBuffer = order === null ? null : await uploadWords(uploader, account, `${spec.name} order`, order)
-  return { kind: 'matrix', spec, rowUnits, shards, scale, zeroPoint, rowGain, order: orderBuffer }
+  return { kind: 'matrix', spec, rowUnits, shards, scale, zeroPoint, rowGain, order: orderBuffer, sparse }
 }
 
 async function uploadWords(
@@ -338,9 +356,9 @@ async function uploadRows(
   part: WeightPart,
   firstRow: number,
   storedBytesPerRow: number,
-  rowBytes: number,
   rowsPerShard: number,
-  arrange: ((data: Uint8Array, rows: number) => Uint8Array) | null,
+  /** Writes `count` stored rows to the shard's rows from `row` on. */
+  write: (shard: WeightShard, stored: Uint8Array, row: number, count: number) => Promise<void>,
 ): Promise<void> {
   const rowsPerChunk = Math.max(1, Math.floor(CHUNK_BYTES / storedBytesPerRow))
   let row = 0
@@ -350,8 +368,7 @@ async function uploadRows(
     if (shard === undefined) throw new Error('row beyond the last shard')
     const count = Math.min(rowsPerChunk, part.rows - row, shard.firstRow + shard.rows - global)
     const stored = await uploader.read(part.values, row * storedBytesPerRow, count * storedBytesPerRow)
-    const data = arrange === null ? stored : arrange(stored, count)
-    await uploader.write(shard.buffer, (global - shard.firstRow) * rowBytes, padRows(data, count, storedBytesPerRow, rowBytes))
+    await write(shard, stored, global - shard.firstRow, count)
     row += count
   }
 }

@@ -36,6 +36,25 @@ var<immediate> params: Params;
 @group(0) @binding(5) var<storage, read> rowGains: array<f32>;
 //#end
 
+//#if SPARSE
+@group(0) @binding({POSITIONS_BINDING}) var<storage, read> positions: array<u32>;
+// Places of a unit's values: four bits for each four columns.
+fn positionsOf(row: u32, unit: u32) -> u32 {
+  let bit = unit * UNIT_ELEMENTS;
+  return positions[row * POSITION_WORDS + (bit >> 5u)] >> (bit & 31u);
+}
+// Four columns from two values: `places` has two bits for each, and the others hold `zero`.
+fn spread(a: f32, b: f32, places: u32, zero: f32) -> vec4<f32> {
+  let column = vec4<u32>(0u, 1u, 2u, 3u);
+  let first = select(vec4<f32>(zero), vec4<f32>(a), column == vec4<u32>(places & 3u));
+  return select(first, vec4<f32>(b), column == vec4<u32>((places >> 2u) & 3u));
+}
+struct SparseUnit {
+  values: vec2<u32>,
+  places: u32,
+}
+//#end
+
 //#if DYNAMIC
 fn cols() -> u32 { return params.cols; }
 fn xQuads() -> u32 { return params.xQuads; }

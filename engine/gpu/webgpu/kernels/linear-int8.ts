@@ -15,7 +15,7 @@ export async function planIntegerProducts(
 ): Promise<readonly Dispatch[]> {
   const { weight, bias } = operation
   const matrix = context.matrix(weight)
-  const facts = formatFacts(weight.format, weight.cols)
+  const facts = formatFacts(weight.format, weight.cols, matrix.sparse)
   const { workgroup, rows } = context.tuning.linear
   const lanes = Math.min(context.tuning.linear.lanes, nextPowerOfTwo(facts.units))
   const teams = workgroup / lanes
@@ -32,9 +32,10 @@ export async function planIntegerProducts(
           TEAMS: teams,
           UNITS: facts.units,
           ...facts.storage,
+          INPUT_SCALES_BINDING: 4 + facts.bindings.length,
           ...(context.gpu.packedDot ? { PACKED_DOT: true } : {}),
         },
-        bindings: ['read', 'read', 'write', 'read', 'read', 'read'],
+        bindings: ['read', 'read', 'write', 'read', ...facts.bindings, 'read'],
         immediateWords: COMMON_IMMEDIATES,
       }),
     ),
@@ -48,7 +49,7 @@ export async function planIntegerProducts(
       input.values,
       context.value(operation.out),
       biasSlice,
-      ...formatBuffers(matrix),
+      ...formatBuffers(matrix, shard),
       input.scales,
     ]
     return {

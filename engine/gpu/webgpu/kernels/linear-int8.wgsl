@@ -11,12 +11,17 @@ struct Params {
   flags: u32,
 }
 var<immediate> params: Params;
+//#if SPARSE
+@group(0) @binding(0) var<storage, read> values: array<vec2<u32>>;
+@group(0) @binding({POSITIONS_BINDING}) var<storage, read> positions: array<u32>;
+//#else
 @group(0) @binding(0) var<storage, read> values: array<vec4<u32>>;
+//#end
 @group(0) @binding(1) var<storage, read> codes: array<vec4<u32>>;
 @group(0) @binding(2) var<storage, read_write> out: array<f32>;
 @group(0) @binding(3) var<storage, read> bias: array<f32>;
 @group(0) @binding(4) var<storage, read> scales: array<u32>;
-@group(0) @binding(5) var<storage, read> inputScales: array<f32>;
+@group(0) @binding({INPUT_SCALES_BINDING}) var<storage, read> inputScales: array<f32>;
 fn groups() -> u32 { return 1u; }
 //#include weight-scale
 
@@ -30,6 +35,21 @@ fn dotFour(a: u32, b: u32) -> i32 {
   let left = vec4<i32>(vec4<u32>(a << 24u, a << 16u, a << 8u, a)) >> vec4<u32>(24u);
   let right = vec4<i32>(vec4<u32>(b << 24u, b << 16u, b << 8u, b)) >> vec4<u32>(24u);
   return dot(left, right);
+//#end
+}
+
+// Stored as q + 128: the top bit turns it back into q.
+fn codesOf(row: u32, unit: u32) -> vec4<u32> {
+//#if SPARSE
+  // Two codes of every four columns, put where they belong; the others are 0.
+  let kept = values[row * UNITS + unit] ^ vec2<u32>(0x80808080u);
+  let places = positions[row * POSITION_WORDS + (unit >> 1u)] >> ((unit & 1u) << 4u);
+  let first = (vec4<u32>(kept.x, kept.x >> 16u, kept.y, kept.y >> 16u)) & vec4<u32>(0xffu);
+  let second = (vec4<u32>(kept.x >> 8u, kept.x >> 24u, kept.y >> 8u, kept.y >> 24u)) & vec4<u32>(0xffu);
+  let quads = vec4<u32>(places, places >> 4u, places >> 8u, places >> 12u);
+  return (first << ((quads & vec4<u32>(3u)) << vec4<u32>(3u))) | (second << (((quads >> vec4<u32>(2u)) & vec4<u32>(3u)) << vec4<u32>(3u)));
+//#else
+  return values[row * UNITS + unit] ^ vec4<u32>(0x80808080u);
 //#end
 }
 
@@ -53,8 +73,7 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
     let x_{c} = codes[column_{c} * UNITS + unit];
 //#end
 //#repeat r ROWS
-    // Stored as q + 128: the top bit turns it back into q.
-    let w_{r} = values[row_{r} * UNITS + unit] ^ vec4<u32>(0x80808080u);
+    let w_{r} = codesOf(row_{r}, unit);
 //#repeat c COLUMNS
     sum_{r}_{c} += dotFour(w_{r}.x, x_{c}.x) + dotFour(w_{r}.y, x_{c}.y) + dotFour(w_{r}.z, x_{c}.z) + dotFour(w_{r}.w, x_{c}.w);
 //#end

@@ -5,7 +5,11 @@
 //#if INT_ANY
 alias Stored = array<u32, BITS>;
 //#else
+//#if SPARSE
+alias Stored = vec2<u32>;
+//#else
 alias Stored = vec4<u32>;
+//#end
 //#end
 //#include linear-bindings
 //#include weight-decode
@@ -13,6 +17,16 @@ alias Stored = vec4<u32>;
 // A stage is STAGE_UNITS = LANES·DEPTH units; each unit's QUADS inputs take PITCH places.
 var<workgroup> stage: array<vec4<f32>, STAGE_UNITS * PITCH * COLUMNS>;
 var<workgroup> laneSums: array<f32, WORKGROUP * ROWS * COLUMNS>;
+
+//#if SPARSE
+fn unitAt(row: u32, unit: u32) -> SparseUnit {
+  return SparseUnit(values[row * UNITS + unit], positionsOf(row, unit));
+}
+//#else
+fn unitAt(row: u32, unit: u32) -> Stored {
+  return values[row * UNITS + unit];
+}
+//#end
 
 fn loadX(source: u32, quad: u32) -> vec4<f32> {
   return stage[source + quad];
@@ -37,7 +51,7 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
   // Weights are asked for a stage ahead, so that they are under way while the stage before is computed.
 //#repeat d DEPTH
 //#repeat r ROWS
-  var weight_{d}_{r} = values[shardRow_{r} * UNITS + min({d}u * LANES + lane, UNITS - 1u)];
+  var weight_{d}_{r} = unitAt(shardRow_{r}, min({d}u * LANES + lane, UNITS - 1u));
 //#end
 //#end
   for (var first = 0u; first < UNITS; first += STAGE_UNITS) {
@@ -56,7 +70,7 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
     workgroupBarrier();
 //#repeat d DEPTH
 //#repeat r ROWS
-    let next_{d}_{r} = values[shardRow_{r} * UNITS + min(first + STAGE_UNITS + {d}u * LANES + lane, UNITS - 1u)];
+    let next_{d}_{r} = unitAt(shardRow_{r}, min(first + STAGE_UNITS + {d}u * LANES + lane, UNITS - 1u));
 //#end
 //#end
 //#repeat d DEPTH

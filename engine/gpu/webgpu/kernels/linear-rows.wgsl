@@ -2,6 +2,43 @@
 // is nothing to share and nothing to reduce. A granule is the fewest weights that fill whole words and whole quads of x; the loop over them is
 // deliberately not unrolled, since a software driver compiles every load into dozens of instructions, seconds for an unrolled body. Sums are
 // taken over chunks of granules, then added in order (a chunk never straddles scale groups).
+//#if SPARSE
+alias Stored = vec2<u32>;
+//#if BF16
+//#repeat j 2
+fn granuleQuad{j}(w: SparseUnit) -> vec4<f32> {
+  let pair = w.values[{j}];
+  return spread(bitcast<f32>(pair << 16u), bitcast<f32>(pair & 0xffff0000u), w.places >> {4*j}u, 0.0f);
+}
+//#end
+//#end
+//#if F16
+//#repeat j 2
+fn granuleQuad{j}(w: SparseUnit) -> vec4<f32> {
+  let pair = unpack2x16float(w.values[{j}]);
+  return spread(pair.x, pair.y, w.places >> {4*j}u, 0.0f);
+}
+//#end
+//#end
+//#if INT8
+//#repeat j 4
+fn granuleQuad{j}(w: SparseUnit) -> vec4<f32> {
+  let pair = vec2<u32>(w.values[{j/2}] >> {j%2*16}u, w.values[{j/2}] >> {j%2*16+8}u) & vec2<u32>(0xffu);
+  let raw = bitcast<vec2<f32>>((pair << vec2<u32>(15u)) | vec2<u32>(0x3f800000u));
+  return spread(raw.x, raw.y, w.places >> {4*j}u, 1.5f);
+}
+//#end
+//#end
+//#if INT4
+//#repeat j 8
+fn granuleQuad{j}(w: SparseUnit) -> vec4<f32> {
+  let pair = vec2<u32>(w.values[{j/4}] >> {j%4*8}u, w.values[{j/4}] >> {j%4*8+4}u) & vec2<u32>(0xfu);
+  let raw = bitcast<vec2<f32>>((pair << vec2<u32>(19u)) | vec2<u32>(0x3f800000u));
+  return spread(raw.x, raw.y, w.places >> {4*j}u, 1.5f);
+}
+//#end
+//#end
+//#else
 //#if INT4
 alias Stored = u32;
 fn granuleQuad0(w: Stored) -> vec4<f32> {
@@ -35,17 +72,12 @@ fn granuleQuad0(w: Stored) -> vec4<f32> {
   return bitcast<vec4<f32>>(w);
 }
 //#end
+//#end
 //#if INT_ANY
-alias Stored = array<u32, BITS>;
-//#repeat j 8
-fn granuleQuad{j}(w: Stored) -> vec4<f32> {
-  return unitFloats(vec4<u32>(
-//#repeat k 4
-    codeBits(w[{(4*j+k)*BITS/32}], w[{((4*j+k)*BITS+BITS-1)/32}], {(4*j+k)*BITS%32}u),
-//#end
-  ));
+alias Stored = u32;
+fn granuleQuad0(w: Stored) -> vec4<f32> {
+  return unitFloats(vec4<u32>(w, w >> BITS, w >> (2u * BITS), w >> (3u * BITS)) & vec4<u32>((1u << BITS) - 1u));
 }
-//#end
 //#end
 //#if E4M3
 alias Stored = u32;
@@ -64,6 +96,26 @@ fn granuleQuad1(w: Stored) -> vec4<f32> {
 //#end
 //#include linear-bindings
 //#include weight-scale
+
+//#if SPARSE
+fn granuleAt(row: u32, granule: u32) -> SparseUnit {
+  return SparseUnit(values[row * params.granuleStride + granule], positionsOf(row, granule));
+}
+//#else
+//#if INT_ANY
+// Four codes are at most 28 bits, from one word or two.
+fn granuleAt(row: u32, granule: u32) -> Stored {
+  let start = row * (params.granuleStride * BITS / 8u);
+  let bit = granule * 4u * BITS;
+  let shift = bit & 31u;
+  return (values[start + (bit >> 5u)] >> shift) | ((values[start + ((bit + 4u * BITS - 1u) >> 5u)] << (31u - shift)) << 1u);
+}
+//#else
+fn granuleAt(row: u32, granule: u32) -> Stored {
+  return values[row * params.granuleStride + granule];
+}
+//#end
+//#end
 
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
@@ -91,7 +143,7 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
     let end = min(granule + params.chunk, params.granules);
     for (; granule < end; granule++) {
 //#repeat r ROWS
-      let weight_{r} = values[shardRow_{r} * params.granuleStride + granule];
+      let weight_{r} = granuleAt(shardRow_{r}, granule);
 //#end
 //#repeat q GRANULE_QUADS
       {

@@ -73,16 +73,12 @@ const CASES: readonly Case[] = [
   { rows: 5, cols: 2080, tokens: 4, format: packed(4, 32) },
   // Widths that 32 bits do not hold whole, rows that end inside a unit, zero points that straddle words.
   { rows: 40, cols: 192, tokens: 3, format: packed(3, 64), extras: { parts: [24, 16] } },
-  { rows: 21, cols: 172, tokens: 1, format: packed(2, 172, true) },
   { rows: 70, cols: 160, tokens: 5, format: packed(5, 32, true), extras: { bias: true } },
   { rows: 9, cols: 90, tokens: 2, format: packed(6, 45, true, 'f16') },
-  { rows: 33, cols: 256, tokens: 1, format: packed(7, 128, false, 'f32') },
-  // FP8 per row, in blocks with a ragged end; NVFP4; MXFP4; MXFP8.
+  // FP8, NVFP4, MXFP4; blocks and MXFP8 meet their kernels in rounded-inputs.test.ts.
   { rows: 40, cols: 172, tokens: 3, format: floats('e4m3', 172), extras: { bias: true, accumulate: true } },
-  { rows: 17, cols: 200, tokens: 1, format: floats('e4m3', 128, 'f32') },
   { rows: 48, cols: 160, tokens: 5, format: floats('e2m1', 16, 'e4m3'), extras: { parts: [32, 16] } },
   { rows: 20, cols: 96, tokens: 1, format: floats('e2m1', 32, 'e8m0') },
-  { rows: 24, cols: 288, tokens: 2, format: floats('e4m3', 32, 'e8m0') },
 ]
 
 /** More shapes than a person would think of; the seed makes them the same on every machine. */

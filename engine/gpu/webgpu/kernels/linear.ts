@@ -122,8 +122,10 @@ export async function planLinear(context: PlanContext, operation: Linear): Promi
 async function planProducts(context: PlanContext, operation: Linear, input: BufferSlice): Promise<readonly Dispatch[]> {
   const { weight, bias } = operation
   const matrix = context.matrix(weight)
-  const facts = formatFacts(weight.format, weight.cols)
-  const tuning = facts.straddles ? narrow(context.tuning.linear) : context.tuning.linear
+  const facts = formatFacts(weight.format, weight.cols, matrix.sparse)
+  // A unit of sparse codes is unrolled whole in linear-rows: a wide tile of them would be minutes of compiling.
+  const isLong = matrix.sparse && context.tuning.linear.family === 'rows'
+  const tuning = facts.straddles || isLong ? narrow(context.tuning.linear) : context.tuning.linear
   const shapeOf = tuning.family === 'rows' ? rowsShape : lanesShape
   const storageLimit = context.gpu.limits.maxComputeWorkgroupStorageSize
   const widths = tuning.columns.filter((width, index) => {
@@ -148,10 +150,10 @@ async function planProducts(context: PlanContext, operation: Linear, input: Buff
   const totalBytes = weightBytes(matrix)
   const tiles = shapes.map((shape, i) => ({ ...shape, columns: widths[i] ?? 1 }))
   return matrix.shards.map((shard): Dispatch => {
-    const buffers = [{ buffer: shard.buffer }, input, context.value(operation.out), biasSlice, ...formatBuffers(matrix)]
+    const buffers = [{ buffer: shard.buffer }, input, context.value(operation.out), biasSlice, ...formatBuffers(matrix, shard)]
     return {
       ...shardDispatch(operation, shard, totalBytes, tiles),
-      kernel: `linear ${formatLabel(operation)}`,
+      kernel: `linear ${formatLabel(operation)}${matrix.sparse ? ' 2:4' : ''}`,
       variants: kernels.map((kernel) => context.variant(kernel, buffers)),
     }
   })

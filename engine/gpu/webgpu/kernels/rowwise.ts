@@ -25,7 +25,7 @@ export async function planEmbed(context: PlanContext, { weight, scale, out }: Op
     immediateWords: 2,
   })
   return matrix.shards.map((shard) => {
-    const buffers = [{ buffer: shard.buffer }, context.step.tokenIds, context.value(out), ...formatBuffers(matrix)]
+    const buffers = [{ buffer: shard.buffer }, context.step.tokenIds, context.value(out), ...formatBuffers(matrix, shard)]
     return single(kernel, context.variant(kernel, buffers), {
       immediates: new Uint32Array([shard.firstRow, shard.rows]),
       prepare: (step, grid) => fill(grid, step.tokens, 1),

@@ -2,6 +2,42 @@
 // unit. Dense formats give the weight itself; 8- and 4-bit floats the weight divided by a power of two (weight-scale.wgsl).
 // Packed codes q give 1 + q/2^BITS by writing the code into the top mantissa bits of 1.0 (shift, and, or; no conversion): then
 // w = scale·2^BITS·(raw − center) with center = 1 + z/2^BITS, and Σ w·x = scale·2^BITS·(Σ raw·x − center·Σ x) over a group.
+//#if SPARSE
+//#if BF16
+//#repeat j 2
+fn rawQuad{j}(w: SparseUnit) -> vec4<f32> {
+  let pair = w.values[{j}];
+  return spread(bitcast<f32>(pair << 16u), bitcast<f32>(pair & 0xffff0000u), w.places >> {4*j}u, 0.0f);
+}
+//#end
+//#end
+//#if F16
+//#repeat j 2
+fn rawQuad{j}(w: SparseUnit) -> vec4<f32> {
+  let pair = unpack2x16float(w.values[{j}]);
+  return spread(pair.x, pair.y, w.places >> {4*j}u, 0.0f);
+}
+//#end
+//#end
+//#if INT8
+//#repeat j 4
+fn rawQuad{j}(w: SparseUnit) -> vec4<f32> {
+  let pair = vec2<u32>(w.values[{j/2}] >> {j%2*16}u, w.values[{j/2}] >> {j%2*16+8}u) & vec2<u32>(0xffu);
+  let raw = bitcast<vec2<f32>>((pair << vec2<u32>(15u)) | vec2<u32>(0x3f800000u));
+  return spread(raw.x, raw.y, w.places >> {4*j}u, 1.5f);
+}
+//#end
+//#end
+//#if INT4
+//#repeat j 8
+fn rawQuad{j}(w: SparseUnit) -> vec4<f32> {
+  let pair = vec2<u32>(w.values[{j/4}] >> {j%4*8}u, w.values[{j/4}] >> {j%4*8+4}u) & vec2<u32>(0xfu);
+  let raw = bitcast<vec2<f32>>((pair << vec2<u32>(19u)) | vec2<u32>(0x3f800000u));
+  return spread(raw.x, raw.y, w.places >> {4*j}u, 1.5f);
+}
+//#end
+//#end
+//#else
 //#if BF16
 //#repeat j 2
 fn rawQuad{j}(w: vec4<u32>) -> vec4<f32> {
@@ -50,6 +86,7 @@ fn rawQuad4(w: vec4<u32>) -> vec4<f32> { return rawQuadLow2(w); }
 fn rawQuad5(w: vec4<u32>) -> vec4<f32> { return rawQuadHigh2(w); }
 fn rawQuad6(w: vec4<u32>) -> vec4<f32> { return rawQuadLow3(w); }
 fn rawQuad7(w: vec4<u32>) -> vec4<f32> { return rawQuadHigh3(w); }
+//#end
 //#end
 //#if INT_ANY
 //#repeat j 8

@@ -2,7 +2,11 @@
 import type { WeightFormat } from '../../program.ts'
 import type { BindingAccess, BufferSlice } from '../kernel.ts'
 import type { ShaderConstants } from '../shader.ts'
-import { bitsOf, type DeviceMatrix, groupsOf, rowUnitsOf, unitElementsOf } from '../weights.ts'
+import { positionBytesOf } from '../sparse-rows.ts'
+import { bitsOf, type DeviceMatrix, groupsOf, rowUnitsOf, unitElementsOf, type WeightShard } from '../weights.ts'
+
+/** Bindings of a linear before those of its format. */
+const FIRST_BINDING = 4
 
 export interface FormatFacts {
   /** What the stored bytes are, whatever the shape. */
@@ -19,13 +23,29 @@ export interface FormatFacts {
   readonly granuleElements: number
 }
 
-export function formatFacts(format: WeightFormat, cols: number): FormatFacts {
+/** `sparse`: stored as two values of every four (sparse-rows.ts), in the same units. */
+export function formatFacts(format: WeightFormat, cols: number, sparse = false): FormatFacts {
+  const facts = denseFacts(format, cols)
+  if (!sparse) return facts
+  const positionWords = positionBytesOf(facts.units, facts.unitElements) / 4
+  const constants = { SPARSE: true, POSITION_WORDS: positionWords, POSITIONS_BINDING: FIRST_BINDING + facts.bindings.length }
+  const quads = facts.unitElements / 4
+  return {
+    ...facts,
+    storage: { ...facts.storage, ...constants, UNIT_ELEMENTS: facts.unitElements, QUADS: quads },
+    constants: { ...facts.constants, ...constants },
+    bindings: [...facts.bindings, 'read'],
+    granuleElements: facts.unitElements,
+  }
+}
+
+function denseFacts(format: WeightFormat, cols: number): FormatFacts {
   const bits = bitsOf(format)
   const unitElements = unitElementsOf(format)
   const units = rowUnitsOf(format, cols)
   const quads = unitElements / 4
   const shape = { COLS: cols, UNITS: units, UNIT_ELEMENTS: unitElements, QUADS: quads }
-  const base = { unitElements, units, granuleElements: bits === 4 ? 8 : bits >= 8 ? 4 : unitElements }
+  const base = { unitElements, units, granuleElements: bits === 4 ? 8 : 4 }
   if (format.kind === 'dense') {
     const storage = { [format.dtype.toUpperCase()]: true }
     return { ...base, storage, straddles: false, constants: { ...shape, ...storage }, bindings: [] }
@@ -66,13 +86,15 @@ function hasSecondArray(format: Exclude<WeightFormat, { kind: 'dense' }>): boole
   return format.kind === 'packed-int' ? format.hasZeroPoint : format.hasGlobalScale
 }
 
-export function formatBuffers(matrix: DeviceMatrix): readonly BufferSlice[] {
-  return [matrix.scale, matrix.zeroPoint ?? matrix.rowGain].filter((buffer) => buffer !== null).map((buffer) => ({ buffer }))
+export function formatBuffers(matrix: DeviceMatrix, shard: WeightShard): readonly BufferSlice[] {
+  return [matrix.scale, matrix.zeroPoint ?? matrix.rowGain, shard.positions]
+    .filter((buffer) => buffer !== null)
+    .map((buffer) => ({ buffer }))
 }
 
 /** Bytes that one reading of the whole weight moves. */
 export function weightBytes(matrix: DeviceMatrix): number {
-  return [...matrix.shards.map((shard) => shard.buffer), matrix.scale, matrix.zeroPoint, matrix.rowGain].reduce(
+  return [...matrix.shards.flatMap((shard) => [shard.buffer, shard.positions]), matrix.scale, matrix.zeroPoint, matrix.rowGain].reduce(
     (sum, buffer) => sum + (buffer?.size ?? 0),
     0,
   )
