@@ -117,6 +117,20 @@ export function screensOf({ origin, sampleId, sampleName, variantNames }: Measur
       },
     },
     {
+      name: 'capacity',
+      open: async (page) => {
+        await at(page, `/capacity?model=${sampleId}&gpu=rtx-4090`)
+        await page.getByRole('heading', { name: 'Under load' }).waitFor()
+      },
+    },
+    {
+      name: 'monitor',
+      open: async (page) => {
+        await at(page, '/monitor')
+        await page.getByRole('heading', { name: 'Which server?' }).waitFor()
+      },
+    },
+    {
       name: 'hardware',
       open: async (page) => {
         await at(page, '/hardware')

@@ -9,6 +9,7 @@ export class ComparePage {
   readonly figures: Locator
   readonly heatmap: Locator
   readonly softwareLabel: Locator
+  readonly layers: Locator
 
   constructor(page: Page) {
     this.page = page
@@ -17,6 +18,7 @@ export class ComparePage {
     this.bars = page.getByRole('region', { name: 'Side by side' })
     this.figures = page.getByRole('table', { name: 'All figures' })
     this.heatmap = page.getByLabel(/^Error by layer and kind of tensor/)
+    this.layers = this.card('Error of every layer')
     this.softwareLabel = page.getByText('software adapter', { exact: true })
   }
 
@@ -27,6 +29,29 @@ export class ComparePage {
 
   row(metric: string): Locator {
     return this.figures.getByRole('row').filter({ has: this.page.getByRole('rowheader', { name: metric }) })
+  }
+
+  /** Opens the tensor of the largest error; resolves with its name. */
+  async openWorstTensor(): Promise<string> {
+    await this.layers.getByText('The same as a table').click()
+    const worst = this.layers.getByRole('table', { name: 'Errors, worst first' }).getByRole('button').first()
+    const name = await worst.innerText()
+    // by keyboard: the jobs tray may lie over it
+    await worst.press('Enter')
+    return name
+  }
+
+  /** The two histograms of an opened tensor. */
+  distribution(of: 'Original' | 'Compressed, read back'): Locator {
+    return this.page.getByRole('img', { name: `${of}: distribution of the values` })
+  }
+
+  /** Saves the report there. */
+  async exportPage(path: string): Promise<void> {
+    await this.page.getByRole('button', { name: 'Export' }).click()
+    const download = this.page.waitForEvent('download')
+    await this.page.getByRole('menuitem', { name: /web page/ }).click()
+    await (await download).saveAs(path)
   }
 
   card(title: string): Locator {
