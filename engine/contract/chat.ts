@@ -11,6 +11,11 @@ export const SamplingSchema = z.object({
   seed: z.number().int().nonnegative().nullable(),
   maxTokens: z.number().int().positive().nullable(), // null = rest of the context
   stop: z.array(z.string().min(1)).max(16),
+  /**
+   * What happens when the conversation no longer fits the context. `stop` (as if absent): nothing is sent and the error says so. `drop-oldest`:
+   * the model no longer sees the first turns. `drop-middle`: it keeps the first turn and loses those after it. The thread keeps everything.
+   */
+  overflow: z.enum(['stop', 'drop-oldest', 'drop-middle']).optional(),
 })
 
 export const AnswerStatsSchema = z.object({
@@ -27,6 +32,10 @@ export const AnswerStatsSchema = z.object({
   softwareAdapter: z.boolean(),
   contextUsed: z.number().int(),
   contextLimit: z.number().int(),
+  /** Prompt tokens that an earlier answer had computed. Absent in answers of older versions. */
+  cachedTokens: z.number().int().optional(),
+  /** Tokens of earlier turns that the model was not shown, because of `overflow`. */
+  droppedTokens: z.number().int().optional(),
 })
 
 export const ChatMessageSchema = z.object({

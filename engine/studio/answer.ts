@@ -7,6 +7,7 @@
 import { LatheError } from '../contract/index.ts'
 import type { AnswerStats, Sampling } from '../contract/index.ts'
 import type { GenerationEvent } from '../runtime/types.ts'
+import { answerRoom, fitMessages } from './context-overflow.ts'
 import type { AcquireModel, CurrentAdapter, ModelsPort, PromptMessage, TokenizerPort } from './ports.ts'
 
 export type AnswerEvent =
@@ -36,7 +37,10 @@ export interface AnswerRequest {
 export async function answer(parts: AnswerParts, request: AnswerRequest, emit: (event: AnswerEvent) => void): Promise<void> {
   const { signal } = request.model
   const tokenizer = await parts.tokenizers.open(request.model.folder)
-  const promptTokens = tokenizer.encode(tokenizer.renderChat(request.messages), { addSpecialTokens: false })
+  const encode = (messages: readonly PromptMessage[]): Uint32Array =>
+    tokenizer.encode(tokenizer.renderChat(messages), { addSpecialTokens: false })
+  // Before anything is loaded: what the template refuses, it refuses at once.
+  const whole = encode(request.messages)
   const loadStarted = performance.now()
   let loaded = false
   using lease = await parts.models.acquire({
@@ -49,7 +53,9 @@ export async function answer(parts: AnswerParts, request: AnswerRequest, emit: (
   const loadMs = loaded ? performance.now() - loadStarted : 0
   const { runtime } = lease
   const adapter = await parts.adapter()
-  const { seed, maxTokens, stop, ...sampling } = request.sampling
+  const { seed, maxTokens, stop, overflow = 'stop', ...sampling } = request.sampling
+  const { contextLimit } = runtime.info
+  const promptTokens = fitMessages(request.messages, whole, overflow, contextLimit - answerRoom(maxTokens, contextLimit), encode)
   let tokens = 0
   for await (const event of runtime.generate({
     id: request.id,
@@ -64,7 +70,7 @@ export async function answer(parts: AnswerParts, request: AnswerRequest, emit: (
       tokens += event.ids.length
       emit({ kind: 'text', text: event.text, tokens })
     } else if (event.kind === 'finished') {
-      emit({ kind: 'finished', stats: statsOf(event, loadMs, adapter, runtime.info.contextLimit) })
+      emit({ kind: 'finished', stats: statsOf(event, loadMs, adapter, contextLimit, whole.length - promptTokens.length) })
       return
     }
   }
@@ -76,6 +82,7 @@ function statsOf(
   loadMs: number,
   adapter: CurrentAdapter,
   contextLimit: number,
+  droppedTokens: number,
 ): AnswerStats {
   const { promptTokens, cachedTokens, completionTokens, queueMs, firstTokenMs, lastTokenMs, totalMs, seed } = event.stats
   const prefillMs = firstTokenMs === null || queueMs === null ? null : firstTokenMs - queueMs
@@ -94,6 +101,8 @@ function statsOf(
     softwareAdapter: adapter.type === 'software' || adapter.type === 'reference',
     contextUsed: promptTokens + completionTokens,
     contextLimit,
+    cachedTokens,
+    ...(droppedTokens > 0 && { droppedTokens }),
   }
 }
 

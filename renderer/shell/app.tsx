@@ -4,6 +4,7 @@ import { useQuery, type QueryClient } from '@tanstack/react-query'
 import { useEffect, useRef } from 'react'
 import { Redirect, Route, Switch, useLocation } from 'wouter'
 import { EngineProvider, useEngine } from '../data/engine.tsx'
+import { ArenaScreen } from '../features/arena/index.tsx'
 import { CapacityScreen } from '../features/capacity/index.tsx'
 import { ChatScreen } from '../features/chat/index.tsx'
 import { CompareScreen } from '../features/compare/index.tsx'
@@ -118,6 +119,9 @@ function Screens() {
       <Route path="/optimize/:modelId?">{({ modelId }) => <OptimizeScreen modelId={modelId} />}</Route>
       <Route path="/compare/:modelId?">{({ modelId }) => <CompareScreen modelId={modelId} />}</Route>
       <Route path="/chat/:threadId?">{({ threadId }) => <ChatScreen threadId={threadId} />}</Route>
+      <Route path="/arena">
+        <ArenaScreen />
+      </Route>
       <Route path="/jobs/:jobId?">{({ jobId }) => <JobsScreen jobId={jobId} />}</Route>
       <Route path="/capacity">
         <CapacityScreen />

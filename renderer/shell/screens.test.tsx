@@ -31,6 +31,7 @@ describe('with data', () => {
     ['/monitor', 'Monitor', 'Which server?'],
     ['/monitor?server=http://localhost:8000', 'Monitor', 'KV cache in use'],
     ['/server', 'Server', 'Models'],
+    ['/arena', 'Side by side', 'Send to all'],
     ['/hardware', 'Hardware', 'No hardware GPU was found'],
     ['/settings', 'Settings', 'Theme'],
     ['/settings/models', 'Settings', 'Inside the studio’s data folder'],

@@ -2,6 +2,7 @@
 import { useMutation } from '@tanstack/react-query'
 import {
   ChartLine,
+  Columns2,
   Cpu,
   FolderOpen,
   Keyboard,
@@ -73,6 +74,14 @@ export function useShellCommands(): void {
         icon: ChartLine,
         keywords: ['metrics', 'server', 'vllm', 'quality', 'watch'],
         run: go('/monitor'),
+      },
+      {
+        id: 'go/arena',
+        section: 'Go to',
+        title: 'Chat side by side',
+        icon: Columns2,
+        keywords: ['arena', 'compare', 'answers', 'models'],
+        run: go('/arena'),
       },
       {
         id: 'go/server',

@@ -1,6 +1,6 @@
 /** Chat with any model of the library: threads at the left, the conversation, its settings at the right. */
 import { useQuery } from '@tanstack/react-query'
-import { ClipboardCopy, MessageSquare, PanelLeft, SlidersHorizontal } from 'lucide-react'
+import { ClipboardCopy, Columns2, MessageSquare, PanelLeft, SlidersHorizontal } from 'lucide-react'
 import { useMemo } from 'react'
 import type { ChatThread, ModelSummary } from '../../../engine/contract/index.ts'
 import { useEngine } from '../../data/engine.tsx'
@@ -151,6 +151,9 @@ function Chat({ thread, models }: { readonly thread: ChatThread | null; readonly
             onChange={choose}
             blocked={(candidate) => chatBlock(candidate)?.message ?? null}
           />
+          <ButtonLink variant="ghost" icon={Columns2} href={model === null ? '/arena' : `/arena?models=${model.id}`}>
+            Side by side
+          </ButtonLink>
           <IconButton label="Copy chat as text" icon={ClipboardCopy} disabled={messages.length === 0} onClick={() => void copyAll()} />
           <IconButton label="List of chats" icon={PanelLeft} pressed={listOpen} onClick={() => setListOpen(!listOpen)} />
           <IconButton label="Chat settings" icon={SlidersHorizontal} pressed={drawerOpen} onClick={() => setDrawerOpen(!drawerOpen)} />

@@ -4,7 +4,7 @@ import { formatDateTime, formatDuration, formatInteger } from '../../../lib/form
 import { SoftwareBadge } from '../../../ui/badge.tsx'
 import { DotList } from '../../../ui/dot-list.tsx'
 import { Info } from '../../../ui/info.tsx'
-import { Count, Duration, Rate } from '../../../ui/numbers.tsx'
+import { Count, Duration, Percent, Rate } from '../../../ui/numbers.tsx'
 import { Term } from '../../../ui/term.tsx'
 import styles from '../chat.module.css'
 import { stopReasonText } from '../conversation.ts'
@@ -27,6 +27,16 @@ export function AnswerFooter({ stats, createdAt }: { readonly stats: AnswerStats
     <Info key="tokens" card={<Provenance stats={stats} createdAt={createdAt} />}>
       <Count value={stats.completionTokens} exact /> {stats.completionTokens === 1 ? 'token' : 'tokens'}
     </Info>,
+    stats.cachedTokens !== undefined && stats.cachedTokens > 0 && (
+      <span key="cached" title="Prompt tokens that an earlier answer had computed">
+        <Percent fraction={stats.cachedTokens / Math.max(1, stats.promptTokens)} digits={0} /> cached
+      </span>
+    ),
+    stats.droppedTokens !== undefined && (
+      <span key="dropped" title="Earlier turns that no longer fit the context">
+        <Count value={stats.droppedTokens} exact /> tokens left out
+      </span>
+    ),
     <span key="reason">{stopReasonText(stats.stopReason)}</span>,
     <span key="seed" className="numeric">
       seed {stats.seed}

@@ -39,7 +39,8 @@ interface ConversationViewProps {
   readonly parameters: Parameters
 }
 
-function headOf(answer: LiveAnswer | undefined): LiveHead | undefined {
+/** The live answer without its text. */
+export function headOf(answer: LiveAnswer | undefined): LiveHead | undefined {
   if (answer === undefined) return undefined
   const { prompt, origin, replaceFrom, modelId, phase, userMessage, assistantMessageId, failure } = answer
   return { prompt, origin, replaceFrom, modelId, phase, userMessage, assistantMessageId, failure }
@@ -143,7 +144,7 @@ export function ConversationView({ thread, models, model, parameters }: Conversa
 }
 
 /** A stopped or broken answer gives way to the engine's own copy as soon as that is complete; words that only the page has are kept. */
-function useHandOver(chatKey: string, messages: readonly ChatMessage[], live: LiveHead | undefined): void {
+export function useHandOver(chatKey: string, messages: readonly ChatMessage[], live: LiveHead | undefined): void {
   const copy = settledCopy(messages, live)
   useEffect(() => {
     if (copy === null) return

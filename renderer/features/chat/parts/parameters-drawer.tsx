@@ -6,7 +6,7 @@ import type { LoadedModel, ModelSummary, Sampling } from '../../../../engine/con
 import { useEngine } from '../../../data/engine.tsx'
 import { formatBytes, formatSignificant } from '../../../lib/format.ts'
 import { Button } from '../../../ui/button.tsx'
-import { Field, Slider, TextArea, TextInput } from '../../../ui/controls.tsx'
+import { Field, Select, Slider, TextArea, TextInput } from '../../../ui/controls.tsx'
 import { Drawer } from '../../../ui/dialog.tsx'
 import { FitBar } from '../../../ui/fit-bar.tsx'
 import { ErrorCard } from '../../../ui/state.tsx'
@@ -125,6 +125,24 @@ export function ParametersDrawer({ model, loaded, parameters, lastSeed, onChange
           onChange={(maxTokens) => set({ maxTokens })}
         />
         <StopField key={`stop ${resets}`} stops={sampling.stop} onChange={(stop) => set({ stop })} />
+        <Field
+          label="When the context is full"
+          description="The chat keeps every message; this is about what the model is shown. What was left out is said with the answer."
+        >
+          {(control) => (
+            <Select
+              id={control.id}
+              label="When the context is full"
+              value={sampling.overflow ?? 'stop'}
+              onChange={(overflow) => set({ overflow: overflow === 'stop' ? undefined : overflow })}
+              options={[
+                { value: 'stop', title: 'Stop and say so' },
+                { value: 'drop-oldest', title: 'Leave out the oldest turns' },
+                { value: 'drop-middle', title: 'Keep the first turn, leave out the next' },
+              ]}
+            />
+          )}
+        </Field>
       </div>
     </Drawer>
   )

@@ -1,0 +1,54 @@
+import { screen, waitFor, within } from '@testing-library/react'
+import { act } from 'react'
+import { expect, test } from 'vitest'
+import { SAMPLE, SAMPLE_W4 } from '../../test/fixtures.ts'
+import { renderApp } from '../../test/render-app.tsx'
+
+const address = `/arena?models=${SAMPLE.id},${SAMPLE_W4.id}`
+const column = (name: string) => screen.getByRole('region', { name: new RegExp(`^Column \\d: ${name}$`) })
+const escaped = (text: string) => text.replaceAll(/[.*+?^${}()|[\]\\]/g, String.raw`\$&`)
+
+test('one prompt goes to each in turn with the same seed, and each answer has its figures', async () => {
+  const { user, engine } = renderApp(address)
+  const composer = await screen.findByRole('textbox', { name: 'Message to all' })
+  await user.type(composer, 'What pet has Gus?')
+  await user.click(screen.getByRole('button', { name: 'Send to all' }))
+  for (const { name } of [SAMPLE, SAMPLE_W4]) {
+    await waitFor(() => expect(column(escaped(name)).textContent).toMatch(/TTFT.*seed \d+/), { timeout: 10_000 })
+    expect(within(column(escaped(name))).getByText('What pet has Gus?')).toBeDefined()
+  }
+  const sent = engine.calls
+    .filter((call) => call.path === 'chat.send')
+    .map((call) => call.input as { modelId: string; sampling: { seed: number } })
+  expect(sent.map((input) => input.modelId)).toEqual([SAMPLE.id, SAMPLE_W4.id])
+  expect(sent[0]!.sampling.seed).toBe(sent[1]!.sampling.seed)
+  await user.type(composer, 'And its name?')
+  await user.keyboard('{Enter}')
+  await waitFor(() => expect(screen.getAllByText('And its name?')).toHaveLength(2), { timeout: 10_000 })
+  expect(engine.calls.filter((call) => call.path === 'chat.create')).toHaveLength(2)
+})
+
+test('Stop ends who is writing and asks nobody else', async () => {
+  const { user, engine } = renderApp(address)
+  engine.chatScript = { ...engine.chatScript, holdAfter: 1 }
+  await user.type(await screen.findByRole('textbox', { name: 'Message to all' }), 'Hello{Enter}')
+  await screen.findByText('waits its turn')
+  await user.click(screen.getByRole('button', { name: 'Stop' }))
+  await waitFor(() => expect(screen.getByRole('button', { name: 'Send to all' })).toBeDefined())
+  await act(() => engine.releaseChat())
+  expect(engine.calls.filter((call) => call.path === 'chat.send')).toHaveLength(1)
+})
+
+test('columns are added and closed, and no model gets two', async () => {
+  const { user } = renderApp(address)
+  await user.click(await screen.findByRole('button', { name: 'Add a column' }))
+  expect(screen.getAllByRole('region', { name: /^Column/ })).toHaveLength(3)
+  await user.click(screen.getByRole('button', { name: 'Close column 3' }))
+  expect(screen.getAllByRole('region', { name: /^Column/ })).toHaveLength(2)
+  expect(screen.queryByRole('button', { name: /^Close column/ })).toBeNull()
+})
+
+test('with one model there is nothing to compare', async () => {
+  renderApp('/arena', { library: [SAMPLE] })
+  expect(await screen.findByText('It takes two')).toBeDefined()
+})
