@@ -17,6 +17,9 @@ const DEFINITIONS = {
   'group-size': 'How many neighbouring weights share one scale. Smaller groups follow the weights more closely and cost more bits.',
   scheme: 'What is stored: W is bits per weight, A bits per activation, g the group size.',
   sqnr: 'Signal to quantization-noise ratio in dB. Higher is closer to the original; 6 dB is about one bit.',
+  'layer-output-error':
+    'How far the layer’s output is from the original’s on calibration text, as a share of what the layer adds to its input.',
+  'layer-weight-error': 'The largest relative error among the layer’s matrices. How much of it reaches the answers is measured afterwards.',
   context: 'How many tokens the model can look back on, your prompt and its answer together.',
   'non-inferior':
     'Tested on the same items: as good when the loss is smaller than what you allow, with 95 % confidence. Where the items can’t tell, nothing is claimed.',

@@ -35,7 +35,7 @@ export class LayerTally {
     if (layer !== null) {
       this.#total = layer.layers
       // a layer may take minutes without a finished byte
-      this.#context.working(`Layer ${layer.layer + 1} of ${layer.layers}: ${layer.note}`)
+      this.#context.working(`Layer ${layer.layer} (${layer.layer + 1} of ${layer.layers}): ${layer.note}`)
     }
     this.#show()
   }

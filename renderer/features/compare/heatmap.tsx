@@ -10,6 +10,7 @@ import { Card, Facts } from '../../ui/page.tsx'
 import { Cell, HeaderCell, Row, Table } from '../../ui/table.tsx'
 import { Segmented } from '../../ui/tabs.tsx'
 import { Term } from '../../ui/term.tsx'
+import { RaiseLayer } from '../optimize/raise-layer.tsx'
 import styles from './compare.module.css'
 import { cellKey, heatColor, heatGrid, heatShare, heatValue, HEAT_METRICS, type HeatGrid, type HeatMetric } from './heat-grid.ts'
 import type { Entry } from './metrics.ts'
@@ -89,6 +90,7 @@ export function ErrorHeatmap({ entries, source }: { readonly entries: readonly E
             variantId={entry.model.id}
             error={selected}
             onClose={() => setSelectedName(null)}
+            actions={<RaiseLayer variantId={entry.model.id} name={selected.name} />}
           />
         )}
       </div>

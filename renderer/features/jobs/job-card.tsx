@@ -1,11 +1,11 @@
 /** One job: where it stands, how long it will take, what can be done with it. The same card in the tray and on the page. */
 import { useMutation } from '@tanstack/react-query'
 import { FileText, GitCompareArrows, Play, TriangleAlert, X } from 'lucide-react'
-import { useState } from 'react'
+import { useState, type ReactNode } from 'react'
 import { Link } from 'wouter'
 import type { Job } from '../../../engine/contract/index.ts'
 import { useEngine } from '../../data/engine.tsx'
-import { formatBytes, formatDuration, formatRelativeTime } from '../../lib/format.ts'
+import { formatBytes, formatDuration, formatEta, formatRelativeTime } from '../../lib/format.ts'
 import { toUiError } from '../../lib/errors.ts'
 import { useNow } from '../../lib/use-now.ts'
 import { Badge } from '../../ui/badge.tsx'
@@ -14,8 +14,9 @@ import { DotList } from '../../ui/dot-list.tsx'
 import { ProgressBar, Stepper } from '../../ui/progress.tsx'
 import { ErrorCard } from '../../ui/state.tsx'
 import { showToast } from '../../ui/toast.tsx'
-import { elapsedSeconds, stalledSeconds, stateView, statusLine } from './job-view.ts'
+import { elapsedSeconds, layerLine, stalledSeconds, stateView, statusLine } from './job-view.ts'
 import styles from './jobs.module.css'
+import { LayerStrip } from './layer-strip.tsx'
 import { isActive } from './queries.ts'
 
 function failed(error: unknown): void {
@@ -49,10 +50,14 @@ export function JobCard({ job, compact = false }: { readonly job: Job; readonly 
   const elapsed = elapsedSeconds(job, now)
   // The button answers at once; the engine follows within a step.
   const cancelling = job.state === 'cancelling' || (cancel.isPending && active)
+  const eta = job.etaSeconds === null ? null : formatEta(job.etaSeconds)
   const facts = [
-    ...(cancelling ? ['finishing the current step'] : statusLine(job, sinceNews)),
+    ...(cancelling
+      ? ['finishing the current step']
+      : statusLine(job, sinceNews).map((fact) => (fact === eta ? <Estimated key="eta">{fact}</Estimated> : fact))),
     ...(elapsed === null ? [] : [active ? `${formatDuration(elapsed)} elapsed` : `took ${formatDuration(elapsed)}`]),
     ...(job.peakRssBytes === null ? [] : [`${formatBytes(job.peakRssBytes, 'memory')} peak memory`]),
+    ...(typeof job.layers?.deviceBytes === 'number' ? [`${formatBytes(job.layers.deviceBytes, 'memory')} peak GPU memory`] : []),
     ...(job.endedAt === null ? [] : [formatRelativeTime(job.endedAt, now)]),
   ]
   return (
@@ -73,7 +78,10 @@ export function JobCard({ job, compact = false }: { readonly job: Job; readonly 
       )}
       {!compact && (active || job.state === 'failed' || job.state === 'interrupted') && <Stepper phases={job.phases} halted={!active} />}
       <DotList className={styles.facts} items={facts} />
-      {active && job.currentItem !== null && !compact && <p className={styles.item}>{job.currentItem}</p>}
+      {active && !compact && (layerLine(job.layers) ?? job.currentItem) !== null && (
+        <p className={styles.item}>{layerLine(job.layers) ?? job.currentItem}</p>
+      )}
+      {job.layers !== null && job.layers.total > 0 && !compact && <LayerStrip job={job} layers={job.layers} />}
       {stalled !== null && (
         <p className={styles.stalled}>
           <TriangleAlert size={14} aria-hidden /> No progress for {stalled} s
@@ -108,5 +116,14 @@ export function JobCard({ job, compact = false }: { readonly job: Job; readonly 
         )}
       </div>
     </article>
+  )
+}
+
+/** Everything else in the row is measured; what is guessed looks different, as everywhere. */
+function Estimated({ children }: { readonly children: ReactNode }) {
+  return (
+    <span className={styles.estimate} title="An estimate, from the speed so far">
+      {children}
+    </span>
   )
 }

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest'
 import type { Job } from '../../../engine/contract/index.ts'
 import { milestoneOf } from '../../shell/job-announcer.tsx'
 import { FakeEngine } from '../../test/fake-engine.ts'
-import { elapsedSeconds, ordinal, stalledSeconds, statusLine } from './job-view.ts'
+import { elapsedSeconds, layerBars, layerLine, layerSummary, ordinal, stalledSeconds, statusLine } from './job-view.ts'
 import { overallProgress, splitJobs } from './queries.ts'
 
 const engine = new FakeEngine()
@@ -89,5 +89,42 @@ describe('milestones', () => {
         ],
       }),
     ).toEqual({ text: 'A → B: Write', ended: false })
+  })
+})
+
+describe('layers', () => {
+  const layers = {
+    total: 4,
+    current: 2,
+    note: 'GPTQ down_proj',
+    metric: 'output' as const,
+    finished: [
+      { layer: 0, error: 0.04, seconds: 1 },
+      { layer: 1, error: 0.01, seconds: 1 },
+    ],
+    deviceBytes: null,
+  }
+
+  test('are bars against the worst one so far', () => {
+    expect(layerBars(layers)).toEqual([
+      { layer: 0, state: 'done', share: 1, title: 'Layer 0: 4.0 %' },
+      { layer: 1, state: 'done', share: 0.25, title: 'Layer 1: 1.0 %' },
+      { layer: 2, state: 'current', share: 0, title: 'Layer 2: GPTQ down_proj' },
+      { layer: 3, state: 'pending', share: 0, title: 'Layer 3: to come' },
+    ])
+    expect(layerBars({ ...layers, finished: [{ layer: 0, error: null, seconds: null }] })[0]).toMatchObject({
+      share: 0,
+      title: 'Layer 0: not measured',
+    })
+  })
+
+  test('are told in words', () => {
+    expect(layerSummary(layers)).toEqual({ last: { layer: 1, error: 0.01 }, worst: { layer: 0, error: 0.04 } })
+    expect(layerSummary({ ...layers, finished: [] })).toEqual({ last: null, worst: null })
+    expect([layerLine(layers), layerLine({ ...layers, current: null }), layerLine(null)]).toEqual([
+      'Layer 2 (3 of 4): GPTQ down_proj',
+      null,
+      null,
+    ])
   })
 })

@@ -1,6 +1,6 @@
 /** What a job's card says, from the job as the engine reports it. Plain functions. */
-import { assertNever, type Job, type JobPhase, type JobState } from '../../../engine/contract/index.ts'
-import { formatBytes, formatEta, formatInteger, formatRate } from '../../lib/format.ts'
+import { assertNever, type Job, type JobLayers, type JobPhase, type JobState } from '../../../engine/contract/index.ts'
+import { formatBytes, formatEta, formatInteger, formatPercent, formatRate } from '../../lib/format.ts'
 import type { Tone } from '../../ui/badge.tsx'
 import type { ProgressTone } from '../../ui/progress.tsx'
 
@@ -79,4 +79,47 @@ export function elapsedSeconds(job: Job, nowMs: number): number | null {
   if (job.startedAt === null) return null
   const end = job.endedAt === null ? nowMs : Date.parse(job.endedAt)
   return Math.max(0, (end - Date.parse(job.startedAt)) / 1000)
+}
+
+export interface LayerBar {
+  readonly layer: number
+  readonly state: 'done' | 'current' | 'pending'
+  /** 0…1 of the worst layer so far. */
+  readonly share: number
+  readonly title: string
+}
+
+interface LayerError {
+  readonly layer: number
+  readonly error: number
+}
+
+export function layerSummary({ finished }: JobLayers): { readonly last: LayerError | null; readonly worst: LayerError | null } {
+  const known = finished.flatMap(({ layer, error }) => (error === null ? [] : [{ layer, error }]))
+  return { last: known.at(-1) ?? null, worst: known.toSorted((one, other) => other.error - one.error)[0] ?? null }
+}
+
+export function layerBars(layers: JobLayers): readonly LayerBar[] {
+  const byLayer = new Map(layers.finished.map((layer) => [layer.layer, layer]))
+  const most = layerSummary(layers).worst?.error ?? 0
+  return Array.from({ length: layers.total }, (_, layer): LayerBar => {
+    const done = byLayer.get(layer)
+    if (done === undefined) {
+      const current = layer === layers.current
+      return {
+        layer,
+        state: current ? 'current' : 'pending',
+        share: 0,
+        title: `Layer ${layer}: ${current ? (layers.note ?? 'now') : 'to come'}`,
+      }
+    }
+    const error = done.error === null ? 'not measured' : formatPercent(done.error)
+    return { layer, state: 'done', share: most === 0 ? 0 : (done.error ?? 0) / most, title: `Layer ${layer}: ${error}` }
+  })
+}
+
+/** "Layer 12 (13 of 32): GPTQ down_proj", counted from 0 as in the model's own names; null where no layer is being worked on. */
+export function layerLine(layers: JobLayers | null): string | null {
+  if (layers === null || layers.current === null) return null
+  return `Layer ${layers.current} (${layers.current + 1} of ${layers.total})${layers.note === null ? '' : `: ${layers.note}`}`
 }
