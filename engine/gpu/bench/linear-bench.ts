@@ -6,7 +6,18 @@
 import { parseArgs } from 'node:util'
 import { partBytes } from '../check-program.ts'
 import { openBackend } from '../webgpu/backend.ts'
-import type { KernelTiming, Program, StepInput, Value, WeightBytes, WeightFormat, WeightPart, WeightSpec } from '../program.ts'
+import type {
+  InputQuantization,
+  IntegerBits,
+  KernelTiming,
+  Program,
+  StepInput,
+  Value,
+  WeightBytes,
+  WeightFormat,
+  WeightPart,
+  WeightSpec,
+} from '../program.ts'
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -22,18 +33,51 @@ const cols = Number(values.cols)
 const tokenCounts = values.tokens.split(',').map(Number)
 const repeats = Number(values.repeats)
 
-const FORMATS: readonly (readonly [name: string, format: WeightFormat])[] = [
-  ['F32', { kind: 'dense', dtype: 'f32' }],
-  ['BF16', { kind: 'dense', dtype: 'bf16' }],
-  ['F16', { kind: 'dense', dtype: 'f16' }],
-  ['W8A16 channel', { kind: 'packed-int', bits: 8, groupSize: cols, hasZeroPoint: false, scaleDtype: 'bf16' }],
-  ['W4A16 g128', { kind: 'packed-int', bits: 4, groupSize: 128, hasZeroPoint: false, scaleDtype: 'bf16' }],
-  ['W4A16 g32 asym', { kind: 'packed-int', bits: 4, groupSize: 32, hasZeroPoint: true, scaleDtype: 'bf16' }],
+const dense = (dtype: 'f32' | 'f16' | 'bf16'): WeightFormat => ({ kind: 'dense', dtype })
+function integers(bits: IntegerBits, groupSize: number, hasZeroPoint = false): WeightFormat {
+  return { kind: 'packed-int', bits, groupSize, hasZeroPoint, scaleDtype: 'bf16' }
+}
+function floats(element: 'e4m3' | 'e2m1', groupSize: number, scaleDtype: 'bf16' | 'e4m3' | 'e8m0'): WeightFormat {
+  return { kind: 'packed-float', element, groupSize, scaleDtype, hasGlobalScale: scaleDtype === 'e4m3' }
+}
+function perToken(element: 'int8' | 'e4m3'): InputQuantization {
+  return { element, scale: 'token', groupSize: null, scaleDtype: 'f32', staticScale: null, staticDtype: 'f32' }
+}
+
+interface Row {
+  readonly name: string
+  readonly format: WeightFormat
+  /** How inputs are rounded; that pass is not part of the time. */
+  readonly input?: InputQuantization
+  /** Two of every four weights are zero. */
+  readonly sparse?: boolean
+}
+
+const FORMATS: readonly Row[] = [
+  { name: 'F32', format: dense('f32') },
+  { name: 'BF16', format: dense('bf16') },
+  { name: 'F16', format: dense('f16') },
+  { name: 'BF16 2:4', format: dense('bf16'), sparse: true },
+  { name: 'W8A16 channel', format: integers(8, cols) },
+  { name: 'W8A8', format: integers(8, cols), input: perToken('int8') },
+  { name: 'W8A8 2:4', format: integers(8, cols), input: perToken('int8'), sparse: true },
+  { name: 'W4A16 g128', format: integers(4, 128) },
+  { name: 'W4A16 g128 2:4', format: integers(4, 128), sparse: true },
+  { name: 'W4A16 g32 asym', format: integers(4, 32, true) },
+  { name: 'W2A16 g128', format: integers(2, 128) },
+  { name: 'W3A16 g128', format: integers(3, 128) },
+  { name: 'W6A16 g128', format: integers(6, 128) },
+  { name: 'FP8 weight only', format: floats('e4m3', cols, 'bf16') },
+  { name: 'FP8_DYNAMIC', format: floats('e4m3', cols, 'bf16'), input: perToken('e4m3') },
+  { name: 'FP8_BLOCK weights', format: floats('e4m3', 128, 'bf16') },
+  { name: 'NVFP4A16', format: floats('e2m1', 16, 'e4m3') },
+  { name: 'MXFP4A16', format: floats('e2m1', 32, 'e8m0') },
+  { name: 'MXFP8A16', format: floats('e4m3', 32, 'e8m0') },
 ]
 
 /** 1 MiB of a 4-byte pattern, handed out again and again. */
-function pattern(byteLength: number, word: number): WeightBytes {
-  const block = new Uint8Array(Uint32Array.from({ length: 2 ** 18 }, (_, i) => (word + (i & 7)) >>> 0).buffer)
+function pattern(byteLength: number, word: number, wordAt = (i: number): number => word + (i & 7)): WeightBytes {
+  const block = new Uint8Array(Uint32Array.from({ length: 2 ** 18 }, (_, i) => wordAt(i) >>> 0).buffer)
   return {
     byteLength,
     read: (offset, length) => {
@@ -53,18 +97,25 @@ const BF16_PAIR = 0x3c003c00
 const F16_PAIR = 0x20002000
 const F32_ONE = 0x3c000000
 
-function partOf(name: string, format: WeightFormat, partRows: number, partCols: number): WeightPart {
+/** Words of weights of which two in four are zero: half of each quad of 16-, 8- or 4-bit codes. */
+function sparseWord(format: WeightFormat): (i: number) => number {
+  if (format.kind === 'dense') return (i) => (i % 2 === 0 ? BF16_PAIR + (i & 6) : 0)
+  return format.kind === 'packed-int' && format.bits === 4 ? () => 0x88768856 : (i) => 0x80807050 + (i & 7)
+}
+
+function partOf(name: string, format: WeightFormat, partRows: number, partCols: number, sparse = false): WeightPart {
   const base = { name, rows: partRows, cols: partCols, format }
   if (format.kind === 'dense') {
     const word = format.dtype === 'f32' ? F32_ONE : format.dtype === 'f16' ? F16_PAIR : BF16_PAIR
-    return { ...base, values: pattern(partRows * partCols * (format.dtype === 'f32' ? 4 : 2), word), scale: null, zeroPoint: null }
+    const bytes = partRows * partCols * (format.dtype === 'f32' ? 4 : 2)
+    return { ...base, values: pattern(bytes, word, sparse ? sparseWord(format) : undefined), scale: null, zeroPoint: null }
   }
   const bytes = partBytes(partRows, partCols, format)
   // The same pattern is a scale near 1 in BF16, 1 in E4M3 and 1 in E8M0.
   const scaleWord = format.scaleDtype === 'e4m3' ? 0x38383838 : format.scaleDtype === 'e8m0' ? 0x7f7f7f7f : BF16_PAIR
   return {
     ...base,
-    values: pattern(bytes.values, 0x76543210),
+    values: pattern(bytes.values, 0x76543210, sparse ? sparseWord(format) : undefined),
     scale: pattern(bytes.scale, scaleWord),
     zeroPoint: bytes.zeroPoint === 0 ? null : pattern(bytes.zeroPoint, 0x88888888),
     ...(format.kind === 'packed-float' && format.hasGlobalScale ? { globalScale: pattern(4, F32_ONE) } : {}),
@@ -75,14 +126,14 @@ function value(id: number, name: string, width: number, extent: Value['extent'])
   return { id, name, extent, width }
 }
 
-function programOf(format: WeightFormat): Program {
+function programOf({ format, input, sparse = false }: Row): Program {
   const spec = (id: number, name: string, weightFormat: WeightFormat, r: number): WeightSpec => ({
     id,
     name,
     rows: r,
     cols,
     format: weightFormat,
-    parts: [partOf(name, weightFormat, r, cols)],
+    parts: [partOf(name, weightFormat, r, cols, sparse && id === 1)],
   })
   const embedding = spec(0, 'embedding', { kind: 'dense', dtype: 'f32' }, 8)
   const weight = spec(1, 'weight', format, rows)
@@ -97,7 +148,7 @@ function programOf(format: WeightFormat): Program {
   return {
     operations: [
       { op: 'embed', weight: embedding, scale: 1, out: x },
-      { op: 'linear', x, weight, ...plain, out },
+      { op: 'linear', x, weight, ...plain, out, ...(input === undefined ? {} : { inputQuantization: input }) },
       { op: 'gatherRows', x, out: last },
       { op: 'linear', x: last, weight: head, ...plain, out: logits },
     ],
@@ -137,12 +188,13 @@ console.log(`${backend.id}${backend.software ? ' (software)' : ''}: ${rows} × $
 console.log(`| format | MB | ${tokenCounts.map((tokens) => `${tokens} tok ms | GB/s | TFLOP/s`).join(' | ')} | decode vs BF16 |`)
 console.log(`|---|--:|${tokenCounts.map(() => '--:|--:|--:').join('|')}|--:|`)
 let bf16Decode: number | null = null
-for (const [name, format] of FORMATS) {
+for (const row of FORMATS) {
+  const { name } = row
   using kv = await backend.createKvCache(
     { layers: 1, kvHeads: 1, headDim: 2, blockSize: 16, blocks: blocksPerSequence + 1, dtype: 'f32' },
     'bench',
   )
-  using executable = await backend.compile(programOf(format), {
+  using executable = await backend.compile(programOf(row), {
     capacity: { tokens: capacityTokens, rows: 1, sequences: 1, blocksPerSequence },
     kv,
     owner: 'bench',

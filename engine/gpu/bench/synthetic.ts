@@ -35,6 +35,7 @@ export function syntheticWeight(id: number, rows: number, cols: number, format: 
     values: bytes(stored.values),
     scale: stored.scale > 0 ? bytes(stored.scale) : null,
     zeroPoint: stored.zeroPoint > 0 ? bytes(stored.zeroPoint) : null,
+    ...(format.kind === 'packed-float' && format.hasGlobalScale ? { globalScale: bytes(4) } : {}),
   }
   return { id, name, rows, cols, format, parts: [part] }
 }
