@@ -2,12 +2,15 @@
 import { createHash } from 'node:crypto'
 import { readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
+import { isForeignMethod } from '../../checkpoint/foreign-packing.ts'
 import { architectureOf } from '../../checkpoint/hf-config.ts'
 import { storedLinears } from '../../checkpoint/modules.ts'
 import type { StoredLinear } from '../../checkpoint/modules.ts'
 import { openCheckpoint } from '../../checkpoint/open.ts'
 import { tensorStats } from '../../checkpoint/tensor-stats.ts'
 import type { Checkpoint, QuantizationArgs, TensorEntry } from '../../checkpoint/types.ts'
+import { schemeFromArgs } from '../../compress/scheme-args.ts'
+import { schemeName } from '../../compress/scheme.ts'
 import { LatheError } from '../../contract/index.ts'
 import type { TensorInfo, TensorStats } from '../../contract/index.ts'
 import { kvBytesPerToken } from '../../model/memory.ts'
@@ -129,12 +132,17 @@ function schemeOf(checkpoint: Checkpoint, tensors: readonly TensorInfo[], linear
     return byDtype[0]?.[0] ?? 'empty'
   }
   const names = new Set(linears.flatMap(({ args, group }) => (args === null ? [] : [schemeText(args, group?.inputActivations ?? null)])))
+  const stored = checkpoint.config['quantization_config']
+  const method = typeof stored === 'object' && stored !== null && 'quant_method' in stored ? stored.quant_method : null
   if (names.size === 0) return 'compressed-tensors'
-  return names.size === 1 ? [...names].join('') : 'mixed'
+  const name = names.size === 1 ? [...names].join('') : 'mixed'
+  return isForeignMethod(method) ? `${method.toUpperCase()} ${name}` : name
 }
 
-/** "W4A16 g128", "W8A8 channel", "W8A8 FP8 channel". */
+/** "W4A16 g128", "FP8_DYNAMIC", "NVFP4A16"; what no scheme of ours is, by its bits. */
 function schemeText(weights: QuantizationArgs, activations: QuantizationArgs | null): string {
+  const scheme = schemeFromArgs({ ...weights, actorder: null }, activations)
+  if (!('reason' in scheme)) return schemeName(scheme)
   const unit = weights.groupSize === null || weights.strategy === 'channel' ? weights.strategy : `g${weights.groupSize}`
   const float = weights.type === 'float' ? ` FP${weights.numBits}` : ''
   return `W${weights.numBits}A${activations?.numBits ?? 16}${float} ${unit}${weights.symmetric ? '' : ' asymmetric'}`
@@ -146,7 +154,7 @@ function unsupportedReason(checkpoint: Checkpoint): LatheError | null {
   return new LatheError(
     'model.unsupported-architecture',
     `Lathe can't run this model yet. Missing: ${support.missing.join('; ')}.`,
-    'It can be inspected. Running needs Llama, Mistral, Qwen2, Qwen3 or Phi-3 with dense or 4- and 8-bit packed weights.',
+    'It can be inspected. Running needs Llama, Mistral, Qwen2, Qwen3 or Phi-3 with dense weights or those of compressed-tensors, GPTQ and AWQ.',
     { data: { missing: support.missing } },
   )
 }
