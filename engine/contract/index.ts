@@ -6,8 +6,10 @@
 import { eventIterator, oc } from '@orpc/contract'
 import { z } from 'zod'
 import { CapacityCatalogSchema, CapacityPlanSchema, CapacityRequestSchema, PredictionCheckSchema } from './capacity.ts'
+import { BenchmarkExportFormatSchema, StartServedBenchmarkSchema } from './benchmark.ts'
 import { ChatEventSchema, ChatMessageSchema, ChatSendSchema, ChatThreadSchema, SamplingSchema } from './chat.ts'
 import { SamplePageSchema, SampleQuerySchema, TaskComparisonSchema, TokenPageSchema, TokenQuerySchema } from './comparison.ts'
+import { AddRemoteSchema, TaskRunOptionsSchema } from './evaluation.ts'
 import { StudioEventSchema } from './events.ts'
 import { HardwareBenchmarkSchema, HardwareSchema, KernelShareSchema } from './hardware.ts'
 import { JobLogLineSchema, JobSchema } from './job.ts'
@@ -179,6 +181,26 @@ export const contract = {
     samples: procedure.input(SampleQuerySchema).output(SamplePageSchema),
     /** The positions of the drift measurement against the family's source. */
     tokens: procedure.input(TokenQuerySchema).output(TokenPageSchema),
+    /** The user's own tasks and the probes, on local and remote models; the family's source is the baseline. */
+    evaluateTasks: procedure
+      .input(z.object({ modelIds: z.array(z.string()).min(1), options: TaskRunOptionsSchema }))
+      .output(z.array(JobSchema)),
+    /** Puts a published results_….json (lm-eval's shape) on a family's board as a line to compare with; unpaired, and labelled so. */
+    importPublished: procedure.input(modelId.extend({ path: z.string().min(1) })).output(ModelSummarySchema),
+  },
+  remotes: {
+    /** Asks the server for its models; throws `remote.*` when it can't be used. */
+    add: procedure.input(AddRemoteSchema).output(ModelSummarySchema),
+    /** A key for this run of the studio; null forgets it. */
+    setKey: procedure.input(modelId.extend({ apiKey: z.string().nullable() })).output(nothing),
+  },
+  benchmarks: {
+    /** A load on a local model, driven in this process, or on a server. */
+    start: procedure.input(StartServedBenchmarkSchema).output(JobSchema),
+    /** The newest served benchmark of a model in another tool's shape, as text. */
+    export: procedure
+      .input(modelId.extend({ format: BenchmarkExportFormatSchema }))
+      .output(z.object({ fileName: z.string(), text: z.string() })),
   },
   capacity: {
     /** GPUs, published model configurations and storage schemes to plan with. */

@@ -16,9 +16,11 @@ import { Evidence } from './evidence.ts'
 import { EventHub } from './events.ts'
 import { readHardware } from './hardware.ts'
 import { CompressRequestSchema, CompressWorker } from './jobs/compress-job.ts'
+import { BenchmarkWorker } from './jobs/benchmark-job.ts'
 import { EvaluateWorker, refOf } from './jobs/evaluate-job.ts'
 import { EvaluationData } from './jobs/evaluation-plan.ts'
 import { Evaluator } from './jobs/evaluator.ts'
+import { TaskRuns } from './jobs/task-run.ts'
 import { JobQueue } from './jobs/queue.ts'
 import { Library } from './library.ts'
 import { ServerMonitor } from '../monitor/server-monitor.ts'
@@ -26,6 +28,7 @@ import { Optimize } from './optimize.ts'
 import type { BindOptions, EnginePorts, Log } from './ports.ts'
 import { QualityWatcher } from './quality-watch.ts'
 import { Recipes } from './recipes.ts'
+import { Remotes } from './remotes.ts'
 import { Results } from './results.ts'
 import { createRouter } from './router.ts'
 import type { StudioRouter } from './router.ts'
@@ -93,6 +96,23 @@ export async function composeStudio(options: StudioOptions, bind: (options: Bind
     latheVersion: options.version,
     loadSettings,
   })
+  const remotes = new Remotes({ library, results, latheVersion: options.version })
+  const measuring = {
+    library,
+    results,
+    remotes,
+    models: ports.models,
+    tokenizers: ports.tokenizers,
+    gpu: ports.gpu,
+    loadSettings,
+    latheVersion: options.version,
+  }
+  const taskRuns = new TaskRuns({
+    ...measuring,
+    cacheFolder: join(options.dataFolder, 'evaluation-cache'),
+    tasksFolder: join(options.assetsFolder, 'demo-eval'),
+  })
+  const benchmarks = new BenchmarkWorker({ ...measuring, folder: join(options.dataFolder, 'benchmarks') })
   const queue = new JobQueue({
     store: new JobStore(database),
     events,
@@ -106,7 +126,8 @@ export async function composeStudio(options: StudioOptions, bind: (options: Bind
         assetsFolder: options.assetsFolder,
         latheVersion: options.version,
       }),
-      evaluate: new EvaluateWorker({ library, evaluator, results, compressor: ports.compressor }),
+      evaluate: new EvaluateWorker({ library, evaluator, results, compressor: ports.compressor, taskRuns }),
+      benchmark: benchmarks,
     },
     log,
   })
@@ -223,6 +244,9 @@ export async function composeStudio(options: StudioOptions, bind: (options: Bind
     recipes,
     results,
     evidence,
+    taskRuns,
+    remotes,
+    benchmarks,
     capacity,
     servers: new ServerMonitor(),
     watcher,

@@ -1,5 +1,7 @@
 /** Every procedure of the contract through an in-process client: outputs fit their schemas (the server checks them), failures are LATHE. */
-import { existsSync, renameSync } from 'node:fs'
+import { existsSync, renameSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { safe } from '@orpc/server'
 import { afterEach, describe, expect, it } from 'vitest'
@@ -141,6 +143,62 @@ describe('the contract', () => {
     expect(tokens).toMatchObject({ baselineId: modelId, total: 1120 })
     expect(tokens.rows[0]?.kld).toBeCloseTo(variant!.drift!.kldMax!, 6)
 
+    const own = join(folder, 'own.jsonl')
+    writeFileSync(own, '{"question":"one","choices":["a","b"],"answer":0}\n{"question":"two","choices":["a","b"],"answer":1}\n')
+    const [asked] = await client.results.evaluateTasks({
+      modelIds: [variantId],
+      options: { tasks: [own], probes: ['robustness'], margin: 0.2 },
+    })
+    expect(await jobIn(plain, asked!.id, 'succeeded', 'failed')).toMatchObject({ state: 'succeeded', error: null })
+    const [sourceTasks, variantTasks] = (await client.results.board({ modelId })).results.map((set) =>
+      set.tasks.filter((entry) => entry.task === 'own' || entry.outputType === 'probe'),
+    )
+    expect(variantTasks!.map((entry) => [entry.name, entry.n, entry.paired?.baselineId])).toEqual(
+      ['own', 'own:acc_norm', 'robustness:own', 'robustness:own:worst_acc'].map((name) => [name, 2, modelId]),
+    )
+    expect(sourceTasks!.map((entry) => entry.paired)).toEqual([null, null, null, null])
+
+    const published = join(folder, 'results.json')
+    writeFileSync(published, JSON.stringify({ results: { own: { 'acc,none': 0.5, 'acc_stderr,none': 0.1 } }, model_name: 'org/paper' }))
+    const paper = await client.results.importPublished({ modelId, path: published })
+    expect(paper).toMatchObject({ name: 'paper (published)', parentId: modelId, origin: 'published' })
+    expect(
+      (await client.results.compare({ baselineId: paper.id, modelId: variantId, margin: 0.1 })).map(({ paired }) => paired?.pairing),
+    ).toContain('unpaired')
+
+    const loaded = await client.benchmarks.start({
+      modelId: variantId,
+      profile: 'synchronous',
+      requests: 2,
+      promptTokens: 3,
+      outputTokens: 2,
+    })
+    expect(await jobIn(plain, loaded.id, 'succeeded', 'failed')).toMatchObject({ state: 'succeeded', error: null })
+    expect((await client.results.board({ modelId })).results[1]?.served).toMatchObject({
+      target: 'in-process',
+      runs: [{ completed: 2, failed: 0 }],
+    })
+    expect((await client.benchmarks.export({ modelId: variantId, format: 'csv' })).text).toMatch(/^profile,/)
+
+    const server = createServer((_request, response) => {
+      response.setHeader('content-type', 'application/json')
+      response.end(JSON.stringify({ data: [{ id: 'far', max_model_len: 64 }] }))
+    })
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+    const { port } = server.address() as AddressInfo
+    const remote = await client.remotes.add({
+      parentId: modelId,
+      url: `http://127.0.0.1:${port}`,
+      model: null,
+      name: null,
+      apiKeyVariable: null,
+    })
+    server.close()
+    expect(remote).toMatchObject({ name: `far at 127.0.0.1:${port}`, origin: 'remote', parentId: modelId })
+    await client.remotes.setKey({ modelId: remote.id, apiKey: null })
+    for (const entry of [remote, paper]) await client.models.remove({ modelId: entry.id })
+    expect((await client.results.board({ modelId })).models).toHaveLength(2)
+
     expect(engine.cards.map((card) => card.folder)).toEqual([join(folder, 'data', 'variants', 'Renamed-balanced-4bit')])
     expect(engine.cards[0]?.evaluation.rows.map((row) => row.metric)).toEqual([
       'Perplexity (rolling, window 512)',
@@ -154,7 +212,7 @@ describe('the contract', () => {
 
     const [again] = await client.results.evaluate({ modelIds: [finished.variantId!], evaluate: { ...NO_EVALUATION, throughput: true } })
     await jobIn(plain, again!.id, 'succeeded')
-    await client.jobs.remove({ jobId: again!.id })
+    for (const done of [again!, asked!, loaded]) await client.jobs.remove({ jobId: done.id })
     expect(await client.jobs.list()).toHaveLength(1)
 
     const [slow] = await client.results.evaluate({ modelIds: [modelId], evaluate: { ...NO_EVALUATION, perplexity: true } })

@@ -11,13 +11,16 @@ import type { Evidence } from './evidence.ts'
 import type { EventHub } from './events.ts'
 import { browse } from './files.ts'
 import type { ServerMonitor } from '../monitor/server-monitor.ts'
+import type { BenchmarkWorker } from './jobs/benchmark-job.ts'
 import type { JobQueue } from './jobs/queue.ts'
+import type { TaskRuns } from './jobs/task-run.ts'
 import type { Library } from './library.ts'
 import type { Optimize } from './optimize.ts'
 import type { FolderTokenizer, Log } from './ports.ts'
 import type { QualityWatcher } from './quality-watch.ts'
 import type { Recipes } from './recipes.ts'
 import type { Results } from './results.ts'
+import type { Remotes } from './remotes.ts'
 import { mapStreamErrors, toRpcError } from './rpc-errors.ts'
 import type { Serving } from './serving.ts'
 
@@ -47,6 +50,9 @@ export interface StudioParts {
   readonly recipes: Recipes
   readonly results: Results
   readonly evidence: Evidence
+  readonly taskRuns: TaskRuns
+  readonly remotes: Remotes
+  readonly benchmarks: BenchmarkWorker
   readonly capacity: Capacity
   readonly servers: ServerMonitor
   readonly watcher: QualityWatcher
@@ -149,6 +155,19 @@ export function createRouter(parts: StudioParts) {
       compare: os.results.compare.handler(({ input }) => parts.evidence.compare(input)),
       samples: os.results.samples.handler(({ input }) => parts.evidence.samples(input)),
       tokens: os.results.tokens.handler(({ input }) => parts.evidence.tokens(input)),
+      evaluateTasks: os.results.evaluateTasks.handler(({ input }) => parts.taskRuns.start(queue, input.modelIds, input.options)),
+      importPublished: os.results.importPublished.handler(({ input }) => parts.remotes.importPublished(input.modelId, input.path)),
+    },
+    remotes: {
+      add: os.remotes.add.handler(({ input, signal }) => parts.remotes.add(input, signal)),
+      setKey: os.remotes.setKey.handler(({ input }) => {
+        parts.remotes.setKey(library.record(input.modelId).id, input.apiKey)
+        return {}
+      }),
+    },
+    benchmarks: {
+      start: os.benchmarks.start.handler(({ input }) => parts.benchmarks.start(queue, input)),
+      export: os.benchmarks.export.handler(({ input }) => parts.benchmarks.export(input.modelId, input.format)),
     },
     capacity: {
       catalog: os.capacity.catalog.handler(() => capacity.catalog()),

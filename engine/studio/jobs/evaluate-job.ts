@@ -7,6 +7,8 @@ import type { CompressPort, ModelRef } from '../ports.ts'
 import type { Results } from '../results.ts'
 import type { ModelRecord } from '../store/model-store.ts'
 import type { Evaluator } from './evaluator.ts'
+import { TaskRunRequestSchema } from './task-run.ts'
+import type { TaskRuns } from './task-run.ts'
 import type { JobContext, JobWorker } from './worker.ts'
 
 export const EvaluateRequestSchema = z.object({ evaluate: EvaluationOptionsSchema })
@@ -16,6 +18,7 @@ export interface EvaluateJobParts {
   readonly evaluator: Evaluator
   readonly results: Results
   readonly compressor: Pick<CompressPort, 'updateModelCard'>
+  readonly taskRuns: TaskRuns
 }
 
 export class EvaluateWorker implements JobWorker {
@@ -26,6 +29,7 @@ export class EvaluateWorker implements JobWorker {
   }
 
   async run(context: JobContext): Promise<void> {
+    if (TaskRunRequestSchema.safeParse(context.job.request).success) return this.#parts.taskRuns.run(context)
     const { evaluate } = EvaluateRequestSchema.parse(context.job.request)
     const { library, evaluator } = this.#parts
     const subject = await library.runnable(context.job.modelId)

@@ -1,0 +1,227 @@
+/**
+ * A served benchmark as a job: a model in this process driven directly, or a server over HTTP. Each run's figures and raw times are on disk the moment
+ * it is done, so a job that was cut off goes on with the next run; the result is recorded when all are.
+ */
+import { mkdir, readFile, writeFile } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { z } from 'zod'
+import { exportBenchmark } from '../../benchmark/load/export-benchmark.ts'
+import { createHttpLoadTarget } from '../../benchmark/load/http-load-target.ts'
+import type { LoadTarget, RequestRecord } from '../../benchmark/load/load-target.ts'
+import { createRuntimeLoadTarget } from '../../benchmark/load/runtime-load-target.ts'
+import { readTrace } from '../../benchmark/load/schedule.ts'
+import { runServedBenchmark } from '../../benchmark/load/served-benchmark.ts'
+import type { Tokenize } from '../../benchmark/load/synthetic-prompts.ts'
+import { LatheError, ServedRunSchema, StartServedBenchmarkSchema } from '../../contract/index.ts'
+import type { BenchmarkExportFormat, Job, Provenance, ServedRun, StartServedBenchmark } from '../../contract/index.ts'
+import { isObject } from '../../evaluate/remote/openai-client.ts'
+import type { Library } from '../library.ts'
+import type { GpuPort, ModelsPort, TokenizerPort } from '../ports.ts'
+import type { Remotes } from '../remotes.ts'
+import type { Results } from '../results.ts'
+import type { JobRecord } from '../store/job-store.ts'
+import type { ModelRecord } from '../store/model-store.ts'
+import { refOf } from './evaluate-job.ts'
+import type { EvaluatorParts } from './evaluator.ts'
+import type { JobQueue } from './queue.ts'
+import type { JobContext, JobWorker } from './worker.ts'
+
+export interface BenchmarkJobParts {
+  readonly library: Library
+  readonly results: Results
+  readonly remotes: Remotes
+  readonly models: ModelsPort
+  readonly tokenizers: TokenizerPort
+  readonly gpu: GpuPort
+  readonly loadSettings: EvaluatorParts['loadSettings']
+  readonly latheVersion: string
+  /** Raw times of every benchmark. */
+  readonly folder: string
+}
+
+const RecordSchema = z.object({
+  index: z.number(),
+  isWarmup: z.boolean(),
+  scheduledMs: z.number(),
+  sentMs: z.number(),
+  chunksMs: z.array(z.number()),
+  endMs: z.number(),
+  inputTokens: z.number(),
+  outputTokens: z.number(),
+  cachedTokens: z.number(),
+  finish: z.string().nullable(),
+  status: z.enum(['completed', 'failed', 'incomplete']),
+  error: z.string().nullable(),
+})
+const RawFileSchema = z.object({ startedAt: z.string(), runs: z.array(ServedRunSchema), records: z.array(z.array(RecordSchema)) })
+type RawFile = z.infer<typeof RawFileSchema>
+
+export class BenchmarkWorker implements JobWorker {
+  readonly #parts: BenchmarkJobParts
+
+  constructor(parts: BenchmarkJobParts) {
+    this.#parts = parts
+  }
+
+  async start(queue: JobQueue, request: StartServedBenchmark): Promise<Job> {
+    const record = await this.#usable(request.modelId)
+    if (request.profile === 'trace') await this.#trace(request)
+    return queue.enqueue({
+      kind: 'benchmark',
+      title: `${request.profile} load on ${record.name}`,
+      modelId: record.id,
+      variantId: null,
+      presetId: record.presetId,
+      request,
+      phases: [
+        { id: 'load', title: 'Load', state: 'pending', done: 0, total: 0, unit: 'requests', rateKey: null, priorRate: 1, group: 'load' },
+      ],
+    })
+  }
+
+  async run(context: JobContext): Promise<void> {
+    if (context.isDone('load')) return
+    const request = StartServedBenchmarkSchema.parse(context.job.request)
+    const record = await this.#usable(context.job.modelId)
+    context.start('load')
+    const path = this.#rawPath(context.job)
+    const raw: RawFile = (await readRaw(path)) ?? { startedAt: new Date().toISOString(), runs: [], records: [] }
+    if (raw.runs.length > 0) context.log('info', `${raw.runs.length} runs were done before.`)
+    using stack = new DisposableStack()
+    const { target, tokenize, provenance } = await this.#open(context, record, request, stack)
+    const sharesGpu = target.kind === 'in-process' || /\/\/(?:127\.|localhost|\[::1\])/.test(target.url ?? '')
+    const finished: readonly ServedRun[] = [...raw.runs]
+    // Raw files are written one after the other.
+    let pending: Promise<void> = Promise.resolve()
+    const { benchmark } = await runServedBenchmark(
+      target,
+      { ...request, trace: await this.#trace(request), sharesGpu },
+      {
+        tokenize,
+        signal: context.signal,
+        finished,
+        onProgress: (done, total, what) => context.advance('load', done, total, what),
+        onRun: (run, records) => {
+          raw.runs.push(run)
+          raw.records.push(records.map(copyOf))
+          for (const warning of run.warnings) context.log('warn', warning)
+          pending = pending.then(() => writeRaw(path, raw))
+        },
+      },
+    )
+    await pending
+    this.#parts.results.record(
+      { kind: 'served', payload: { ...benchmark, runs: raw.runs, rawFile: path } },
+      {
+        modelId: record.id,
+        protocolKey: `served:${request.profile}:${benchmark.target}:${benchmark.load}`,
+        provenance,
+        jobId: context.job.id,
+      },
+    )
+    context.finish('load')
+  }
+
+  /** Raw times that belong to no result. */
+  async discard(job: JobRecord): Promise<void> {
+    const raw = await readRaw(this.#rawPath(job))
+    if (raw !== null) await writeRaw(this.#rawPath(job), { ...raw, runs: [], records: [] })
+  }
+
+  /** The newest benchmark of a model in another tool's shape. */
+  async export(modelId: string, format: BenchmarkExportFormat): Promise<{ readonly fileName: string; readonly text: string }> {
+    const found = this.#parts.results.current(modelId).findLast((result) => result.kind === 'served')
+    const raw = found?.kind === 'served' && found.payload.rawFile !== null ? await readRaw(found.payload.rawFile) : null
+    if (found?.kind !== 'served' || raw === null)
+      throw new LatheError('evaluate.invalid-data', 'There is no benchmark whose times were kept.', 'Run one, then export it.')
+    return exportBenchmark(
+      { benchmark: found.payload, records: raw.records, startedAt: raw.startedAt, latheVersion: this.#parts.latheVersion },
+      format,
+    )
+  }
+
+  #rawPath(job: Pick<JobRecord, 'id'>): string {
+    return join(this.#parts.folder, `${job.id}.json`)
+  }
+
+  async #usable(modelId: string): Promise<ModelRecord> {
+    const record = this.#parts.library.record(modelId)
+    return record.origin === 'remote' && record.removedAt === null ? record : this.#parts.library.runnable(modelId)
+  }
+
+  async #trace(request: StartServedBenchmark) {
+    if (request.profile !== 'trace') return null
+    if (request.traceFile === null)
+      throw new LatheError('request.invalid', 'The trace profile needs a file of recorded arrivals.', 'Choose one.')
+    return readTrace(request.traceFile)
+  }
+
+  async #open(
+    context: JobContext,
+    record: ModelRecord,
+    request: StartServedBenchmark,
+    stack: DisposableStack,
+  ): Promise<{ readonly target: LoadTarget; readonly tokenize: Tokenize | null; readonly provenance: Provenance }> {
+    const about = {
+      latheVersion: this.#parts.latheVersion,
+      platform: `${process.platform} ${process.arch}`,
+      measuredAt: new Date().toISOString(),
+    }
+    if (record.origin === 'remote') {
+      context.working(`Connecting to ${record.name}`)
+      const { client, model } = await this.#parts.remotes.connect(record, context.signal)
+      const ask: Tokenize = async (text) => {
+        const body = await client.request(
+          'POST',
+          `${client.rootUrl}/tokenize`,
+          { model: model.id, prompt: text, add_special_tokens: false },
+          context.signal,
+        )
+        const tokens = isObject(body) ? body['tokens'] : null
+        return Array.isArray(tokens) ? tokens.filter((token) => typeof token === 'number') : []
+      }
+      const tokenizes = await ask('word').then(
+        (tokens) => tokens.length > 0,
+        () => false,
+      )
+      if (!tokenizes) context.log('warn', 'The server has no /tokenize: prompt lengths are estimates, and its own counts are shown.')
+      return {
+        target: createHttpLoadTarget({ client, model: model.id, api: 'completions' }),
+        tokenize: tokenizes ? ask : null,
+        provenance: { ...about, adapter: `remote: ${client.baseUrl}`, adapterType: 'unknown', driver: '' },
+      }
+    }
+    context.working(`Loading ${record.name}`)
+    const adapter = await this.#parts.gpu.current()
+    const settings = this.#parts.loadSettings()
+    const contextTokens = Math.max(settings.contextTokens, request.promptTokens + request.outputTokens)
+    const lease = stack.use(await this.#parts.models.acquire({ ...refOf(record), ...settings, contextTokens, signal: context.signal }))
+    const codec = await this.#parts.tokenizers.open(record.path)
+    const tokenize: Tokenize = async (text) => [...codec.encode(text, { addSpecialTokens: false })]
+    return {
+      target: createRuntimeLoadTarget(lease.runtime, record.name),
+      tokenize,
+      provenance: { ...about, adapter: adapter.name, adapterType: adapter.type, driver: adapter.driver },
+    }
+  }
+}
+
+function copyOf(record: RequestRecord): RawFile['records'][number][number] {
+  return { ...record, chunksMs: [...record.chunksMs] }
+}
+
+async function readRaw(path: string): Promise<RawFile | null> {
+  const text = await readFile(path, 'utf8').catch(() => null)
+  if (text === null) return null
+  try {
+    return RawFileSchema.parse(JSON.parse(text))
+  } catch {
+    // Cut short by a kill: those runs are measured again.
+    return null
+  }
+}
+
+async function writeRaw(path: string, raw: RawFile): Promise<void> {
+  await mkdir(dirname(path), { recursive: true })
+  await writeFile(path, JSON.stringify(raw))
+}
