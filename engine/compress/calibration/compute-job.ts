@@ -12,6 +12,7 @@ import { factorHessian } from '../algorithms/hessian-factor.ts'
 import type { HessianFactor } from '../algorithms/hessian-factor.ts'
 import { pruneByScore, sparseGpt } from '../algorithms/pruning.ts'
 import type { SparsityPattern } from '../algorithms/pruning.ts'
+import { RECOVERY_DEFAULTS, recoverPruned } from '../algorithms/recovery.ts'
 import { roundToNearest, roundingScratch } from '../algorithms/round-to-nearest.ts'
 import { roundToFloats } from '../algorithms/round-to-floats.ts'
 import type { QuantizedRows } from '../algorithms/round-to-nearest.ts'
@@ -74,6 +75,19 @@ export type ComputeJob =
       /** Wanda: √(mean square of each input); null = magnitude. */
       readonly columnNorms: Float64Array | null
     }
+  | {
+      /** New values for what pruning left of some rows. */
+      readonly kind: 'recover'
+      /** What the rows should compute, and what is left of them, [rows, cols]. */
+      readonly target: Float32Array
+      readonly pruned: Float32Array
+      readonly mask: Uint8Array
+      /** Of the inputs, [cols, cols]; shared. */
+      readonly gram: Float32Array
+      readonly rows: number
+      readonly cols: number
+      readonly dampening: number
+    }
 
 export interface QuantizedPart {
   readonly kind: 'quantize'
@@ -91,6 +105,7 @@ export type ComputeResult =
   | { readonly kind: 'factor'; readonly factor: HessianFactor | null }
   | QuantizedPart
   | { readonly kind: 'prune'; readonly values: Float32Array; readonly mask: Uint8Array }
+  | { readonly kind: 'recover'; readonly values: Float32Array; readonly before: number; readonly after: number }
 
 export function runComputeJob(job: ComputeJob): ComputeResult {
   switch (job.kind) {
@@ -114,6 +129,10 @@ export function runComputeJob(job: ComputeJob): ComputeResult {
       const pruned =
         factor === null ? pruneByScore(values, rows, cols, columnNorms, pattern) : sparseGpt(values, rows, cols, factor, pattern)
       return { kind: 'prune', values: pruned, mask: Uint8Array.from(pruned, (value) => (value === 0 ? 1 : 0)) }
+    }
+    case 'recover': {
+      const { target, pruned, mask, gram, rows, cols, dampening } = job
+      return { kind: 'recover', ...recoverPruned({ rows, cols, values: target }, pruned, mask, gram, { ...RECOVERY_DEFAULTS, dampening }) }
     }
   }
 }

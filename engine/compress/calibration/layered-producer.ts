@@ -24,6 +24,7 @@ import { withValues } from './memory-checkpoint.ts'
 import { layerSparsities, outlierShare, pruneLayer } from './prune-layer.ts'
 import type { CalibrationSamples } from './samples.ts'
 import { storeLayer } from './store-layer.ts'
+import { recoverLayer } from './recover-layer.ts'
 import { applyTransform } from './transforms.ts'
 
 export interface LayeredOptions {
@@ -129,7 +130,8 @@ async function compressLayer(
     if (step.kind === 'pruning') {
       const sparsity = sparsities.get(index)?.[layer] ?? step.sparsity
       await pruneLayer(loaded, { pool, step, sparsity, modules: options.pruned.get(index) ?? new Set() })
-    } else await applyTransform(step, loaded)
+    } else if (step.kind === 'recovery') await recoverLayer(loaded, step, pool)
+    else await applyTransform(step, loaded)
   }
   const storing = recipe.steps.find(isStoringStep)
   const stored = await storeLayer(loaded, {

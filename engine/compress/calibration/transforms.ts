@@ -2,7 +2,6 @@
 import type { ModelSpec } from '../../model/spec.ts'
 import type { Recipe, RecipeStep } from '../recipe.ts'
 import { awqTransform } from '../steps/awq-step.ts'
-import { recoveryTransform } from '../steps/recovery-step.ts'
 import { smoothQuantTransform } from '../steps/smooth-quant-step.ts'
 import type { LayerContext } from './layer-context.ts'
 
@@ -11,7 +10,6 @@ export function checkTransforms(recipe: Recipe, spec: ModelSpec): void {
   for (const step of recipe.steps) {
     if (step.kind === 'awq') awqTransform.check(step, spec)
     else if (step.kind === 'smoothquant') smoothQuantTransform.check(step, spec)
-    else if (step.kind === 'recovery') recoveryTransform.check(step, spec)
   }
 }
 
@@ -19,5 +17,4 @@ export function checkTransforms(recipe: Recipe, spec: ModelSpec): void {
 export async function applyTransform(step: RecipeStep, context: LayerContext): Promise<void> {
   if (step.kind === 'awq') await awqTransform.apply(step, context)
   else if (step.kind === 'smoothquant') await smoothQuantTransform.apply(step, context)
-  else if (step.kind === 'recovery') await recoveryTransform.apply(step, context)
 }
