@@ -196,6 +196,15 @@ describe('inspect, plan, doctor', () => {
       verdict: 'fits',
       largest_context: 1024,
     })
+    // bytes of the cache as vLLM's log implies them, of the weights as published
+    expect(await json(['plan', 'Mistral-Small-24B', '--gpu', 'H100', '--users', '100', '--cost', '2.5'])).toMatchObject({
+      gpus_per_copy: 1,
+      kv_bytes_per_token: 163_840,
+      weight_bytes: 2 * 23_572_403_200,
+      best_scheme: 'bf16',
+      service: { cost_per_million_tokens: { low: expect.any(Number) }, gpus_for_users: expect.any(Number) },
+    })
+    expect((await failure(['plan', 'lama-3.1-8b', '--gpu', 'H100'])).hint).toContain('llama-3.1-8b')
     const doctor = await json(['doctor'])
     expect(doctor).toMatchObject({ host: { node_version: process.versions.node } })
     expect((doctor['adapters'] as { id: string; selected: boolean }[]).find((adapter) => adapter.id === 'reference')?.selected).toBe(true)

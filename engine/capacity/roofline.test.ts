@@ -22,9 +22,9 @@ function memoryOnly(bytesPerSecond: number) {
   }
 }
 
-/** Linears at this rate, the head at 400 G/s, a millisecond per step and 0.1 per layer. */
+/** Linears at this rate, the head at 400 G/s, a millisecond and a half per step (one measured, half for the host) and 0.1 per layer. */
 function seconds(gigaweights: number): number {
-  return 6.979 / gigaweights + 0.525 / 400 + 0.001 + 32 * 100e-6
+  return 6.979 / gigaweights + 0.525 / 400 + 0.0015 + 32 * 100e-6
 }
 
 describe('roofline (specs/benchmark.md §7.4)', () => {
@@ -99,9 +99,9 @@ describe('roofline (specs/benchmark.md §7.4)', () => {
       measuredAt: '2026-11-23T00:00:00Z',
     } as const
     const exact = (id: string) => {
-      const { low, high } = limitsOfCalibration({ ...calibration, linear: [...calibration.linear] }, findScheme(id)!)!
-      // the geometric middle of the range is near the calibration itself
-      return decodeTokensPerSecond(placed('llama-3.1-8b', 2, findScheme(id)!), 1, 0, high) / 1.15 / (low === high ? 0 : 1)
+      const { high } = limitsOfCalibration({ ...calibration, linear: [...calibration.linear] }, findScheme(id)!)!
+      // the fast end is a tenth above the calibration itself
+      return decodeTokensPerSecond(placed('llama-3.1-8b', 2, findScheme(id)!), 1, 0, high) / 1.1
     }
     expect(exact('bf16') * seconds(400)).toBeCloseTo(1, 2)
     expect(exact('w4a16-g128') * seconds(900)).toBeCloseTo(1, 2)

@@ -2,12 +2,12 @@
  * What this adapter does with Lathe's own kernels, in a few seconds: the calibration that estimates start from (specs/benchmark.md §7.4). Matrix
  * products per stored format, for one token (bound by reading weights) and for many (bound by arithmetic), the fixed cost of one more layer, and
  * the round trip of a step; on WebGPU also the plain limits of bandwidth.ts. Each figure is the difference of two steps that differ in
- * one thing, the best of several runs counting: interference only ever slows a run down. No claim about other software.
+ * one thing, and medians of several runs: estimates are to be of this machine as it is, other programs included. No claim about other software.
  */
 import type { HardwareBenchmark, LinearRate } from '../contract/hardware.ts'
 import { BLOCK_SIZE, SMALL, productProgram, productStep } from './calibration-program.ts'
 import type { Products } from './calibration-program.ts'
-import { decoderProgram, stepOf } from './bench/synthetic.ts'
+import { type DecoderShape, decoderProgram, stepOf } from './bench/synthetic.ts'
 import { measureLimits } from './bandwidth.ts'
 import type { Backend, Program, StepInput, WeightFormat } from './program.ts'
 import { WebGpuBackend } from './webgpu/backend.ts'
@@ -21,15 +21,20 @@ interface Sizes {
   /** Tokens multiplied at once, and how many such products make a step. */
   readonly tokens: number
   readonly products: number
-  /** Of the tiny decoder whose layers cost next to nothing but their launches. */
+  /** A small decoder, what its layers cost beyond reading their weights being what any model's layers cost. */
+  readonly decoder: Omit<DecoderShape, 'layers'>
   readonly layers: number
   readonly runs: number
 }
 
+/** The size of the smallest models that people run on a GPU, and of the sample model, which a software adapter can run. */
+const SMALL_MODEL = { hidden: 1024, heads: 16, kvHeads: 8, headDim: 64, intermediate: 2816, vocabulary: 4096 } as const
+const TINY_MODEL = { hidden: 256, heads: 4, kvHeads: 2, headDim: 64, intermediate: 640, vocabulary: 2048 } as const
+
 const SIZES: Readonly<Record<'hardware' | 'software' | 'reference', Sizes>> = {
-  hardware: { width: 8192, matrixBytes: 250e6, stepBytes: 4e9, tokens: 256, products: 3, layers: 12, runs: 5 },
-  software: { width: 1024, matrixBytes: 16e6, stepBytes: 32e6, tokens: 32, products: 2, layers: 6, runs: 6 },
-  reference: { width: 256, matrixBytes: 1e5, stepBytes: 8e5, tokens: 8, products: 2, layers: 4, runs: 4 },
+  hardware: { width: 8192, matrixBytes: 250e6, stepBytes: 4e9, tokens: 256, products: 3, decoder: SMALL_MODEL, layers: 12, runs: 7 },
+  software: { width: 1024, matrixBytes: 16e6, stepBytes: 32e6, tokens: 32, products: 2, decoder: TINY_MODEL, layers: 6, runs: 7 },
+  reference: { width: 256, matrixBytes: 1e5, stepBytes: 8e5, tokens: 8, products: 2, decoder: TINY_MODEL, layers: 2, runs: 3 },
 }
 
 const packed = (bits: 4 | 8, groupSize: number): WeightFormat => ({
@@ -52,9 +57,8 @@ const FORMATS: readonly {
 ]
 
 const DENSE: WeightFormat = { kind: 'dense', dtype: 'bf16' }
-const TINY = { hidden: SMALL, heads: 1, kvHeads: 1, headDim: SMALL, intermediate: SMALL, vocabulary: SMALL } as const
-/** Tokens that the tiny decoder's attention looks back on. */
-const CONTEXT = 64
+/** Tokens that the small decoder's attention looks back on. */
+const CONTEXT = 128
 const OWNER = 'calibration'
 
 /** Takes a few seconds; rejects with the signal's reason when aborted. `name` is the adapter's, for the record. */
@@ -63,18 +67,17 @@ export async function benchmarkHardware(
   { name = backend.id, signal }: { readonly name?: string; readonly signal?: AbortSignal } = {},
 ): Promise<HardwareBenchmark> {
   const sizes = SIZES[backend.kind === 'reference' ? 'reference' : backend.software ? 'software' : 'hardware']
-  const { width, tokens, products, layers, runs } = sizes
-  const timing = { runs, signal }
+  const { width, tokens, products, decoder, layers, runs } = sizes
+  const timing = { kvHeads: 1, headDim: SMALL, runs, signal }
   const layered = (count: number): Promise<number> =>
     secondsOf(
       backend,
-      decoderProgram({ ...TINY, layers: count }, DENSE, CONTEXT),
-      { ...timing, layers: count, tokens: CONTEXT },
+      decoderProgram({ ...decoder, layers: count }, DENSE, CONTEXT),
+      { ...timing, ...decoder, layers: count, tokens: CONTEXT },
       (blocks) => stepOf(1, CONTEXT - 1, BLOCK_SIZE, blocks),
     )
   const one = await layered(1)
   const layer = difference(await layered(1 + layers), one) / layers
-  const step = Math.max(one - layer, 0)
   const seconds = (timed: Products, count: number): Promise<number> =>
     secondsOf(backend, productProgram(timed), { ...timing, layers: 1, tokens: timed.tokens }, (blocks) => productStep(count, blocks))
   const linear: LinearRate[] = []
@@ -98,18 +101,28 @@ export async function benchmarkHardware(
   const dense = linear[0]
   if (dense === undefined) throw new Error('No format was measured.')
   const read = dense.readGigaweightsPerSecond * 2
+  const reading = (weights: number): number => weights / (dense.readGigaweightsPerSecond * 1e9)
+  const fixed = Math.max(layer - reading(layerWeights(decoder)), layer * LEAST_FIXED_SHARE)
+  const step = Math.max(one - layer - reading(decoder.vocabulary * decoder.hidden), one * LEAST_FIXED_SHARE)
   return {
     copyGigabytesPerSecond: limits?.copyGigabytesPerSecond ?? read,
     readGigabytesPerSecond: limits?.readGigabytesPerSecond ?? read,
     matmulGigaflops: dense.multiplyGigaflops,
     multiplyAddGigaflops: limits?.multiplyAddGigaflops ?? null,
     submitRoundTripMs: step * 1000,
-    layerMicroseconds: layer * 1e6,
+    layerMicroseconds: fixed * 1e6,
     linear,
     adapter: name,
     software: backend.software,
     measuredAt: new Date().toISOString(),
   }
+}
+
+/** Noise may make reading the weights look dearer than the whole layer. */
+const LEAST_FIXED_SHARE = 0.05
+
+function layerWeights({ hidden, heads, kvHeads, headDim, intermediate }: Omit<DecoderShape, 'layers'>): number {
+  return hidden * (2 * heads * headDim + 2 * kvHeads * headDim + 3 * intermediate)
 }
 
 /** What the longer step took beyond the shorter one; noise may make that nothing or less, so it counts as a twentieth of the step at least. */
@@ -119,33 +132,35 @@ function difference(more: number, less: number): number {
 
 interface Timing {
   readonly layers: number
+  readonly kvHeads: number
+  readonly headDim: number
   /** Most tokens of a step, and the length of the sequence. */
   readonly tokens: number
   readonly runs: number
   readonly signal: AbortSignal | undefined
 }
 
-/** Least seconds of one step. */
+/** Median seconds of one step. */
 async function secondsOf(
   backend: Backend,
   program: Program,
-  { layers, tokens, runs, signal }: Timing,
+  { layers, kvHeads, headDim, tokens, runs, signal }: Timing,
   stepFor: (blocks: number) => StepInput,
 ): Promise<number> {
   signal?.throwIfAborted()
   const blocks = Math.ceil(tokens / BLOCK_SIZE)
-  const layout = { layers, kvHeads: 1, headDim: SMALL, blockSize: BLOCK_SIZE, blocks: blocks + 1, dtype: 'f32' } as const
+  const layout = { layers, kvHeads, headDim, blockSize: BLOCK_SIZE, blocks: blocks + 1, dtype: 'f32' } as const
   using kv = await backend.createKvCache(layout, OWNER)
   const capacity = { tokens, rows: 1, sequences: 1, blocksPerSequence: blocks }
   using executable = await backend.compile(program, { capacity, kv, owner: OWNER, ...(signal === undefined ? {} : { signal }) })
   const input = stepFor(blocks)
   await executable.step(input)
-  let best = Infinity
+  const times: number[] = []
   for (let run = 0; run < runs; run++) {
     signal?.throwIfAborted()
     const began = performance.now()
     await executable.step(input)
-    best = Math.min(best, (performance.now() - began) / 1000)
+    times.push((performance.now() - began) / 1000)
   }
-  return best
+  return times.toSorted((a, b) => a - b)[times.length >> 1] ?? 0
 }
