@@ -131,6 +131,20 @@ export function screensOf({ origin, sampleId, sampleName, variantNames }: Measur
       },
     },
     {
+      name: 'chat-side-by-side',
+      open: async (page) => {
+        await at(page, '/arena')
+        await page.getByRole('textbox', { name: 'Message to all' }).waitFor()
+      },
+    },
+    {
+      name: 'server',
+      open: async (page) => {
+        await at(page, '/server')
+        await page.getByRole('button', { name: 'Start server' }).waitFor()
+      },
+    },
+    {
       name: 'hardware',
       open: async (page) => {
         await at(page, '/hardware')

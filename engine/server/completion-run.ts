@@ -3,6 +3,7 @@
  * lengths, forms and seeds (specs/runtime.md §3.6, §14); knows nothing of HTTP or of response shapes.
  */
 import { randomUUID } from 'node:crypto'
+import { LatheError } from '../contract/errors.ts'
 import { requestsForChoices } from '../runtime/choices.ts'
 import type { StructuredOutput } from '../runtime/structured/grammar-source.ts'
 import type { FinishReason, GenerationRequest, GenerationStats, ScoreResult, TokenLogprob, TokenMaskProvider } from '../runtime/types.ts'
@@ -162,7 +163,7 @@ export async function runChoices(run: RequestRun, fields: GenerationFields, prom
         }
       }
     } catch (failure) {
-      metrics.finished('error', null)
+      metrics.finished('error', null, failure instanceof LatheError && failure.code === 'runtime.non-finite')
       tracked.failed(failure)
       throw failure
     }

@@ -130,6 +130,34 @@ describe.skipIf(!existsSync(folder))('the demo model, served', () => {
     expect(dot(first!, other!)).toBeLessThan(0.999)
   })
 
+  test('clients that leave free everything, whether they waited, were read in, or were being answered', async () => {
+    const runtime = loads[0]!
+    const controller = new AbortController()
+    const calls = Array.from({ length: 12 }, (_, index) =>
+      client.completions
+        .create(
+          { model: 'd', prompt: 'word '.repeat(10 + 12 * index), max_tokens: 60, ignore_eos: true, stream: index % 2 === 0 } as never,
+          {
+            signal: controller.signal,
+          },
+        )
+        .then(
+          () => 'answered',
+          (error: unknown) => (error instanceof OpenAI.APIUserAbortError ? 'aborted' : String(error)),
+        ),
+    )
+    await expect.poll(() => runtime.telemetry().waiting > 0 && runtime.telemetry().kvBlocksUsed > 0, { timeout: 20_000 }).toBe(true)
+    controller.abort()
+    // Streams whose headers had come before are answered as far as this promise goes.
+    expect((await Promise.all(calls)).filter((end) => end !== 'answered' && end !== 'aborted')).toEqual([])
+    await expect
+      .poll(() => [runtime.active, runtime.telemetry().running, runtime.telemetry().waiting, runtime.telemetry().kvBlocksUsed], {
+        timeout: 20_000,
+      })
+      .toEqual([0, 0, 0, 0])
+    expect(server.live.list().filter((request) => request.endedAt === null)).toEqual([])
+  })
+
   test('sleep frees it, the next question wakes it', async () => {
     const origin = server.url.slice(0, -3)
     expect(await (await fetch(`${origin}/reset_prefix_cache?model=d`, { method: 'POST' })).json()).toEqual({
