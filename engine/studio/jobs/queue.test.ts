@@ -58,7 +58,9 @@ class ScriptedWorker implements JobWorker {
 function openAt(path: string, worker: JobWorker) {
   const database = openDatabase(path, () => {})
   open.push(database)
-  database.exec(`INSERT OR IGNORE INTO models VALUES ('model', '/m', NULL, 'm', '2026-01-01', NULL, NULL, NULL, 0, 0, NULL, 'f', '{}')`)
+  database.exec(
+    `INSERT OR IGNORE INTO models (id, path, parent_id, name, created_at, last_used_at, removed_at, deleted_at, written_by_lathe, is_sample, preset_id, fingerprint, facts) VALUES ('model', '/m', NULL, 'm', '2026-01-01', NULL, NULL, NULL, 0, 0, NULL, 'f', '{}')`,
+  )
   const events = new EventHub({ runId: 'run', coalesceMs: 0 })
   const log: string[] = []
   const clock = { ms: 0 }
