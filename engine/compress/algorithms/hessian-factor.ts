@@ -51,14 +51,19 @@ function choleskyInPlace(a: Float64Array, n: number): boolean {
 
 /** L⁻¹ of a lower triangular [n, n] `l`, in place; the strict upper triangle is ignored and left as it was. */
 function invertLowerInPlace(l: Float64Array, n: number): void {
+  const own = new Float64Array(n)
   for (let i = 0; i < n; i++) {
     const rowI = i * n
     const inverse = 1 / (l[rowI + i] as number)
-    for (let j = 0; j < i; j++) {
-      let sum = 0
-      for (let k = j; k < i; k++) sum += (l[rowI + k] as number) * (l[k * n + j] as number)
-      l[rowI + j] = -sum * inverse
+    own.set(l.subarray(rowI, rowI + i))
+    l.fill(0, rowI, rowI + i)
+    // Row by row of what is inverted already, so that memory is read in order.
+    for (let k = 0; k < i; k++) {
+      const factor = own[k] as number
+      const rowK = k * n
+      for (let j = 0; j <= k; j++) l[rowI + j] = (l[rowI + j] as number) + factor * (l[rowK + j] as number)
     }
+    for (let j = 0; j < i; j++) l[rowI + j] = -(l[rowI + j] as number) * inverse
     l[rowI + i] = inverse
   }
 }

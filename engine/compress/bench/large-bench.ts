@@ -1,8 +1,8 @@
 /**
  * A model larger than memory, compressed with calibration within a budget. Generates a random Llama, compresses it with GPTQ to W4A16 g128, and
  * prints peak host and device memory beside the budget, and seconds per layer, which must not grow with depth.
- *   node engine/compress/bench/large-bench.ts [--gigabytes 6] [--hidden 2048] [--intermediate 5632] [--budget 2] [--samples 32] [--seq 256]
- *        [--adapter NAME] [--folder DIR] [--keep]
+ *   node engine/compress/bench/large-bench.ts [--gigabytes 6] [--hidden 1536] [--intermediate 4096] [--budget 2] [--samples 32] [--seq 256]
+ *        [--threads 4] [--adapter NAME] [--folder DIR] [--keep]
  * Host memory is the process's peak resident set, sampled ten times a second and at every event; device memory is what the ledger held at most.
  * On a software adapter device memory is host memory, too, and counts once.
  */
@@ -18,13 +18,14 @@ import { writeRandomModel } from '../testing/random-model.ts'
 const { values } = parseArgs({
   options: {
     gigabytes: { type: 'string', default: '6' },
-    hidden: { type: 'string', default: '2048' },
-    intermediate: { type: 'string', default: '5632' },
+    hidden: { type: 'string', default: '1536' },
+    intermediate: { type: 'string', default: '4096' },
     budget: { type: 'string', default: '2' },
     samples: { type: 'string', default: '32' },
     seq: { type: 'string', default: '256' },
     adapter: { type: 'string' },
     folder: { type: 'string' },
+    threads: { type: 'string', default: '4' },
     keep: { type: 'boolean', default: false },
   },
 })
@@ -67,51 +68,54 @@ try {
   const timer = setInterval(sample, 100)
   const seconds: number[] = []
   let software = false
-  const report = await compress({
-    sourceFolder: join(scratch, 'model'),
-    outFolder: join(scratch, 'result'),
-    recipe: {
+  const report = await compress(
+    {
+      sourceFolder: join(scratch, 'model'),
+      outFolder: join(scratch, 'result'),
       recipe: {
-        steps: [
-          {
-            kind: 'gptq',
-            groups: [
-              {
-                name: 'group_0',
-                targets: ['Linear'],
-                scheme: { kind: 'packed-int', bits: 4, symmetric: true, strategy: 'group', groupSize: 128 },
-                observer: { kind: 'minmax' },
-              },
-            ],
-            ignore: ['lm_head'],
-            blockSize: 128,
-            dampening: 0.01,
-            actorder: 'static',
-          },
-        ],
+        recipe: {
+          steps: [
+            {
+              kind: 'gptq',
+              groups: [
+                {
+                  name: 'group_0',
+                  targets: ['Linear'],
+                  scheme: { kind: 'packed-int', bits: 4, symmetric: true, strategy: 'group', groupSize: 128 },
+                  observer: { kind: 'minmax' },
+                },
+              ],
+              ignore: ['lm_head'],
+              blockSize: 128,
+              dampening: 0.01,
+              actorder: 'static',
+            },
+          ],
+        },
+      },
+      seed: 0,
+      resume: false,
+      latheVersion: 'bench',
+      calibration: {
+        path: fileURLToPath(new URL('../../../assets/demo-eval/calibration.jsonl', import.meta.url)),
+        samples,
+        sequenceLength,
+        seed: 0,
+        activationBytes: 256 << 20,
+      },
+      openBackend: async () => {
+        const backend = await openBackend(values.adapter ?? null)
+        software = backend.software
+        return backend
+      },
+      onProgress: sample,
+      onLayer: (layer) => {
+        seconds.push(layer.seconds)
+        process.stderr.write(`layer ${layer.layer + 1} of ${layer.layers}: ${layer.seconds.toFixed(1)} s\n`)
       },
     },
-    seed: 0,
-    resume: false,
-    latheVersion: 'bench',
-    calibration: {
-      path: fileURLToPath(new URL('../../../assets/demo-eval/calibration.jsonl', import.meta.url)),
-      samples,
-      sequenceLength,
-      seed: 0,
-      activationBytes: 256 << 20,
-    },
-    openBackend: async () => {
-      const backend = await openBackend(values.adapter ?? null)
-      software = backend.software
-      return backend
-    },
-    onProgress: sample,
-    onLayer: (layer) => {
-      seconds.push(layer.seconds)
-      process.stderr.write(`layer ${layer.layer + 1} of ${layer.layers}: ${layer.seconds.toFixed(1)} s\n`)
-    },
-  })
+    { threads: Number(values.threads) },
+  )
   clearInterval(timer)
   const host = highWaterBytes() ?? Math.max(peakRss, report.peakRssBytes)
   const gpu = report.peakGpuBytes ?? 0
