@@ -63,7 +63,7 @@ export const StartCompressionSchema = z
     recipes: z.array(CustomRecipeSchema).default([]),
     /** Applied to every preset and recipe of this request. */
     overrides: z.array(SchemeOverrideSchema).default([]),
-    /** What calibrated recipes are fitted to; ignored by others. */
+    /** What calibrated recipes are fitted to; ignored by others. null = the bundled text with DEFAULT_CALIBRATION, as the command line does. */
     calibration: CalibrationChoiceSchema.nullable().default(null),
     /** Parent folder for the outputs; null = the studio's own variants folder. */
     outputFolder: z.string().nullable(),

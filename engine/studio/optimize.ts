@@ -4,7 +4,7 @@
  */
 import { access, constants, realpath } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
-import { LatheError, toErrorShape } from '../contract/index.ts'
+import { DEFAULT_CALIBRATION, LatheError, toErrorShape } from '../contract/index.ts'
 import type { EvaluationOptions, Job, Preflight, PresetPrediction, Settings, StartCompression } from '../contract/index.ts'
 import { isLayered } from '../compress/recipe.ts'
 import { recipeToYaml } from '../compress/recipe-yaml.ts'
@@ -172,7 +172,7 @@ export class Optimize {
         outFolder: out,
         presetId,
         recipe: yaml,
-        calibration: calibrated ? request.calibration : null,
+        calibration: calibrated ? (request.calibration ?? DEFAULT_CALIBRATION) : null,
         sourceName: record.name,
         variantName: variantName(record.name, title, out, slug),
         seed: request.seed,
@@ -282,17 +282,9 @@ export class Optimize {
 
   /** The text itself is read by the run; what can be said at once is said here. */
   async #checkCalibration(record: ModelRecord, request: StartCompression): Promise<void> {
-    const { calibration } = request
-    if (calibration === null) {
-      throw new LatheError(
-        'compress.invalid-calibration',
-        'This recipe is fitted to calibration text, and none was chosen.',
-        'Choose calibration text.',
-      )
-    }
     requireTokenizer({ name: record.name, hasTokenizer: record.facts.hasTokenizer })
     await this.#parts.gpu.current()
-    const { path } = await calibrationOptions(calibration, this.#parts.assetsFolder, record.path)
+    const { path } = await calibrationOptions(request.calibration ?? DEFAULT_CALIBRATION, this.#parts.assetsFolder, record.path)
     await access(path, constants.R_OK).catch((cause: unknown) => {
       throw new LatheError('compress.invalid-calibration', `The calibration file ${path} can't be read.`, 'Choose another file.', { cause })
     })

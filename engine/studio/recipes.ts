@@ -215,11 +215,13 @@ export class Recipes {
     const higher = nextHigher(current?.scheme ?? schemeNamed(unit.scheme))
     const to = higher === null || !unit.options.some(({ scheme }) => scheme === schemeName(higher)) ? null : schemeName(higher)
     const after = await this.overridden(source.path, recipe, [{ target: module, scheme: to }])
+    const calibration = isLayered(after.recipe) ? (this.#parts.calibrationOf(variantId) ?? recordedCalibration(run.json)) : null
+    const otherText = calibration === null ? ' The text it was calibrated on is not recorded: the bundled text is used.' : ''
     const place = unit.layer === null ? unit.role : `layer ${unit.layer} ${unit.role}`
     return {
       modelId: source.id,
       recipe: { title: titleOf(variant.name, source.name, place, to), yaml: recipeToYaml(after.recipe) },
-      calibration: isLayered(after.recipe) ? (this.#parts.calibrationOf(variantId) ?? recordedCalibration(run.json)) : null,
+      calibration,
       seed: run.seed,
       layer: unit.layer,
       role: unit.role,
@@ -227,7 +229,7 @@ export class Recipes {
       to,
       addedBytes: after.plan.weightBytes - before.weightBytes,
       recomputes: isLayered(after.recipe)
-        ? 'All layers are calibrated and stored again: what a later layer is fitted to depends on this one, and earlier ones are not taken over from the variant.'
+        ? `All layers are calibrated and stored again: what a later layer is fitted to depends on this one, and earlier ones are not taken over from the variant.${otherText}`
         : 'All layers are stored again. Each is found from its own weights alone, so all but this one come out with the same bytes.',
     }
   }

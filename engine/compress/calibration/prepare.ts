@@ -30,7 +30,7 @@ import type { CalibrationSamples } from './samples.ts'
 import { checkTransforms } from './transforms.ts'
 
 /** Beyond this, activations go to the disk: 128 samples of 2048 tokens of an 8B model have 4.3 GB. */
-const ACTIVATION_BYTES = 2 << 30
+const ACTIVATION_BYTES = 2 * 2 ** 30
 /** In the partial folder; removed at the end of every run. */
 const SPILL_FOLDER = 'activations'
 

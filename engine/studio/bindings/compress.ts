@@ -32,8 +32,8 @@ export interface DevicePorts {
 /** Beyond this, ten candidates per scale take minutes; the order of layers is the same without the search. */
 const SEARCHED_PARAMETERS = 1e9
 /** Window and tokens of the measured divergence: enough to tell layers apart (layer-divergence.ts). */
-const WINDOW_TOKENS = 512
-const MAX_WINDOWS = 8
+const WINDOW_TOKENS = 256
+const MAX_WINDOWS = 4
 
 /** What needs no device: also what fakes are made of. */
 export const headersOnly: Pick<

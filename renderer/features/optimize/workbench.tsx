@@ -90,12 +90,13 @@ export function Workbench({ model }: { readonly model: ModelSummary }) {
     predictions.some(({ preset }) => preset.needsCalibration && chosen.includes(preset.id)) ||
     (custom !== null && checked.data?.recipe?.needsCalibration === true)
   const calibration = calibrationOf({ source: calibrationSource, path: calibrationPath, samples, sequenceLength }, runSeed)
+  const lacksFile = calibrated && calibrationSource === 'file' && calibrationPath === ''
   const request: StartCompression = {
     modelId: model.id,
     presetIds: [...chosen],
     recipes: custom === null || !customReady ? [] : [{ title: custom.title.trim(), yaml: custom.yaml }],
     overrides: Object.values(changes),
-    calibration: calibrated && (calibrationSource === 'bundled' || calibrationPath !== '') ? calibration : null,
+    calibration: calibrated && !lacksFile ? calibration : null,
     outputFolder: folder === '' ? null : folder,
     evaluate: possibleEvaluation(parseEvaluation(rawEvaluate, settings.evaluate), model.hasTokenizer),
     seed: runSeed,
@@ -133,7 +134,7 @@ export function Workbench({ model }: { readonly model: ModelSummary }) {
       })
     },
   })
-  const ready = count > 0 && customReady && preflight.data?.problems.length === 0 && !preflight.isPlaceholderData
+  const ready = count > 0 && customReady && !lacksFile && preflight.data?.problems.length === 0 && !preflight.isPlaceholderData
   const { mutate: run, isPending: starting } = start
   useCommands(
     useMemo(
@@ -259,7 +260,9 @@ export function Workbench({ model }: { readonly model: ModelSummary }) {
           <p className={styles.note}>
             {count === 0
               ? 'Choose at least one preset, or write a recipe.'
-              : `${count === 1 ? 'One job' : `${count} jobs, one after the other`}. Close Lathe whenever you like: it resumes.`}
+              : lacksFile
+                ? 'Choose the calibration file, or use the bundled text.'
+                : `${count === 1 ? 'One job' : `${count} jobs, one after the other`}. Close Lathe whenever you like: it resumes.`}
           </p>
         </div>
       </aside>
