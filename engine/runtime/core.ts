@@ -8,18 +8,18 @@
  */
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { LatheError } from '../contract/errors.ts'
-import { NO_TOKEN } from '../gpu/check-step.ts'
 import type { Executable, StepOutput } from '../gpu/program.ts'
 import type { BlockPool } from './block-pool.ts'
+import { asError, closedError, isLoss, nonFiniteError } from './core-errors.ts'
 import type { PrefixHasher } from './prefix-hash.ts'
-import { finishReason } from './request.ts'
 import type { Request } from './request.ts'
 import { Scheduler } from './scheduler.ts'
+import { takeSamples } from './samples.ts'
 import type { PlannedRequest, StepPlan } from './scheduler.ts'
 import type { Speculator } from './speculation/speculator.ts'
 import { StepBuilder } from './step-builder.ts'
 import type { StepBudget } from './step-budget.ts'
-import { refusedToken, rowAdjustments } from './token-rules.ts'
+import { rowAdjustments } from './token-rules.ts'
 import type { FinishReason, GenerationStats, RuntimeTelemetry, ScoreResult, TokenLogprob } from './types.ts'
 import { isHang, StepWatchdog } from './watchdog.ts'
 
@@ -220,7 +220,7 @@ export class Core {
     this.#failure = error
     const outputs: RequestOutput[] = []
     for (const request of this.#requests.values()) {
-      disposeMask(request)
+      request.dispose()
       if (request.status !== 'ended') this.scheduler.remove(request)
       outputs.push(endOutput(request.id, { kind: 'failed', error }))
     }
@@ -288,9 +288,10 @@ export class Core {
     if (!this.scheduler.decoding) return 0
     const started = this.#now()
     try {
-      await speculator.propose(this.scheduler.running, isLoss)
+      await this.#watchdog.watch(this.executable.capacity.tokens, speculator.propose(this.scheduler.running, isLoss))
     } catch (thrown) {
       this.fail(asError(thrown))
+      if (isHang(thrown)) this.#onHang?.()
     }
     return this.#now() - started
   }
@@ -408,44 +409,14 @@ export class Core {
     const progress = request.decoding ? null : { done: request.computed, total: request.tokenCount }
     if (rows === 0) return { id, progress, tokens: [], logprobs: [], end: null }
 
-    request.decoding = true
-    const drafts = request.tokens.slice(request.tokenCount, request.tokenCount + rows - 1)
-    const tokens: number[] = []
-    const logprobs: number[] = []
-    const top: TokenLogprob[][] = []
-    const topCount = work.topCount ?? 0
-    let reason: FinishReason | null = null
-    let accepted = 0
-    let error: Error | null = null
-    // Row i is what follows if the first i drafts were right; the first one that was not ends it.
-    for (let i = 0; i < rows && reason === null; i++) {
-      const token = output.sampled[row + i]
-      const logprob = output.sampledLogprob[row + i]
-      if (token === undefined || logprob === undefined) throw new Error(`The step returned no token for request ${id}`)
-      if (token === NO_TOKEN) {
-        error = noTokenError(request, this.#modelId)
-        break
-      }
-      request.append(token)
-      request.firstTokenAt ??= now
-      request.lastTokenAt = now
-      this.#generatedTokens++
-      tokens.push(token)
-      logprobs.push(logprob)
-      if (topCount > 0) top.push(topOf(output, row + i, topCount))
-      reason = finishReason(request, work, this.#contextLimit)
-      if (reason === null && request.rules?.rules.mask?.accept(token) === false) {
-        error = refusedToken(id, token)
-        break
-      }
-      if (token !== drafts[i]) break
-      accepted++
-    }
-    if (rows > 1) this.#speculator?.verified(request, rows - 1, accepted)
+    const outcome = takeSamples(request, work, output, { row, rows, now, contextLimit: this.#contextLimit, modelId: this.#modelId })
+    const { tokens, logprobs, top, reason, error } = outcome
+    this.#generatedTokens += tokens.length
+    if (rows > 1) this.#speculator?.verified(request, rows - 1, outcome.accepted)
     request.draftCount = 0
     // What was computed beyond the known tokens is overwritten by the next step; nothing is read beyond them.
     request.computed = Math.min(request.computed, request.tokenCount - 1)
-    const produced = { progress, tokens, logprobs, ...(topCount > 0 ? { top } : {}) }
+    const produced = { progress, tokens, logprobs, top }
     if (error !== null) {
       this.scheduler.remove(request)
       return { ...this.#end(request, { kind: 'failed', error }), ...produced }
@@ -485,7 +456,7 @@ export class Core {
   #end(request: Request, end: RequestEnd): RequestOutput {
     this.#requests.delete(request.id)
     this.#aborted.delete(request.id)
-    disposeMask(request)
+    request.dispose()
     if (request.scheduledAt !== null && request.work.kind === 'generate') {
       const heldMs = this.#now() - request.scheduledAt
       this.#serviceMs = this.#serviceMs === null ? heldMs : this.#serviceMs + SMOOTHING * (heldMs - this.#serviceMs)
@@ -568,49 +539,6 @@ function endOutput(id: string, end: RequestEnd): RequestOutput {
   return { id, progress: null, tokens: [], logprobs: [], end }
 }
 
-function nonFiniteError({ start, count }: PlannedRequest, modelId: string): LatheError {
-  return new LatheError(
-    'runtime.non-finite',
-    `The output of ${modelId} is not a number (NaN or infinity) after token ${start + count} of the sequence.`,
-    `The weights of ${modelId} are damaged or overflow in this scheme. Try the original model; if that works, compress again with a finer scheme.`,
-    { data: { modelId, position: start + count } },
-  )
-}
-
-/** No token is left to choose: the request asked for what cannot be. */
-function noTokenError({ id, completionTokens }: Request, modelId: string): LatheError {
-  return new LatheError(
-    'runtime.no-token',
-    `After ${completionTokens} tokens, none of ${modelId}'s tokens is allowed as the next of request ${id}.`,
-    'Its grammar, allowed ids, biases and bad words together leave nothing: allow an end-of-sequence id, or loosen one of them.',
-    { data: { completionTokens } },
-  )
-}
-
-function topOf({ topIds, topLogprobs, sampled }: StepOutput, row: number, count: number): TokenLogprob[] {
-  const width = topIds.length / sampled.length
-  return Array.from({ length: count }, (_, i) => ({
-    id: topIds[row * width + i] ?? 0,
-    logprob: topLogprobs[row * width + i] ?? Number.NaN,
-  }))
-}
-
-function disposeMask({ rules }: Request): void {
-  rules?.rules.mask?.dispose?.()
-}
-
-function isLoss(error: unknown): boolean {
-  return error instanceof LatheError && error.code === 'gpu.device-lost'
-}
-
 function topCountOf(output: StepOutput): number {
   return output.sampled.length === 0 ? 0 : output.topIds.length / output.sampled.length
-}
-
-function closedError(): LatheError {
-  return new LatheError('runtime.aborted', 'The model was unloaded.', 'Load it again and repeat the request.')
-}
-
-function asError(thrown: unknown): Error {
-  return thrown instanceof Error ? thrown : new Error(String(thrown))
 }

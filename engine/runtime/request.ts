@@ -158,6 +158,15 @@ export class Request {
     return this.#result
   }
 
+  /** The request has ended. What its output constraint says to that concerns nobody any more. */
+  dispose(): void {
+    try {
+      this.rules?.rules.mask?.dispose?.()
+    } catch {
+      // It is not asked again.
+    }
+  }
+
   stats(now: number): GenerationStats {
     const since = (time: number | null): number | null => (time === null ? null : time - this.addedAt)
     return {

@@ -83,16 +83,27 @@ describe('constraints', () => {
     const broken = new HistoryMask(VOCABULARY, () => true, Promise.reject(new Error('no such rule')))
     const throwing = { mask: () => Promise.reject(new Error('worker gone')), accept: () => true, rollback: () => undefined }
     const lying = { mask: () => null, accept: () => false, rollback: () => undefined }
-    const [a, b, c, d] = await Promise.all([
+    const failing = {
+      ...lying,
+      accept: (): boolean => {
+        throw new Error('accept broke')
+      },
+      dispose: () => {
+        throw new Error('dispose broke')
+      },
+    }
+    const [a, b, c, e, d] = await Promise.all([
       harness.generate('a', prompt, { rules: { ...plain, mask: broken } }),
       harness.generate('b', prompt, { rules: { ...plain, mask: throwing } }),
       harness.generate('c', prompt, { rules: { ...plain, mask: lying } }),
+      harness.generate('e', prompt, { rules: { ...plain, mask: failing } }),
       harness.generate('d', prompt, { maxTokens: 4 }),
     ])
-    expect([a, b, c].map(({ end }) => end.kind === 'failed' && end.error.message)).toEqual([
+    expect([a, b, c, e].map(({ end }) => end.kind === 'failed' && end.error.message)).toEqual([
       'no such rule',
       'worker gone',
       expect.stringContaining('which it had allowed'),
+      'accept broke',
     ])
     expect(d.tokens.length).toBe(4)
     harness.checkIdle()

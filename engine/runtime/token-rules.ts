@@ -234,7 +234,7 @@ export async function rowAdjustments(sequence: RuledSequence, drafts: Uint32Arra
   try {
     for (let row = 0; row <= drafts.length; row++) {
       const answer = provider?.mask() ?? null
-      const mask = answer instanceof Promise ? await answer : answer
+      const mask = answer instanceof Promise ? await inTime(answer, sequence.id) : answer
       adjustments.push(state.adjust(sequence, drafts.subarray(0, row), mask))
       const draft = drafts[row]
       if (provider === null || draft === undefined) continue
@@ -245,6 +245,22 @@ export async function rowAdjustments(sequence: RuledSequence, drafts: Uint32Arra
     if (ahead > 0) provider?.rollback(ahead)
   }
   return adjustments
+}
+
+/** A step waits for its masks, and everybody for the step: a constraint that takes this long has lost its worker. */
+const MOST_MASK_MS = 10_000
+
+async function inTime<T>(answer: Promise<T>, id: string): Promise<T> {
+  const late = Promise.withResolvers<never>()
+  const timer = setTimeout(() => {
+    const message = `The output constraint of request ${id} has not answered within ${MOST_MASK_MS / 1000} s.`
+    late.reject(new LatheError('internal', message, 'Try a simpler schema or grammar.'))
+  }, MOST_MASK_MS)
+  try {
+    return await Promise.race([answer, late.promise])
+  } finally {
+    clearTimeout(timer)
+  }
 }
 
 /** How many of the drafts, from the first, the provider would accept. Leaves it as it was. */

@@ -62,8 +62,7 @@ export class Speculator implements Disposable {
     }
     for (const [i, { request, most }] of queries.entries()) {
       const drafts = (proposals[i] ?? []).slice(0, most)
-      const mask = request.rules?.rules.mask ?? null
-      request.setDrafts(mask === null ? drafts : drafts.slice(0, acceptableDrafts(mask, drafts)))
+      request.setDrafts(drafts.slice(0, acceptable(request, drafts)))
     }
   }
 
@@ -100,6 +99,17 @@ export class Speculator implements Disposable {
 
   [Symbol.dispose](): void {
     this.#options.proposer[Symbol.dispose]()
+  }
+}
+
+/** How many of the drafts the request's output constraint allows. One that fails at this fails its request when its masks are made. */
+function acceptable({ rules }: Request, drafts: readonly number[]): number {
+  const mask = rules?.rules.mask ?? null
+  if (mask === null) return drafts.length
+  try {
+    return acceptableDrafts(mask, drafts)
+  } catch {
+    return 0
   }
 }
 

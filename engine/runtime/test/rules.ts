@@ -33,6 +33,7 @@ export function adjustmentOf(plain: PlainRules, vocabulary: number, prompt: read
         before.every((token, i) => output[output.length - before.length + i] === token)
       )
     })
+  const known = new Set([...prompt, ...output])
   const allowed = new Uint32Array(Math.ceil(vocabulary / 32))
   for (const id of ids) {
     if ((allowedTokenIds?.includes(id) ?? true) && (allows?.(output, id) ?? true)) allowed[id >> 5]! |= 1 << (id & 31)
@@ -41,8 +42,8 @@ export function adjustmentOf(plain: PlainRules, vocabulary: number, prompt: read
     allowed,
     ids,
     bias: Float32Array.from(ids, (id) => (ends(id) || bad(id) ? -Infinity : (logitBias?.get(id) ?? 0))),
-    generated: Uint32Array.from(ids, (id) => output.filter((token) => token === id).length),
-    seen: Uint8Array.from(ids, (id) => (prompt.includes(id) || output.includes(id) ? 1 : 0)),
+    generated: Uint32Array.from(ids, (id) => (known.has(id) ? output.filter((token) => token === id).length : 0)),
+    seen: Uint8Array.from(ids, (id) => (known.has(id) ? 1 : 0)),
     presence: presencePenalty,
     frequency: frequencyPenalty,
     repetition: repetitionPenalty,

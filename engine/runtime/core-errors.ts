@@ -1,0 +1,35 @@
+/** What can end a request or the whole core, in words, and how to tell one from the other. */
+import { LatheError } from '../contract/errors.ts'
+import type { Request } from './request.ts'
+import type { PlannedRequest } from './scheduler.ts'
+
+export function nonFiniteError({ start, count }: PlannedRequest, modelId: string): LatheError {
+  return new LatheError(
+    'runtime.non-finite',
+    `The output of ${modelId} is not a number (NaN or infinity) after token ${start + count} of the sequence.`,
+    `The weights of ${modelId} are damaged or overflow in this scheme. Try the original model; if that works, compress again with a finer scheme.`,
+    { data: { modelId, position: start + count } },
+  )
+}
+
+/** No token is left to choose: the request asked for what cannot be. */
+export function noTokenError({ id, completionTokens }: Request, modelId: string): LatheError {
+  return new LatheError(
+    'runtime.no-token',
+    `After ${completionTokens} tokens, none of ${modelId}'s tokens is allowed as the next of request ${id}.`,
+    'Its grammar, allowed ids, biases and bad words together leave nothing: allow an end-of-sequence id, or loosen one of them.',
+    { data: { completionTokens } },
+  )
+}
+
+export function closedError(): LatheError {
+  return new LatheError('runtime.aborted', 'The model was unloaded.', 'Load it again and repeat the request.')
+}
+
+export function isLoss(error: unknown): boolean {
+  return error instanceof LatheError && error.code === 'gpu.device-lost'
+}
+
+export function asError(thrown: unknown): Error {
+  return thrown instanceof Error ? thrown : new Error(String(thrown))
+}
