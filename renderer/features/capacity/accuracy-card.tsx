@@ -9,7 +9,7 @@ import { EstimateRange, Rate } from '../../ui/numbers.tsx'
 import { Card } from '../../ui/page.tsx'
 import { ErrorCard } from '../../ui/state.tsx'
 import { Cell, HeaderCell, Row, Table } from '../../ui/table.tsx'
-import { axisDomain } from '../compare/pareto.ts'
+import { niceTop } from '../monitor/course-path.ts'
 import styles from './capacity.module.css'
 
 /** Share of the measured value by which the middle of the estimate misses it. */
@@ -46,8 +46,7 @@ function Plot({ checks }: { readonly checks: readonly PredictionCheck[] }) {
     const middle = Math.sqrt(check.predicted.low * check.predicted.high)
     return { x: check.measured, y: middle, error: [middle - check.predicted.low, check.predicted.high - middle] }
   })
-  const domain = axisDomain([0, ...checks.flatMap((check) => [check.measured, check.predicted.high])])
-  const [, top] = domain
+  const top = niceTop(Math.max(0, ...checks.flatMap((check) => [check.measured, check.predicted.high])))
   const axis = { tick: { fill: 'var(--text-muted)', fontSize: 11 }, stroke: 'var(--border-strong)', tickLine: false }
   return (
     <figure className={styles.plot} aria-label="Decode speed: predicted upwards, measured to the right; on the line they are equal">
