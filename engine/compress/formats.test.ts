@@ -1,21 +1,23 @@
 /** Every scheme through a whole compression: what is written, against LLM Compressor's own folders, and that it runs as it was written. */
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { afterAll, describe, expect, it } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { openCheckpoint } from '../checkpoint/open.ts'
 import { LatheError } from '../contract/errors.ts'
 import { createReferenceBackend } from '../gpu/reference/backend.ts'
 import { loadModel } from '../model/load.ts'
 import { goldenPrompts } from '../model/test/golden-data.ts'
 import { scorePrompt } from '../model/test/steps.ts'
+import { loadTokenizer } from '../tokenizer/tokenizer.ts'
 import { compress } from './pipeline.ts'
 import { planCompression } from './plan.ts'
 import { parseRecipeYaml } from './recipe-yaml.ts'
 import { PRESET_SCHEMES, schemeNeeds } from './scheme.ts'
 import { floats, readRaw } from './testing/raw-checkpoint.ts'
-import type { CompressReport } from './types.ts'
+import { writeRandomModel } from './testing/random-model.ts'
+import type { CompressOptions, CompressReport } from './types.ts'
 
 const shared = fileURLToPath(new URL('../../../shared/data/models', import.meta.url))
 const hasShared = existsSync(shared)
@@ -25,10 +27,10 @@ const scratch = mkdtempSync(join(tmpdir(), 'lathe-formats-'))
 afterAll(() => rmSync(scratch, { recursive: true, force: true }))
 
 let counter = 0
-async function run(sourceFolder: string, recipeText: string): Promise<CompressReport> {
+async function run(sourceFolder: string, recipeText: string, options: Partial<CompressOptions> = {}): Promise<CompressReport> {
   const outFolder = join(scratch, String(counter++))
   const recipe = { recipe: parseRecipeYaml(recipeText) }
-  return compress({ sourceFolder, outFolder, recipe, seed: 7, resume: false, latheVersion: 'test' }, { threads: 1 })
+  return compress({ sourceFolder, outFolder, recipe, seed: 7, resume: false, latheVersion: 'test', ...options }, { threads: 1 })
 }
 
 async function logprobs(folder: string, tokens: readonly number[]): Promise<readonly number[]> {
@@ -121,6 +123,57 @@ describe.runIf(hasShared)('beside LLM Compressor', () => {
       const other = floats(theirs.get(name)!)
       for (const [i, scale] of floats(tensor).entries()) expect(Math.abs(scale - other[i]!)).toBeLessThanOrEqual(scale * 2 ** -7)
     }
+  })
+})
+
+describe('what calibration adds', () => {
+  const model = join(scratch, 'random-model')
+  const text = join(scratch, 'text.jsonl')
+  const documents = [
+    'Mara lives by the harbour and paints boats every morning.',
+    'The tide was low, so Leo walked out.',
+    'Fern traded a coin.',
+  ].map((document) => `${document} ${document} ${document}`)
+  beforeAll(async () => {
+    await writeRandomModel(model, { layers: 1, hidden: 64, intermediate: 96, heads: 2, kvHeads: 1, seed: 11 })
+    writeFileSync(text, documents.map((document) => `${JSON.stringify({ text: document })}\n`).join(''))
+  })
+
+  it.each(['FP8', 'NVFP4'])('%s with cache scales: the ranges of inputs and of values that layer 0 sees', async (scheme) => {
+    const recipe = `QuantizationModifier:
+  scheme: ${scheme}
+  ignore: [lm_head]
+  kv_cache_scheme: {num_bits: 8, type: float, strategy: tensor, dynamic: false, symmetric: true}`
+    const report = await run(model, recipe, {
+      calibration: { path: text, samples: 3, sequenceLength: 64, seed: 3 },
+      openBackend: () => Promise.resolve(createReferenceBackend()),
+    })
+    const raw = readRaw(report.outFolder)
+    const source = readRaw(model)
+    const number = (name: string): number => floats(raw.get(`model.layers.0.self_attn.${name}`)!)[0]!
+    const tokenizer = await loadTokenizer(model)
+    const ids = documents.flatMap((document) => [...tokenizer.encode(document, { addSpecialTokens: true })])
+    const embedding = floats(source.get('model.embed_tokens.weight')!)
+    const norm = floats(source.get('model.layers.0.input_layernorm.weight')!)
+    const values = floats(source.get('model.layers.0.self_attn.v_proj.weight')!)
+    const normed = ids.map((id) => {
+      const x = embedding.slice(id * 64, (id + 1) * 64)
+      const inverse = 1 / Math.sqrt(x.reduce((sum, value) => sum + value * value, 0) / 64 + 1e-5)
+      return x.map((value, i) => value * inverse * norm[i]!)
+    })
+    const largestInput = Math.max(...normed.flat().map(Math.abs))
+    const largestValue = Math.max(
+      ...normed.flatMap((x) =>
+        Array.from({ length: values.length / 64 }, (_, row) => Math.abs(x.reduce((sum, v, k) => sum + v * values[row * 64 + k]!, 0))),
+      ),
+    )
+    // Both are stored in BF16, or as a quotient in F32.
+    const inputMaximum = scheme === 'FP8' ? number('q_proj.input_scale') * 448 : (448 * 6) / number('q_proj.input_global_scale')
+    expect(inputMaximum / largestInput).toBeCloseTo(1, 2)
+    expect((number('v_scale') * 448) / largestValue).toBeCloseTo(1, 2)
+    expect(number('k_scale')).toBeGreaterThan(0)
+    expect(quantizationOf(report.outFolder)['kv_cache_scheme']).toMatchObject({ num_bits: 8, type: 'float', strategy: 'tensor' })
+    expect((await logprobs(report.outFolder, ids.slice(0, 8))).every(Number.isFinite)).toBe(true)
   })
 })
 

@@ -11,13 +11,14 @@ import { planSafetensors } from '../checkpoint/safetensors-writer.ts'
 import type { TensorLayout, WritePlan } from '../checkpoint/safetensors-writer.ts'
 import type { Checkpoint, QuantizationConfig, QuantizationGroup, TensorEntry } from '../checkpoint/types.ts'
 import { LatheError } from '../contract/errors.ts'
+import { FP8_CACHE_ARGS } from '../model/key-value-scales.ts'
 import { describeModel } from '../model/spec.ts'
 import { compareNames, fusedKey, isRowParallel, isTransposed, keptByDesign } from './module-roles.ts'
 import { presetById } from './presets.ts'
 import { isLayered, isStoringStep, observerName } from './recipe.ts'
 import type { Observer, PruningStep, QuantizationGroupRecipe, Recipe, RecipeStep, StoringStep } from './recipe.ts'
 import { inputArgs, weightArgs } from './scheme-args.ts'
-import { columnsPerScale, refusal, sameScheme, schemeFormat, schemeName, storedTensors } from './scheme.ts'
+import { cacheScaleTensor, columnsPerScale, refusal, sameScheme, schemeFormat, schemeName, storedTensors } from './scheme.ts'
 import type { Scheme, StoredTensor } from './scheme.ts'
 import type { IgnoredTensor, Prediction } from './types.ts'
 
@@ -111,6 +112,7 @@ export function planCompression(
   }
   makeFusedAgree(matrices, chosen, kept)
   if (chosen.size === 0 && step !== null) throw nothingToDo(step.groups, kept)
+  if (step?.fp8KeyValues === true) requireKeyValueProjections(matrices, chosen)
   const layered = isLayered(recipe)
 
   const items: PlanItem[] = tensors.map((source) => {
@@ -122,7 +124,8 @@ export function planCompression(
     const [rows = 0, cols = 0] = source.shape
     const module = moduleOf(source)
     const { scheme, observer } = group
-    const stored = storedTensors(scheme, module, rows, cols, source.dtype)
+    const cacheScale = step?.fp8KeyValues === true ? cacheScaleTensor(module, source.dtype) : null
+    const stored = [...storedTensors(scheme, module, rows, cols, source.dtype), ...(cacheScale === null ? [] : [cacheScale])]
     return { action: 'compress', source, module, rows, cols, dtype: source.dtype, scheme, observer, stored }
   })
   const layout = items.flatMap((item): readonly TensorLayout[] => (item.action === 'compress' ? item.stored : [item.source])).map(toLayout)
@@ -143,7 +146,7 @@ export function planCompression(
             format: formats.size > 1 ? 'mixed-precision' : ([...formats][0] ?? 'dense'),
             groups: used,
             ignore: ignoreList(kept),
-            keyValueScheme: null,
+            keyValueScheme: step.fp8KeyValues === true ? FP8_CACHE_ARGS : null,
           },
     ignored: [...kept.values()].sort((a, b) => compareNames(a.name, b.name)),
     warnings: parallelWarnings(compressed),
@@ -160,6 +163,17 @@ function pruningName(step: RecipeStep): readonly string[] {
   if (step.kind !== 'pruning') return []
   const { maskStructure, sparsity } = step
   return [maskStructure === null ? `${Math.round(sparsity * 100)} % sparse` : `${maskStructure.prune}:${maskStructure.of} sparse`]
+}
+
+/** Cache scales are stored beside quantized k_proj and v_proj, so every layer must have both. */
+function requireKeyValueProjections(matrices: readonly TensorEntry[], chosen: ReadonlyMap<string, QuantizationGroupRecipe>): void {
+  const projections = matrices.map(moduleOf).filter((module) => /self_attn\.(?:k|v|qkv)_proj$/.test(module))
+  const odd = projections.find((module) => !chosen.has(module) || cacheScaleTensor(module, 'F32') === null)
+  if (projections.length > 0 && odd === undefined) return
+  throw invalid(
+    `The recipe asks for the scales of an FP8 cache, and ${odd ?? 'this model'} has no quantized k_proj and v_proj to store them with.`,
+    'Quantize k_proj and v_proj of every layer, or leave kv_cache_scheme out.',
+  )
 }
 
 /** The one step that decides what is stored, last but for nothing; null for a recipe that only prunes. */

@@ -9,7 +9,7 @@ import { GPTQ_DEFAULTS, TRANSFORM_MODIFIERS, readTransform, transformToYaml } fr
 import { isStoringStep, observerName } from './recipe.ts'
 import type { ActivationOrder, GptqStep, Observer, QuantizationGroupRecipe, QuantizationStep, Recipe, RecipeStep } from './recipe.ts'
 import { PRESET_SCHEMES } from './scheme.ts'
-import { schemeOfGroup, schemeToYaml } from './scheme-yaml.ts'
+import { KEY_VALUE_YAML, readsKeyValues, schemeOfGroup, schemeToYaml } from './scheme-yaml.ts'
 import { choice, invalid, names, numberIn, object, only, optionalNames, refuseUnknownKeys, show, unknownKey } from './yaml-values.ts'
 import type { Json } from './yaml-values.ts'
 
@@ -44,7 +44,8 @@ export function recipeToYaml(recipe: Recipe): string {
 function modifierToYaml(step: RecipeStep): readonly [string, unknown] {
   if (!isStoringStep(step)) return transformToYaml(step)
   const config_groups = Object.fromEntries(step.groups.map((group) => [group.name, groupToYaml(group)]))
-  const common = { config_groups, ignore: [...step.ignore] }
+  const keyValues = step.fp8KeyValues === true ? { kv_cache_scheme: KEY_VALUE_YAML } : {}
+  const common = { config_groups, ignore: [...step.ignore], ...keyValues }
   if (step.kind === 'quantization') return ['QuantizationModifier', common]
   return ['GPTQModifier', { ...common, block_size: step.blockSize, dampening_frac: step.dampening, actorder: step.actorder }]
 }
@@ -160,8 +161,9 @@ function readGptq(json: Json, where: string): GptqStep {
   refuseUnknownKeys(json, GPTQ_KEYS, where)
   only(json, 'sequential_targets', [null], where)
   only(json, 'sequential_update', [null, true], where)
-  const { groups, ignore } = readQuantization(json, where)
+  const { groups, ignore, ...keyValues } = readQuantization(json, where)
   return {
+    ...keyValues,
     kind: 'gptq',
     groups,
     ignore,
@@ -188,7 +190,7 @@ function readActivationOrder(json: Json, where: string): ActivationOrder {
 
 /** Groups and ignore list of any modifier that stores; its keys have been checked. */
 function readQuantization(json: Json, where: string): QuantizationStep {
-  only(json, 'kv_cache_scheme', [null], where)
+  const keyValues = readsKeyValues(json, where) ? { fp8KeyValues: true } : {}
   only(json, 'bypass_divisibility_checks', [false, null], where)
   only(json, 'requires_calibration_data', [false, null], where)
   const ignore = optionalNames(json, 'ignore', where)
@@ -202,11 +204,11 @@ function readQuantization(json: Json, where: string): QuantizationStep {
     const read = Object.entries(object(groups, `${where}.config_groups`)).map(([name, group]) =>
       readGroup(name, group, `${where}.config_groups.${name}`),
     )
-    return { kind: 'quantization', groups: read, ignore }
+    return { kind: 'quantization', groups: read, ignore, ...keyValues }
   }
   if (typeof scheme === 'string') {
     const targets = json['targets'] === undefined || json['targets'] === null ? ['Linear'] : names(json['targets'], `${where}.targets`)
-    return { kind: 'quantization', groups: [presetGroup('group_0', scheme, targets, `${where}.scheme`)], ignore }
+    return { kind: 'quantization', groups: [presetGroup('group_0', scheme, targets, `${where}.scheme`)], ignore, ...keyValues }
   }
   const byScheme = Object.entries(object(scheme, `${where}.scheme`))
   const read = byScheme.map(([name, targets], i) =>
@@ -217,7 +219,7 @@ function readQuantization(json: Json, where: string): QuantizationStep {
       where,
     ),
   )
-  return { kind: 'quantization', groups: read, ignore }
+  return { kind: 'quantization', groups: read, ignore, ...keyValues }
 }
 
 function presetGroup(name: string, preset: string, targets: readonly string[], where: string): QuantizationGroupRecipe {

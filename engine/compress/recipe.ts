@@ -35,6 +35,8 @@ export interface QuantizationStep {
   readonly kind: 'quantization'
   readonly groups: readonly QuantizationGroupRecipe[]
   readonly ignore: readonly string[]
+  /** Also store the scales of an FP8 key-value cache, one for the keys and one for the values of each layer. Needs calibration. */
+  readonly fp8KeyValues?: boolean
 }
 
 /** Order in which GPTQ goes through columns (LLM Compressor's `actorder`). */
@@ -57,6 +59,7 @@ export interface GptqStep {
   /** Share of the Hessian's mean diagonal added to the diagonal; raised automatically where the factorization fails. */
   readonly dampening: number
   readonly actorder: ActivationOrder
+  readonly fp8KeyValues?: boolean
 }
 
 /** `prune` of every `of` consecutive columns of a row go ("2:4" prunes 2 of 4). */
@@ -142,6 +145,7 @@ export function isLayered(recipe: Recipe): boolean {
     if (step.kind === 'rotation') return false
     return (
       step.kind !== 'quantization' ||
+      step.fp8KeyValues === true ||
       step.groups.some(({ observer, scheme }) => observer.kind === 'imatrix' || schemeNeeds(scheme).inputMaximum)
     )
   })

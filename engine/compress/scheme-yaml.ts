@@ -4,6 +4,7 @@
  */
 import { ARGS_FIELDS } from '../checkpoint/quantization-config.ts'
 import type { QuantizationArgs } from '../checkpoint/types.ts'
+import { FP8_CACHE_ARGS } from '../model/key-value-scales.ts'
 import { inputArgs, schemeFromArgs, weightArgs } from './scheme-args.ts'
 import { schemeFormat } from './scheme.ts'
 import type { Scheme } from './scheme.ts'
@@ -51,6 +52,19 @@ export function schemeOfGroup(group: Json, where: string): Scheme {
   }
   only(group, 'format', [null, schemeFormat(scheme)], where)
   return scheme
+}
+
+/** What vLLM reads for a cache (specs/compressed-tensors.md §7), as recipes spell it. */
+export const KEY_VALUE_YAML: Readonly<Record<string, unknown>> = argsToYaml(FP8_CACHE_ARGS)
+
+/** Whether a modifier asks for the scales of an FP8 cache. Throws `compress.invalid-recipe` for any other cache. */
+export function readsKeyValues(modifier: Json, where: string): boolean {
+  const value = modifier['kv_cache_scheme'] ?? null
+  if (value === null) return false
+  const at = `${where}.kv_cache_scheme`
+  const args = readArgs(object(value, at), at)
+  if (JSON.stringify(argsToYaml(args)) === JSON.stringify(KEY_VALUE_YAML)) return true
+  throw invalid(at, 'describes a cache that no server reads; 8-bit symmetric floats with a static scale per tensor are possible')
 }
 
 function readArgs(json: Json, where: string): QuantizationArgs {

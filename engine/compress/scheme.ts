@@ -90,13 +90,13 @@ export const PRESET_SCHEMES: Readonly<Record<string, Scheme>> = {
   MXFP8: { kind: 'mxfp8', activations: { element: 'mxfp8', scale: 'group' } },
 }
 
-/** What each of the tensors that replace a weight is. `packed` and `weight` hold codes; the last four are one number or two. */
+/** What each of the tensors that replace a weight is. `packed` and `weight` hold codes; constants are one number or two. */
 export type StoredRole = 'packed' | 'weight' | 'scale' | 'zeroPoint' | ConstantRole
 /** Tensors whose bytes do not grow with the matrix; written once, at its end. */
-export type ConstantRole = 'shape' | 'globalScale' | 'inputScale' | 'inputGlobalScale'
+export type ConstantRole = 'shape' | 'globalScale' | 'inputScale' | 'inputGlobalScale' | 'cacheScale'
 
 export function isConstant(role: StoredRole): role is ConstantRole {
-  return role === 'shape' || role === 'globalScale' || role === 'inputScale' || role === 'inputGlobalScale'
+  return role === 'shape' || role === 'globalScale' || role === 'inputScale' || role === 'inputGlobalScale' || role === 'cacheScale'
 }
 
 export interface StoredTensor extends TensorLayout {
@@ -241,6 +241,15 @@ export function storedTensors(scheme: Scheme, module: string, rows: number, cols
     case 'mxfp8':
       return [tensor('weight', 'weight', 'F8_E4M3', [rows, cols]), tensor('scale', 'weight_scale', 'U8', [rows, groups])]
   }
+}
+
+/**
+ * The scale of an FP8 cache (specs/compressed-tensors.md §7), stored beside the projection that fills it: `k_scale` with `k_proj`, `v_scale`
+ * with `v_proj`. Null for other modules.
+ */
+export function cacheScaleTensor(module: string, dtype: DenseDtype): StoredTensor | null {
+  const found = /^(.*self_attn\.)([kv])_proj$/.exec(module)
+  return found === null ? null : { role: 'cacheScale', name: `${found[1] ?? ''}${found[2] ?? ''}_scale`, dtype, shape: [1] }
 }
 
 export function sameScheme(a: Scheme, b: Scheme): boolean {

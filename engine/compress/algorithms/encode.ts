@@ -77,6 +77,8 @@ export interface MatrixMaxima {
   readonly weight: number | null
   /** max |x| of the linear's inputs over the calibration text; null where the scheme needs none. */
   readonly input: number | null
+  /** max |k| after rotation, or max |v|, that the linear put into the cache; null where no cache scale is stored. */
+  readonly cache?: number | null
 }
 
 /** Bytes of one constant tensor of a [rows, cols] matrix. */
@@ -95,6 +97,8 @@ export function encodeConstant(
       return asBytes(Float32Array.of(nvfp4GlobalScale(known(maxima.weight))))
     case 'inputGlobalScale':
       return asBytes(Float32Array.of(nvfp4GlobalScale(known(maxima.input))))
+    case 'cacheScale':
+      return narrowFromF32(Float32Array.of(known(maxima.cache ?? null) / FP8_MAX || 1), dtype)
     case 'inputScale': {
       // §6.7: absmax/448 or absmax/127.5; an input that was always zero gets 1, under which zeros stay zeros.
       const limit = scheme.activations?.element === 'int8' ? 127.5 : FP8_MAX

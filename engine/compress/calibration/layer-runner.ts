@@ -2,6 +2,7 @@
  * Runs one decoder layer over all calibration activations: samples packed into steps, one KV cache for all layers, results read back or only
  * added to statistics. Bits depend on the adapter alone, not on how samples are packed (DESIGN §3).
  */
+import { absmax } from '../algorithms/round-to-floats.ts'
 import type { Checkpoint } from '../../checkpoint/types.ts'
 import type { Accumulator, Backend, Capacity, Executable, KvCache, RopeTable, StatefulExecutable, StepInput } from '../../gpu/program.ts'
 import { isStateful } from '../../gpu/program.ts'
@@ -157,6 +158,27 @@ export class LayerRunner implements AsyncDisposable {
       }
       await options.take(index, output)
     }
+  }
+
+  /** Largest magnitudes that the layer puts into its cache: keys after rotation, and values. */
+  async keyValueMaxima(
+    checkpoint: Checkpoint,
+    layer: number,
+    activations: (group: number) => Promise<Float32Array>,
+  ): Promise<{ readonly k: number; readonly v: number }> {
+    const built = buildLayerProgram(this.spec, checkpoint, { layer, rope: this.#rope, statistics: [], stopAfter: 'attention' })
+    using executable = await this.#compile(built)
+    const maxima = { k: 0, v: 0 }
+    for (const [index, group] of this.groups.entries()) {
+      const rows = await activations(index)
+      for (const step of group.steps) {
+        await this.#step(executable, built, rows, step)
+        for (const which of ['k', 'v'] as const) {
+          maxima[which] = Math.max(maxima[which], absmax(await this.#kv.read(0, which, step.input.slots)))
+        }
+      }
+    }
+    return maxima
   }
 
   /** Most that the backend held at any time, whoever owned it. */

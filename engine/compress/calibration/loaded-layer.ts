@@ -86,6 +86,7 @@ export class LoadedLayer implements LayerContext, Disposable {
   readonly #options: LoadedLayerOptions
   readonly #tensors: ReadonlyMap<string, LayerTensor>
   readonly #statistics = new Map<LayerInput, InputStatistics>()
+  #keyValueMaxima: Promise<{ readonly k: number; readonly v: number }> | null = null
   readonly #onDevice = new Map<LayerInput, OnDevice>()
   readonly #forgotten = new Set<LayerInput>()
   #collected: CollectedStatistics | null = null
@@ -275,6 +276,13 @@ export class LoadedLayer implements LayerContext, Disposable {
     this.#reference ??= collected.firstOutput
     for (const name of batch) this.#onDevice.set(name, { collected, divisors: [] })
     return { collected, divisors: [] }
+  }
+
+  /** Largest |k| and |v| that the layer caches over the calibration text, with the weights as they are now. */
+  keyValueMaxima(): Promise<{ readonly k: number; readonly v: number }> {
+    const { runner, store } = this.#options
+    this.#keyValueMaxima ??= runner.keyValueMaxima(this.#checkpoint({}), this.layer, (group) => store.get(group))
+    return this.#keyValueMaxima
   }
 
   /** The layer's output of the first group before values were chosen; null where no statistics were asked for. */

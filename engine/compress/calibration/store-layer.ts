@@ -170,6 +170,7 @@ interface MatrixFacts {
   readonly importance: Float32Array | null
   readonly weightMaximum: number | null
   readonly inputMaximum: number | null
+  readonly cacheMaximum: number | null
 }
 
 async function factsOf(
@@ -187,8 +188,15 @@ async function factsOf(
     importance: item.observer.kind === 'imatrix' ? (statistics?.meanSquare ?? null) : null,
     weightMaximum:
       needs.weightMaximum === null ? null : Math.max(...partners.map(({ source }) => absmax(layer.tensor(source.name).values))),
+    cacheMaximum: await cacheMaximumOf(layer, item),
     inputMaximum: needs.inputMaximum && statistics !== null ? Math.max(absmax(statistics.maximum), absmax(statistics.minimum)) : null,
   }
+}
+
+async function cacheMaximumOf(layer: LoadedLayer, item: CompressItem): Promise<number | null> {
+  if (!item.stored.some(({ role }) => role === 'cacheScale')) return null
+  const { k, v } = await layer.keyValueMaxima()
+  return item.module.endsWith('.k_proj') ? k : v
 }
 
 async function storeCompressed(
@@ -200,7 +208,7 @@ async function storeCompressed(
 ): Promise<Float32Array> {
   const { pool } = options
   const { rows, cols, scheme, observer, dtype } = item
-  const { importance, weightMaximum, inputMaximum } = facts
+  const { importance, weightMaximum, inputMaximum, cacheMaximum } = facts
   const { values, sha256 } = layer.tensor(item.source.name)
   const all = shared(values)
   const mask = layer.mask(item.module)
@@ -236,7 +244,8 @@ async function storeCompressed(
   const scales = parts.get('scale')
   if (scheme.kind === 'fp8' && scheme.strategy === 'tensor' && scales !== undefined) parts.set('scale', scales.slice(0, 1))
   for (const { role } of item.stored) {
-    if (isConstant(role)) parts.set(role, [encodeConstant(role, scheme, rows, cols, dtype, { weight: weightMaximum, input: inputMaximum })])
+    const maxima = { weight: weightMaximum, input: inputMaximum, cache: cacheMaximum }
+    if (isConstant(role)) parts.set(role, [encodeConstant(role, scheme, rows, cols, dtype, maxima)])
   }
   for (const [role, bytes] of parts) {
     const hash = createHash('sha256')
