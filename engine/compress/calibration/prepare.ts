@@ -108,6 +108,7 @@ export async function prepareCalibration(options: CompressOptions, source: Check
         text: `Calibration: ${samples.samples.length} samples, ${samples.tokens} tokens of ${samples.source} (seed ${samples.seed}), on ${backend.id}.`,
       },
       { level: 'info', text: describeNeeds(needs) },
+      ...memoryWarnings(needs),
       ...samples.warnings.map((text) => ({ level: 'warn', text }) as const),
     ],
     peakGpuBytes: () => peak,
@@ -127,6 +128,14 @@ function gigabytes(bytes: number): string {
 function describeNeeds({ hostBytes, deviceBytes, spilledBytes }: CalibrationNeeds): string {
   const disk = spilledBytes === 0 ? '' : `, ${gigabytes(spilledBytes)} of disk meanwhile`
   return `One layer at a time takes about ${gigabytes(hostBytes)} of memory and ${gigabytes(deviceBytes)} on the device${disk}.`
+}
+
+/** A machine that swaps takes hours; said, not refused, since the estimate is one. */
+function memoryWarnings({ hostBytes }: CalibrationNeeds): PreparedCalibration['log'] {
+  const available = process.availableMemory()
+  if (hostBytes <= available) return []
+  const text = `Only ${gigabytes(available)} of memory are free: close other programs, or give less calibration text.`
+  return [{ level: 'warn', text }]
 }
 
 export interface ProducerParts {

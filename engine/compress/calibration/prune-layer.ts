@@ -23,30 +23,51 @@ export async function pruneLayer(layer: LoadedLayer, options: PruneOptions): Pro
   const linears = layer.linears.filter((linear) => modules.has(linear.module))
   const pattern: SparsityPattern =
     step.maskStructure === null ? { kind: 'unstructured', sparsity: options.sparsity } : { kind: 'n-of-m', ...step.maskStructure }
-  const factors = new Map<LayerInput, HessianFactor | null>()
-  for (const linear of linears) {
+  // One factor at a time; the linears that share it go side by side.
+  for (const input of new Set(linears.map((linear) => linear.input))) {
     layer.throwIfCancelled()
-    layer.note(`Pruning ${linear.role}`)
-    const { module, input, rows, cols, weight } = linear
-    if (!factors.has(input)) {
-      factors.clear()
-      factors.set(input, step.method === 'sparsegpt' ? await factorOf(layer, input, step, pool) : null)
-    }
-    const factor = factors.get(input) ?? null
+    const factor = step.method === 'sparsegpt' ? await factorOf(layer, input, step, pool) : null
     const bySize = step.method === 'magnitude' || (step.method === 'sparsegpt' && factor === null)
-    const columnNorms = bySize ? null : Float64Array.from((await layer.columnStatistics(input)).meanSquare, Math.sqrt)
-    const result = await pool.compute({
-      kind: 'prune',
-      values: shared(weight),
-      rows,
-      cols,
-      pattern,
-      factor,
-      columnNorms: factor === null ? columnNorms : null,
-    })
-    layer.replace({ weights: new Map([[module, result.values]]) })
-    layer.setMask(module, result.mask)
+    const columnNorms = bySize || factor !== null ? null : Float64Array.from((await layer.columnStatistics(input)).meanSquare, Math.sqrt)
+    const own = linears.filter((linear) => linear.input === input)
+    layer.note(`Pruning ${own.map((linear) => linear.role).join(', ')}`)
+    await Promise.all(own.map((linear) => pruneLinear(layer, linear, { pool, pattern, factor, columnNorms })))
   }
+}
+
+/** Rows that a thread takes at a time. */
+const PIECE_ROWS = 256
+
+async function pruneLinear(
+  layer: LoadedLayer,
+  { module, rows, cols, weight }: LayerLinear,
+  how: {
+    readonly pool: WorkerPool
+    readonly pattern: SparsityPattern
+    readonly factor: HessianFactor | null
+    readonly columnNorms: Float64Array | null
+  },
+): Promise<void> {
+  const { pool, pattern, factor, columnNorms } = how
+  const all = shared(weight)
+  // Only unstructured SparseGPT compares entries of different rows.
+  const step = factor !== null && pattern.kind === 'unstructured' ? rows : PIECE_ROWS
+  const starts = Array.from({ length: Math.ceil(rows / step) }, (_, i) => i * step)
+  const pieces = await Promise.all(
+    starts.map((start) => {
+      const count = Math.min(step, rows - start)
+      const values = all.subarray(start * cols, (start + count) * cols)
+      return pool.compute({ kind: 'prune', values, rows: count, cols, pattern, factor, columnNorms })
+    }),
+  )
+  const values = new Float32Array(weight.length)
+  const mask = new Uint8Array(weight.length)
+  for (const [i, piece] of pieces.entries()) {
+    values.set(piece.values, (starts[i] ?? 0) * cols)
+    mask.set(piece.mask, (starts[i] ?? 0) * cols)
+  }
+  layer.replace({ weights: new Map([[module, values]]) })
+  layer.setMask(module, mask)
 }
 
 async function factorOf(layer: LoadedLayer, input: LayerInput, step: PruningStep, pool: WorkerPool): Promise<HessianFactor | null> {
@@ -64,21 +85,24 @@ async function factorOf(layer: LoadedLayer, input: LayerInput, step: PruningStep
 
 /** Share of scores |w|·‖x‖ above m times their mean, over the given linears together (OWL). */
 export async function outlierShare(layer: LoadedLayer, modules: ReadonlySet<string>, m: number): Promise<number> {
-  let sum = 0
-  let count = 0
   const scored: { readonly linear: LayerLinear; readonly norms: Float64Array }[] = []
   for (const linear of layer.linears) {
     if (!modules.has(linear.module)) continue
-    const norms = Float64Array.from((await layer.columnStatistics(linear.input)).meanSquare, Math.sqrt)
-    scored.push({ linear, norms })
-    for (const [i, w] of linear.weight.entries()) sum += Math.abs(w) * (norms[i % linear.cols] as number)
-    count += linear.weight.length
+    scored.push({ linear, norms: Float64Array.from((await layer.columnStatistics(linear.input)).meanSquare, Math.sqrt) })
+  }
+  let sum = 0
+  let count = 0
+  for (const { linear, norms } of scored) {
+    const { weight, cols } = linear
+    for (let i = 0; i < weight.length; i++) sum += Math.abs(weight[i] as number) * (norms[i % cols] as number)
+    count += weight.length
   }
   if (count === 0) return 0
   const threshold = (m * sum) / count
   let above = 0
   for (const { linear, norms } of scored) {
-    for (const [i, w] of linear.weight.entries()) if (Math.abs(w) * (norms[i % linear.cols] as number) > threshold) above++
+    const { weight, cols } = linear
+    for (let i = 0; i < weight.length; i++) if (Math.abs(weight[i] as number) * (norms[i % cols] as number) > threshold) above++
   }
   return above / count
 }
