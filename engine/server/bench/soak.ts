@@ -131,7 +131,11 @@ const kinds: Readonly<Record<string, () => Promise<string>>> = {
     return 'refused'
   },
   oversize: async () => {
-    const status = await fetch(`${server.url}/completions`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: OVERSIZE }).then(
+    const status = await fetch(`${server.url}/completions`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: OVERSIZE,
+    }).then(
       (response) => response.status,
       () => 413, // the connection was closed while the body was still being sent
     )
