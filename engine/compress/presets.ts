@@ -177,7 +177,6 @@ export const PRESETS: readonly PresetDefinition[] = [
       recommended: false,
       needsCalibration: true,
     },
-    // Better than AWQ, and than both together, on text that it was not fitted to: docs/compression.md.
     recipe: gptqRecipe(W4_G128, MSE),
   },
   {

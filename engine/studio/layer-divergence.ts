@@ -3,7 +3,7 @@
  * on the device. The measure that automatic mixed precision chooses by (engine/compress/mixed-precision), which itself knows no runtime.
  */
 import type { Checkpoint } from '../checkpoint/types.ts'
-import { overlayCheckpoint } from '../compress/mixed-precision/overlay-checkpoint.ts'
+import { withValues } from '../compress/calibration/memory-checkpoint.ts'
 import type { UnitLoss } from '../compress/mixed-precision/scheme-map.ts'
 import { roundedUnit } from '../compress/mixed-precision/sensitivity.ts'
 import type { Observer } from '../compress/recipe.ts'
@@ -36,7 +36,7 @@ export function divergenceLoss(options: DivergenceOptions): UnitLoss {
   return async (unit, index) => {
     const option = unit.options[index]
     if (option === undefined) throw new RangeError(`${unit.id} has no option ${index}`)
-    const changed = overlayCheckpoint(checkpoint, await roundedUnit(checkpoint, unit, option.scheme, observer))
+    const changed = withValues(checkpoint, await roundedUnit(checkpoint, unit, option.scheme, observer))
     await using candidate = await openRuntime({
       source: changed,
       backend,

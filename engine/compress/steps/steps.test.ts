@@ -16,7 +16,7 @@ import { hasSharedData, MISSING_DATA, modelFolder } from '../../model/test/golde
 
 import { scorePrompt } from '../../model/test/steps.ts'
 import type { LayerContext, LayerInput, LinearRole } from '../calibration/layer-context.ts'
-import { overlayCheckpoint } from '../mixed-precision/overlay-checkpoint.ts'
+import { withValues } from '../calibration/memory-checkpoint.ts'
 import { compress } from '../pipeline.ts'
 import type { PruningStep, QuantizationStep, RecipeStep } from '../recipe.ts'
 import { normals } from '../test/matrices.ts'
@@ -123,7 +123,7 @@ describe('smoothing', { timeout: MODEL_TEST_TIMEOUT_MS }, () => {
       }
     }
     expect(smoothed).toBe(layers * (name === 'own heads' ? 4 : 3))
-    const [before, after] = [await logits(checkpoint), await logits(overlayCheckpoint(checkpoint, changed))]
+    const [before, after] = [await logits(checkpoint), await logits(withValues(checkpoint, changed))]
     const worst = before.reduce((max, value, i) => Math.max(max, Math.abs(value - after[i]!)), 0)
     // Biases of v and up are rounded to bf16 after the division; everything else is exact to f32.
     expect(worst).toBeLessThan(name === 'random-qwen2' || name === 'random-phi3' ? 2e-3 : 2e-4)
