@@ -139,6 +139,8 @@ async function peer(): Promise<void> {
     const name = `node-llama-cpp, ${gpu === false ? 'CPU' : 'Vulkan'}`
     try {
       const llama = await getLlama({ gpu, build: 'never', progressLogs: false })
+      // Without a device it accepts (it takes no software rasteriser) it would run on the CPU under Vulkan's name.
+      if (gpu !== false && (await llama.getGpuDeviceNames()).length === 0) throw new Error('it accepts no Vulkan device here')
       const model = await llama.loadModel({ modelPath: gguf, ...(gpu === false ? {} : { gpuLayers: 'max' }) })
       const context = await model.createContext({ sequences: 16, contextSize: 128, threads: availableParallelism() })
       const sequences = Array.from({ length: 16 }, () => context.getSequence())
@@ -174,6 +176,7 @@ interface LlamaModule {
         }
       }>
     }>
+    getGpuDeviceNames(): Promise<readonly string[]>
     dispose(): Promise<void>
   }>
 }
