@@ -64,7 +64,7 @@ function Raise({ plan }: { readonly plan: RaisePlan }) {
   return (
     <div className={styles.raise}>
       <Button icon={ArrowUpFromLine} busy={start.isPending} onClick={() => start.mutate()}>
-        {plan.to === null ? 'Keep this layer as original and re-run' : `Raise this layer to ${plan.to} and re-run`}
+        {plan.to === null ? 'Keep as original and re-run' : 'Raise this layer and re-run'}
       </Button>
       <p className={styles.note}>
         {place}: {plan.from} → {plan.to ?? 'as original'}, {plan.addedBytes < 0 ? '−' : '+'}

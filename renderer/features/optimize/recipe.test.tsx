@@ -92,7 +92,7 @@ test('a search for schemes leaves a recipe to look at, with the loss of each lay
 
 test('a layer that lost too much is raised from the heat map', async () => {
   const { user, engine } = renderApp('/compare/m-pebble?layers=m-pebble-w4&tensor=model.layers.0.mlp.down_proj.weight')
-  await user.click(await screen.findByRole('button', { name: 'Raise this layer to W8A16 g128 and re-run' }))
+  await user.click(await screen.findByRole('button', { name: 'Raise this layer and re-run' }))
   expect(lastInput(engine, 'optimize.raise')).toEqual({ variantId: 'm-pebble-w4', module: 'model.layers.0.mlp.down_proj' })
   await waitFor(() => expect(engine.jobs).toHaveLength(1))
   expect(lastInput(engine, 'optimize.start')).toMatchObject({
