@@ -292,6 +292,34 @@ export class FakeEngine implements Connection {
     return model
   }
 
+  #boardEntry(parent: ModelSummary, origin: 'remote' | 'published', name: string): ModelSummary {
+    const added: ModelSummary = {
+      ...parent,
+      id: `m-${this.#nextId++}`,
+      parentId: parent.id,
+      name,
+      origin,
+      path: '',
+      weightBytes: 0,
+      diskBytes: 0,
+      presetId: null,
+      createdAt: this.now,
+    }
+    return this.#addModel({ ...added, path: `${origin}:${added.id}` })
+  }
+
+  #queued(modelId: string, title: string): Job {
+    const job = this.newJob({
+      kind: 'evaluate',
+      modelId,
+      title,
+      phases: [],
+      queuePosition: this.jobs.filter((other) => other.state === 'queued' || other.state === 'running').length,
+    })
+    this.setJob(job)
+    return job
+  }
+
   /** What a library model takes here, so that a plan's bar and the limit of a chart look as they do on a real machine. */
   #ownParts(model: ModelSummary, contextTokens: number) {
     const { gpuBudgetBytes: budgetBytes } = this.hardware
@@ -636,6 +664,12 @@ export class FakeEngine implements Connection {
           })),
         ),
         samples: os.results.samples.handler(({ input }) => samplePage(input)),
+        importPublished: os.results.importPublished.handler(({ input }) =>
+          this.#boardEntry(this.#model(input.modelId), 'published', `${input.path.split('/').at(-1) ?? input.path} (published)`),
+        ),
+        evaluateTasks: os.results.evaluateTasks.handler(({ input }) =>
+          input.modelIds.map((modelId) => this.#queued(modelId, `Tasks on ${this.#model(modelId).name}`)),
+        ),
         tokens: os.results.tokens.handler(({ input }) => tokenPage(input, SAMPLE.id)),
         evaluate: os.results.evaluate.handler(({ input }) =>
           input.modelIds.map((modelId) => {
@@ -650,6 +684,18 @@ export class FakeEngine implements Connection {
             return job
           }),
         ),
+      },
+      remotes: {
+        add: os.remotes.add.handler(({ input }) => {
+          if (input.url.includes('unreachable'))
+            throw new LatheError('remote.unreachable', `${input.url} can't be reached.`, 'Check that the server runs.')
+          return this.#boardEntry(this.#model(input.parentId ?? SAMPLE.id), 'remote', input.name ?? input.model ?? 'served-model')
+        }),
+        setKey: os.remotes.setKey.handler(() => ({})),
+      },
+      benchmarks: {
+        start: os.benchmarks.start.handler(({ input }) => this.#queued(input.modelId, `Load on ${this.#model(input.modelId).name}`)),
+        export: os.benchmarks.export.handler(() => ({ fileName: 'benchmark.json', text: '{}' })),
       },
       capacity: {
         catalog: os.capacity.catalog.handler(() => CATALOG),

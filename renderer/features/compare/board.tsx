@@ -1,21 +1,19 @@
 /** The whole board of one family. */
-import { useMutation, useQuery } from '@tanstack/react-query'
-import { Download, Gauge, Pin, Plus } from 'lucide-react'
+import { useQuery } from '@tanstack/react-query'
+import { Download, Gauge, Globe, Pin, ScrollText } from 'lucide-react'
 import { DEFAULT_SETTINGS } from '../../../engine/contract/index.ts'
 import { useEngine } from '../../data/engine.tsx'
 import { classNames } from '../../lib/class-names.ts'
-import { plural } from '../../lib/format.ts'
 import { useQueryChoice, useQueryParameter, useQuerySet } from '../../lib/url-state.ts'
-import { useViewStore } from '../../shell/view-store.ts'
 import { SoftwareBadge } from '../../ui/badge.tsx'
 import { Button, ButtonLink } from '../../ui/button.tsx'
 import { Menu } from '../../ui/menu.tsx'
 import { Page } from '../../ui/page.tsx'
 import { ErrorCard, Notice } from '../../ui/state.tsx'
 import { Segmented } from '../../ui/tabs.tsx'
-import { showToast } from '../../ui/toast.tsx'
 import { Tooltip } from '../../ui/tooltip.tsx'
 import { useJobs } from '../jobs/queries.ts'
+import { AddEntry } from './add-entry.tsx'
 import { BarsSection } from './bars.tsx'
 import styles from './compare.module.css'
 import { saveFile } from './export.ts'
@@ -30,6 +28,7 @@ import { Samples } from './samples.tsx'
 import { Scatter } from './scatter.tsx'
 import { SeriesMark, entryTitle } from './series.tsx'
 import { Tokens } from './tokens.tsx'
+import { useMeasure } from './use-measure.ts'
 import { Verdicts, type MarginChoice } from './verdicts.tsx'
 
 interface BoardProps {
@@ -76,9 +75,7 @@ export function Board({ entries, picker, margin, onMargin }: BoardProps) {
               />
             ))}
             <li>
-              <ButtonLink size="small" variant="ghost" icon={Plus} href={`/optimize/${source?.model.id ?? baseline.model.id}`}>
-                Add a variant
-              </ButtonLink>
+              <AddEntry sourceId={source?.model.id ?? baseline.model.id} />
             </li>
           </ul>
           <span className={styles.grow} />
@@ -131,6 +128,7 @@ function VariantChip({ entry, title, isBaseline, shown, onToggle, onPin }: Varia
       >
         <SeriesMark series={entry.series} />
         {title}
+        <OriginMark origin={entry.model.origin} />
       </button>
       <Tooltip text={isBaseline ? 'Everything is compared with this one' : `Compare everything with ${title}`}>
         <button type="button" className={styles.pin} aria-pressed={isBaseline} aria-label={`Use ${title} as the baseline`} onClick={onPin}>
@@ -138,6 +136,17 @@ function VariantChip({ entry, title, isBaseline, shown, onToggle, onPin }: Varia
         </button>
       </Tooltip>
     </li>
+  )
+}
+
+/** Where a line of the board is from, when it is not a folder here. */
+function OriginMark({ origin }: { readonly origin: Entry['model']['origin'] }) {
+  if (origin === 'folder') return null
+  const Icon = origin === 'remote' ? Globe : ScrollText
+  return (
+    <span role="img" aria-label={origin === 'remote' ? 'on a server' : 'published results'} className={styles.origin}>
+      <Icon size={12} aria-hidden />
+    </span>
   )
 }
 
@@ -152,16 +161,12 @@ function BoardActions({
 }) {
   const { queries } = useEngine()
   const settings = useQuery(queries.settings.get.queryOptions()).data ?? DEFAULT_SETTINGS
-  const evaluate = useEvaluate()
+  const evaluate = useMeasure()
   const name = (source ?? baseline).model.name
   const make = useReport({ name, entries, baseline, source })
   return (
     <>
-      <Button
-        icon={Gauge}
-        busy={evaluate.isPending}
-        onClick={() => evaluate.mutate({ modelIds: entries.map((entry) => entry.model.id), evaluate: settings.evaluate })}
-      >
+      <Button icon={Gauge} busy={evaluate.isPending} onClick={() => evaluate.mutate({ entries, source, evaluate: settings.evaluate })}>
         Measure again
       </Button>
       <Menu
@@ -184,23 +189,11 @@ function BoardActions({
   )
 }
 
-function useEvaluate() {
-  const { client } = useEngine()
-  const setJobsTrayOpen = useViewStore((state) => state.setJobsTrayOpen)
-  return useMutation({
-    mutationFn: (input: Parameters<typeof client.results.evaluate>[0]) => client.results.evaluate(input),
-    onSuccess: (jobs) => {
-      setJobsTrayOpen(true)
-      showToast({ title: jobs.length === 1 ? 'One measurement is queued' : `${plural(jobs.length, 'measurement')} are queued` })
-    },
-  })
-}
-
 /** Says which of the shown models have nothing to compare yet, and what is being done about it. */
 function Unmeasured({ entries, source }: { readonly entries: readonly Entry[]; readonly source: Entry | undefined }) {
-  const evaluate = useEvaluate()
+  const evaluate = useMeasure()
   const { running, queued } = useJobs()
-  const missing = entries.filter((entry) => !isMeasured(entry))
+  const missing = entries.filter((entry) => !isMeasured(entry) && entry.model.origin !== 'published')
   const underWay = [...running, ...queued].filter((job) =>
     entries.some((entry) => entry.model.id === job.modelId || entry.model.id === job.variantId),
   )
@@ -236,7 +229,8 @@ function Unmeasured({ entries, source }: { readonly entries: readonly Entry[]; r
           busy={evaluate.isPending}
           onClick={() =>
             evaluate.mutate({
-              modelIds: missing.map((entry) => entry.model.id),
+              entries: missing,
+              source,
               evaluate: { perplexity: true, tasks: true, throughput: true },
             })
           }

@@ -31,5 +31,8 @@ export function useBoard(modelId: string, margin: number) {
 
 export function isMeasured(entry: Entry): boolean {
   const { result } = entry
-  return result !== null && (result.perplexity !== null || result.throughput !== null || result.tasks.length > 0 || result.drift !== null)
+  return (
+    result !== null &&
+    (result.perplexity !== null || result.throughput !== null || result.tasks.length > 0 || result.drift !== null || result.served !== null)
+  )
 }

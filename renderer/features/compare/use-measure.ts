@@ -1,0 +1,43 @@
+/** Measuring what stands on a board: folders as they always are, servers by a load and by the tasks that their original has answered. */
+import { useMutation } from '@tanstack/react-query'
+import type { EvaluationOptions, Job } from '../../../engine/contract/index.ts'
+import { useEngine } from '../../data/engine.tsx'
+import { plural } from '../../lib/format.ts'
+import { useViewStore } from '../../shell/view-store.ts'
+import { showToast } from '../../ui/toast.tsx'
+import type { Entry } from './metrics.ts'
+
+interface Measure {
+  readonly entries: readonly Entry[]
+  readonly source: Entry | undefined
+  readonly evaluate: EvaluationOptions
+}
+
+/** Tasks that were run on the original, by their own names. */
+function tasksOf(source: Entry | undefined): string[] {
+  const tasks = source?.result?.tasks.filter((task) => task.origin === 'measured' && task.outputType !== 'probe') ?? []
+  return [...new Set(tasks.map((task) => task.task ?? task.name))]
+}
+
+export function useMeasure() {
+  const { client } = useEngine()
+  const setJobsTrayOpen = useViewStore((state) => state.setJobsTrayOpen)
+  return useMutation({
+    mutationFn: async ({ entries, source, evaluate }: Measure): Promise<readonly Job[]> => {
+      const idsOf = (origin: Entry['model']['origin']) =>
+        entries.filter((entry) => entry.model.origin === origin).map((entry) => entry.model.id)
+      const [folders, servers] = [idsOf('folder'), idsOf('remote')]
+      const tasks = tasksOf(source)
+      const jobs: Job[] = []
+      if (folders.length > 0) jobs.push(...(await client.results.evaluate({ modelIds: folders, evaluate })))
+      if (evaluate.throughput) for (const modelId of servers) jobs.push(await client.benchmarks.start({ modelId, profile: 'concurrent' }))
+      if (evaluate.tasks && servers.length > 0 && tasks.length > 0)
+        jobs.push(...(await client.results.evaluateTasks({ modelIds: servers, options: { tasks } })))
+      return jobs
+    },
+    onSuccess: (jobs) => {
+      setJobsTrayOpen(true)
+      showToast({ title: jobs.length === 1 ? 'One measurement is queued' : `${plural(jobs.length, 'measurement')} are queued` })
+    },
+  })
+}
