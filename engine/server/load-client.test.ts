@@ -76,6 +76,8 @@ test('a load of both kinds runs with fixed lengths, counts and aligned random pr
 
 test('a scrape parses, has every series before and after a request, and no label with a space', async () => {
   const { call, post } = await startEcho()
+  const before = await (await call('/metrics')).text()
+  expect(before).toContain('vllm:request_success_total{model_name="echo-1",engine="0",finished_reason="stop"} 0')
   await post('/v1/chat/completions', { model: 'echo', messages: [{ role: 'user', content: 'hi' }], n: 2, temperature: 1 })
   const families = parsePrometheusTextFormat(await (await call('/metrics')).text()) as {
     name: string

@@ -6,7 +6,8 @@
 
 export type Labels = Readonly<Record<string, string>>
 
-interface Family {
+/** One metric and its series. */
+export interface Family {
   readonly name: string
   readonly help: string
   readonly type: 'counter' | 'gauge' | 'histogram'
@@ -129,15 +130,26 @@ export class MetricsRegistry {
     }
   }
 
-  /** The whole scrape, ending in a newline as the format demands. */
-  expose(): string {
-    const text = this.#families.flatMap((family) => [
-      `# HELP ${family.name} ${family.help}`,
-      `# TYPE ${family.name} ${family.type}`,
-      ...family.lines(),
-    ])
-    return `${text.join('\n')}\n`
+  get families(): readonly Family[] {
+    return this.#families
   }
+}
+
+/**
+ * The whole scrape, ending in a newline as the format demands. Several registries may have the same families: each is described once, with the
+ * series of all of them together.
+ */
+export function exposition(registries: readonly MetricsRegistry[]): string {
+  const byName = Map.groupBy(
+    registries.flatMap((registry) => registry.families),
+    (family) => family.name,
+  )
+  const lines = [...byName].flatMap(([name, families]) => [
+    `# HELP ${name} ${families[0]?.help ?? ''}`,
+    `# TYPE ${name} ${families[0]?.type ?? 'untyped'}`,
+    ...families.flatMap((family) => family.lines()),
+  ])
+  return lines.length === 0 ? '' : `${lines.join('\n')}\n`
 }
 
 export const METRICS_CONTENT_TYPE = 'text/plain; version=0.0.4; charset=utf-8'

@@ -3,6 +3,7 @@ import { ApiError } from './api-error.ts'
 import type { Exchange } from './http-exchange.ts'
 import type { RequestRun } from './completion-run.ts'
 import type { LiveRequests } from './live-requests.ts'
+import { exposition } from './metrics.ts'
 import type { ServedModel, ServedModels } from './served-model.ts'
 import { ServingMetrics } from './serving-metrics.ts'
 import { EventStream } from './sse.ts'
@@ -77,8 +78,11 @@ export class ModelService {
     return metrics
   }
 
-  exposition(): string {
-    return [...this.#metrics.values()].map((metrics) => metrics.expose()).join('')
+  /** The scrape. Models that are loaded and were not asked anything yet have their series too, all zero. */
+  async exposition(signal: AbortSignal): Promise<string> {
+    for (const { name, contextLimit } of this.models.cards())
+      if (contextLimit !== null && !this.#metrics.has(name)) await this.use(name, signal, async (model) => this.metricsOf(model))
+    return exposition([...this.#metrics.values()].map((metrics) => metrics.registry))
   }
 
   openStream(exchange: Exchange, terminator: 'done' | 'none' = 'done'): EventStream {

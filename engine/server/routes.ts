@@ -64,9 +64,10 @@ export function serverRoutes(
     'GET /ping': async ({ response }) => void response.writeHead(200).end(),
     'GET /version': async ({ response }) => sendJson(response, 200, { version: info.version }),
     'GET /load': async ({ response }) => sendJson(response, 200, { server_load: info.load() }),
-    'GET /metrics': async ({ response }) => {
+    'GET /metrics': async ({ response, signal }) => {
+      const text = await service.exposition(signal)
       response.writeHead(200, { 'content-type': METRICS_CONTENT_TYPE })
-      response.end(service.exposition())
+      response.end(text)
     },
     'GET /v1/models': async ({ response }) => {
       const data = models.cards().flatMap((card) =>

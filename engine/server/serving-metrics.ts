@@ -147,8 +147,8 @@ export class ServingMetrics {
     if (completionTokens > 1) histograms.perOutputToken.observe((lastTokenMs - firstTokenMs) / (completionTokens - 1) / 1000)
   }
 
-  expose(): string {
-    return this.#registry.expose()
+  get registry(): MetricsRegistry {
+    return this.#registry
   }
 
   #listen(runtime: Runtime): () => void {
