@@ -1,3 +1,4 @@
+// Part of rope-append: one head's key or value from `row` into the cache, in the format of its side.
   // A row of codes and its scale (kv-format.ts), or plain numbers, by the side's type: 0 f32, 1 f16, 2 fp8, 3 int8, 4 int4.
   let kind = select(V_KIND, K_KIND, isKey);
   if (index == 0u) {
