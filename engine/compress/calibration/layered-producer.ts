@@ -68,7 +68,8 @@ export function layeredProducer(options: LayeredOptions): Producer {
     const inLayers = new Map<number, PlanItem[]>()
     for (const item of context.plan.items) {
       const layer = layerOf(item)
-      if (layer !== null && layer < spec.layers) inLayers.set(layer, [...(inLayers.get(layer) ?? []), item])
+      // What is kept as it is (a buffer of integers) streams with what lies outside.
+      if (item.action !== 'keep' && layer !== null && layer < spec.layers) inLayers.set(layer, [...(inLayers.get(layer) ?? []), item])
     }
     const layered = new Set([...inLayers.values()].flat())
     await options.outside({ ...context, remaining: context.remaining.filter((item) => !layered.has(item)) })

@@ -121,20 +121,20 @@ export async function prepareCalibration(options: CompressOptions, source: Check
   }
 }
 
-function gigabytes(bytes: number): string {
-  return `${(bytes / 1e9).toFixed(2)} GB`
+function formatBytes(bytes: number): string {
+  return bytes >= 1e9 ? `${(bytes / 1e9).toFixed(1)} GB` : `${Math.ceil(bytes / 1e6)} MB`
 }
 
 function describeNeeds({ hostBytes, deviceBytes, spilledBytes }: CalibrationNeeds): string {
-  const disk = spilledBytes === 0 ? '' : `, ${gigabytes(spilledBytes)} of disk meanwhile`
-  return `One layer at a time takes about ${gigabytes(hostBytes)} of memory and ${gigabytes(deviceBytes)} on the device${disk}.`
+  const disk = spilledBytes === 0 ? '' : `, ${formatBytes(spilledBytes)} of disk meanwhile`
+  return `One layer at a time takes about ${formatBytes(hostBytes)} of memory and ${formatBytes(deviceBytes)} on the device${disk}.`
 }
 
 /** A machine that swaps takes hours; said, not refused, since the estimate is one. */
 function memoryWarnings({ hostBytes }: CalibrationNeeds): PreparedCalibration['log'] {
   const available = process.availableMemory()
   if (hostBytes <= available) return []
-  const text = `Only ${gigabytes(available)} of memory are free: close other programs, or give less calibration text.`
+  const text = `Only ${formatBytes(available)} of memory are free: close other programs, or give less calibration text.`
   return [{ level: 'warn', text }]
 }
 
