@@ -78,10 +78,10 @@ function Side({
 }) {
   return (
     <div className={styles.side}>
-      <h4>
+      <h3>
         {name}
         {correct !== null && <span className={styles.quiet}>{correct ? ' · right' : ' · wrong'}</span>}
-      </h4>
+      </h3>
       {pieces === null ? (
         <p className={styles.quiet}>No answer to this item.</p>
       ) : (
