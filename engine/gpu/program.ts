@@ -390,6 +390,8 @@ export interface Backend extends AsyncDisposable {
   drift(baseline: Executable, candidate: Executable, rows: number, targets: Uint32Array): Promise<DriftRows>
   /** Bytes allocated now, by owner. */
   usage(): ReadonlyMap<string, { readonly bytes: number; readonly buffers: number }>
+  /** Wall time spent on compiling kernels so far; absent where nothing is compiled. */
+  readonly compileMs?: () => number
   /** Resolves once with the reason if the device is lost; the backend is unusable from then on. */
   readonly lost: Promise<string>
 }

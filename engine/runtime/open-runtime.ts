@@ -48,6 +48,7 @@ export async function openRuntime(options: OpenRuntimeOptions): Promise<Runtime>
 }
 
 async function open(checkpoint: Checkpoint, options: OpenRuntimeOptions, began: number): Promise<Runtime> {
+  const compiledBefore = options.backend.compileMs?.() ?? null
   const { backend, modelId, signal, onProgress, kvDtype } = options
   const tokenizer = options.tokenizer === undefined ? await tokenizerOf(checkpoint.folder) : options.tokenizer
   signal?.throwIfAborted()
@@ -77,7 +78,7 @@ async function open(checkpoint: Checkpoint, options: OpenRuntimeOptions, began: 
     signal?.throwIfAborted()
     const build = options.handover === true ? await buildDigest(checkpoint, model.program) : null
     const speculator = await openSpeculator(options.speculation, { model, backend, owner, kvDtype, signal })
-    return createRuntime(model, { tokenizer, budget, speculator, build, owner, began, options })
+    return createRuntime(model, { tokenizer, budget, speculator, build, owner, began, compiledBefore, options })
   } catch (error) {
     model.dispose()
     throw error
@@ -91,10 +92,14 @@ interface RuntimeSetting {
   readonly build: string | null
   readonly owner: string
   readonly began: number
+  readonly compiledBefore: number | null
   readonly options: OpenRuntimeOptions
 }
 
-function createRuntime(model: LoadedModel, { tokenizer, budget, speculator, build, owner, began, options }: RuntimeSetting): Runtime {
+function createRuntime(
+  model: LoadedModel,
+  { tokenizer, budget, speculator, build, owner, began, compiledBefore, options }: RuntimeSetting,
+): Runtime {
   const { backend, modelId, kvDtype, prefixCache = true } = options
   const { spec, executable, contextTokens: contextLimit } = model
   const { blocks, blockSize } = model.kv.layout
@@ -113,6 +118,7 @@ function createRuntime(model: LoadedModel, { tokenizer, budget, speculator, buil
     kvBytes: model.kvBytes,
     otherBytes: Math.max(0, (backend.usage().get(owner)?.bytes ?? 0) - model.weightBytes - model.kvBytes),
     loadMs: performance.now() - began,
+    compileMs: backend.compileMs === undefined || compiledBefore === null ? null : backend.compileMs() - compiledBefore,
   }
   return new LocalRuntime({
     info,

@@ -206,6 +206,8 @@ export interface RuntimeInfo {
   readonly kvBytes: number
   readonly otherBytes: number
   readonly loadMs: number
+  /** Of it, compiling kernels that were not compiled yet on this device; null or absent where nothing is compiled. */
+  readonly compileMs?: number | null
 }
 
 /** What the loop is doing, for the screen and for `/metrics`. Counters run from load. */

@@ -76,6 +76,8 @@ export class WebGpuBackend implements Backend, SecondOrderBackend {
     return openSolver(this, request)
   }
 
+  readonly compileMs = (): number => this.kernels.compileMs
+
   usage(): ReadonlyMap<string, LedgerUsage> {
     return this.ledger.usage()
   }

@@ -35,8 +35,17 @@ export class KernelCache {
   readonly #kernels = new Map<string, Promise<Kernel>>()
   readonly #layouts = new Map<string, { group: GPUBindGroupLayout; pipeline: GPUPipelineLayout }>()
 
+  /** Wall time during which anything was being compiled; many kernels compile at a time, so their own times would add up to more. */
+  #compileMs = 0
+  #compiling = 0
+  #compilingSince = 0
+
   constructor(gpu: GpuDevice) {
     this.#gpu = gpu
+  }
+
+  get compileMs(): number {
+    return this.#compileMs + (this.#compiling > 0 ? performance.now() - this.#compilingSince : 0)
   }
 
   /** Compiles the kernel, or returns it compiled. Throws `gpu.unsupported` with the compiler's message. */
@@ -44,11 +53,20 @@ export class KernelCache {
     const key = JSON.stringify([spec.name, Object.entries(spec.constants).sort(([a], [b]) => (a < b ? -1 : 1))])
     let kernel = this.#kernels.get(key)
     if (kernel === undefined) {
-      kernel = this.#compile(spec)
+      kernel = this.#timed(() => this.#compile(spec))
       this.#kernels.set(key, kernel)
       kernel.catch(() => this.#kernels.delete(key)) // a failure is reported to the caller, and tried again by the next
     }
     return kernel
+  }
+
+  async #timed<T>(work: () => Promise<T>): Promise<T> {
+    if (this.#compiling++ === 0) this.#compilingSince = performance.now()
+    try {
+      return await work()
+    } finally {
+      if (--this.#compiling === 0) this.#compileMs += performance.now() - this.#compilingSince
+    }
   }
 
   async #compile(spec: KernelSpec): Promise<Kernel> {

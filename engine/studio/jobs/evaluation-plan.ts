@@ -10,6 +10,7 @@ import type { Adapter } from '../../contract/index.ts'
 import { parseChoiceTask } from '../../evaluate/choice-task.ts'
 import type { ChoiceTask } from '../../evaluate/choice-task.ts'
 import type { PerplexityOptions, TextSample } from '../../evaluate/perplexity.ts'
+import type { GridOptions } from '../../benchmark/engine-grid.ts'
 import type { ThroughputOptions } from '../../benchmark/throughput.ts'
 
 export interface EvaluationPlan {
@@ -19,6 +20,8 @@ export interface EvaluationPlan {
   /** Items per task; null = all. */
   readonly taskItems: number | null
   readonly throughput: Pick<ThroughputOptions, 'promptTokens' | 'generatedTokens' | 'warmups' | 'repeats'>
+  /** Speeds by batch and context; null where they would take minutes and say nothing about a GPU. */
+  readonly grid: Pick<GridOptions, 'prefillTokens' | 'batches' | 'contexts' | 'decodeTokens' | 'warmups' | 'repeats'> | null
 }
 
 /** Windows of the first look: a figure within seconds, replaced as soon as the planned one exists. */
@@ -32,6 +35,15 @@ const FULL: EvaluationPlan = {
   perplexity: { protocol: 'rolling', window: WINDOW, maxWindows: null },
   taskItems: null,
   throughput: { promptTokens: 512, generatedTokens: 128, warmups: 1, repeats: 5 },
+  // specs/benchmark.md §4; cells that the context can't hold are left out
+  grid: {
+    prefillTokens: [128, 512, 2048, 8192],
+    batches: [1, 2, 4, 8],
+    contexts: [128, 2048, 8192],
+    decodeTokens: 33,
+    warmups: 1,
+    repeats: 3,
+  },
 }
 
 /** About 4,000 scored tokens and 40 items a task: seconds each at the few hundred tokens a second of a CPU adapter. */
@@ -40,6 +52,7 @@ const SHORT: EvaluationPlan = {
   perplexity: { protocol: 'rolling', window: WINDOW, maxWindows: 8 },
   taskItems: 40,
   throughput: { promptTokens: 128, generatedTokens: 32, warmups: 1, repeats: 3 },
+  grid: null,
 }
 
 /** For what does a few tokens a second: enough to show that it works. */
@@ -48,6 +61,7 @@ const MINIMAL: EvaluationPlan = {
   perplexity: { protocol: 'rolling', window: 64, maxWindows: 2 },
   taskItems: 4,
   throughput: { promptTokens: 16, generatedTokens: 8, warmups: 0, repeats: 1 },
+  grid: null,
 }
 
 /** Two CPU cores touch about 2·10⁹ weights a second; above this size the short plan would take most of an hour. */

@@ -3,8 +3,9 @@
  * then tasks, then speed. A phase that is done is not repeated by a resumed job. How figures are computed is engine/evaluate's business.
  */
 import type { KvSetting } from '../../gpu/kv-format.ts'
+import { bandwidthShare, measureGrid } from '../../benchmark/engine-grid.ts'
 import { measureThroughput, throughputProtocolKey } from '../../benchmark/throughput.ts'
-import type { EvaluationOptions, Provenance } from '../../contract/index.ts'
+import type { EvaluationOptions, HardwareBenchmark, Provenance } from '../../contract/index.ts'
 import { LatheError } from '../../contract/index.ts'
 import { answerChoiceTask, choiceSampleRows, scoreChoiceTask } from '../../evaluate/choice-task.ts'
 import type { ChoiceAnswers, ChoiceTask } from '../../evaluate/choice-task.ts'
@@ -54,6 +55,8 @@ interface Bench {
 export class Evaluator {
   readonly #parts: EvaluatorParts
   readonly #now: () => Date
+  /** Of the adapter that it names, measured once: it takes seconds. */
+  #limits: HardwareBenchmark | null = null
 
   constructor(parts: EvaluatorParts) {
     this.#parts = parts
@@ -238,12 +241,45 @@ export class Evaluator {
       })),
       { ...plan.throughput, signal: context.signal, onProgress: (done, total) => context.advance('throughput', done, total, null) },
     )
-    for (const [index, payload] of results.entries()) {
+    const points = plan.grid === null ? [] : await this.#grid(context, pairs, plan.grid)
+    for (const [index, measured] of results.entries()) {
       const pair = pairs[index]
-      if (pair !== undefined)
-        this.#record(context, bench, pair.model, throughputProtocolKey(plan.throughput), { kind: 'throughput', payload })
+      if (pair === undefined) continue
+      const share = plan.grid === null ? null : await this.#bandwidthShare(context, pair.model, measured.decodeTokensPerSecond.median)
+      const payload = { ...measured, points: points[index] ?? [], bandwidthShare: share }
+      this.#record(context, bench, pair.model, throughputProtocolKey(plan.throughput), { kind: 'throughput', payload })
     }
     context.finish('throughput')
+  }
+
+  #grid(
+    context: JobContext,
+    pairs: readonly { readonly model: ModelRef; readonly lease: ModelLease }[],
+    grid: NonNullable<EvaluationPlan['grid']>,
+  ) {
+    return measureGrid(
+      pairs.map(({ model, lease }) => ({ modelId: model.modelId, runtime: lease.runtime })),
+      {
+        ...grid,
+        signal: context.signal,
+        onProgress: (done, total) => context.working(`Prefill and decode by batch and context: ${done} of ${total}`),
+      },
+    )
+  }
+
+  /** null where the adapter has no timestamps; then there is no telling what a step moved. */
+  async #bandwidthShare(context: JobContext, model: ModelRef, decodeTokensPerSecond: number): Promise<number | null> {
+    try {
+      context.working('Comparing with the adapter’s read speed')
+      const adapter = await this.#parts.gpu.current()
+      if (this.#limits?.adapter !== adapter.name) this.#limits = await this.#parts.gpu.benchmark(context.signal)
+      const { decode } = await this.#parts.models.profile({ ...model, ...this.#parts.loadSettings(), signal: context.signal })
+      return bandwidthShare(decode, decodeTokensPerSecond, this.#limits.readGigabytesPerSecond)
+    } catch (error) {
+      if (!(error instanceof LatheError) || error.code !== 'gpu.unsupported') throw error
+      context.log('info', `${error.message} The share of the memory's speed is not measured.`)
+      return null
+    }
   }
 
   #record(context: JobContext, bench: Bench, model: ModelRef, protocolKey: string, measured: Parameters<Results['record']>[0]): void {
