@@ -25,6 +25,8 @@ const REQUESTS = Number(requestsText)
 const OUTPUT = Number(outputText)
 const PROMPT = 64
 const CONCURRENCIES = levels.split(',').map(Number)
+/** Its threads spin at barriers: on a machine that others share, one is faster than as many as there are cores. */
+const PEER_THREADS = Number(process.env['LATHE_PEER_THREADS'] ?? availableParallelism())
 const GREEDY = { temperature: 0, topK: 0, topP: 1, minP: 0 }
 
 const tokenizer = await loadTokenizer(folder)
@@ -142,7 +144,7 @@ async function peer(): Promise<void> {
       // Without a device it accepts (it takes no software rasteriser) it would run on the CPU under Vulkan's name.
       if (gpu !== false && (await llama.getGpuDeviceNames()).length === 0) throw new Error('it accepts no Vulkan device here')
       const model = await llama.loadModel({ modelPath: gguf, ...(gpu === false ? {} : { gpuLayers: 'max' }) })
-      const context = await model.createContext({ sequences: 16, contextSize: 128, threads: availableParallelism() })
+      const context = await model.createContext({ sequences: 16, contextSize: 128, threads: PEER_THREADS })
       const sequences = Array.from({ length: 16 }, () => context.getSequence())
       const free = [...sequences]
       const one = async (index: number): Promise<number> => {
