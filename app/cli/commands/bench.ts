@@ -100,6 +100,7 @@ export const bench: Command = {
           weight_gpu_bytes: result.weightGpuBytes,
           kv_gpu_bytes: result.kvGpuBytes,
           load_seconds: result.loadSeconds,
+          compile_seconds: result.compileSeconds,
           prompt_tokens: result.promptTokens,
           generated_tokens: result.generatedTokens,
           warmups: result.warmups,
