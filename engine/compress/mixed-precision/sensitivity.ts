@@ -15,8 +15,12 @@ import type { SchemeUnit, UnitLoss } from './scheme-map.ts'
 /** Statistics of a module's inputs, or null where none were collected. */
 export type GramOf = (module: string) => Promise<{ readonly gram: Gram; readonly meanSquare: ArrayLike<number> } | null>
 
-/** A loss per parameter-weighted share of the error, so that units of different sizes compare. */
+/** The error's share of the energy, times the unit's share of the model's parameters: the losses of a map add up to a mean over all weights. */
 export function proxyLoss(checkpoint: Checkpoint, observer: Observer, gramOf: GramOf): UnitLoss {
+  const parameters = [...checkpoint.tensors.values()].reduce(
+    (sum, { shape }) => sum + shape.reduce((product, size) => product * size, 1),
+    0,
+  )
   return async (unit, index) => {
     const option = unit.options[index]
     if (option === undefined) throw new RangeError(`${unit.id} has no option ${index}`)
@@ -39,7 +43,7 @@ export function proxyLoss(checkpoint: Checkpoint, observer: Observer, gramOf: Gr
         energy += outputError(values, new Float32Array(values.length), rows, cols, statistics.gram)
       }
     }
-    return energy > 0 ? error / energy : 0
+    return energy > 0 ? (error / energy) * (unit.parameters / parameters) : 0
   }
 }
 
