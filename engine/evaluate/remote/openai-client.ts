@@ -71,7 +71,9 @@ export class OpenAiClient {
   async pick(name: string | null, signal?: AbortSignal): Promise<RemoteModel> {
     const models = await this.models(signal)
     const found = name === null ? models[0] : models.find((model) => model.id === name)
-    if (found !== undefined && (name !== null || models.length === 1)) return found
+    // Aliases of one model have the same root.
+    const distinct = new Set(models.map(({ id, root }) => root ?? id)).size
+    if (found !== undefined && (name !== null || distinct === 1)) return found
     const list = models
       .map(({ id }) => id)
       .slice(0, 10)
