@@ -145,6 +145,16 @@ describe('calls', () => {
     connection.dispose()
   })
 
+  test('a stream under way when the engine stops fails with the same reason', async () => {
+    const { client, connection, engine } = start()
+    const stream = await client.events.watch({ runId: null, after: null })
+    await stream.next()
+    const hanging = stream.next().catch((thrown: unknown) => thrown)
+    engine.stop()
+    expect(await hanging).toBeInstanceOf(DisconnectedError)
+    connection.dispose()
+  })
+
   test('a waiting call can be given up', async () => {
     const { client, connection, engine } = start()
     await client.system.info()

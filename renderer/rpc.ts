@@ -30,6 +30,32 @@ type Socket = Pick<WebSocket, 'addEventListener' | 'removeEventListener' | 'send
 const FIRST_RETRY_MS = 150
 const LONGEST_RETRY_MS = 3000
 
+const SOCKET_OPEN = 1
+
+type Stream = AsyncIterableIterator<unknown>
+
+function isStream(answer: unknown): answer is Stream {
+  return typeof answer === 'object' && answer !== null && Symbol.asyncIterator in answer && 'next' in answer
+}
+
+/** The same stream with its failures told as a call's are. */
+function withReasons(stream: Stream, reasonOf: (error: unknown) => unknown): Stream {
+  const told = async (step: Promise<IteratorResult<unknown>>): Promise<IteratorResult<unknown>> => {
+    try {
+      return await step
+    } catch (error) {
+      throw reasonOf(error)
+    }
+  }
+  return {
+    next: () => told(stream.next()),
+    return: async (value?: unknown) => (stream.return === undefined ? { done: true, value } : stream.return(value)),
+    [Symbol.asyncIterator]() {
+      return this
+    },
+  }
+}
+
 export class EngineConnection implements Connection {
   readonly link: ClientLink<Record<never, never>>
   readonly #open: () => Socket
@@ -90,11 +116,17 @@ export class EngineConnection implements Connection {
 
   async #call(...[path, input, options]: Parameters<ClientLink<Record<never, never>>['call']>): Promise<unknown> {
     const rpc = this.#rpc ?? (await this.#whenOpen(options.signal))
+    const socket = this.#socket
+    // oRPC hears of a closed socket first: its promises are rejected before `close` has reached the handler above.
+    const reasonOf = (error: unknown): unknown =>
+      options.signal?.aborted !== true && (this.#rpc !== rpc || (socket !== null && socket.readyState > SOCKET_OPEN))
+        ? new DisconnectedError('connection lost', { cause: error })
+        : error
     try {
-      return await rpc.call(path, input, options)
+      const answer = await rpc.call(path, input, options)
+      return isStream(answer) ? withReasons(answer, reasonOf) : answer
     } catch (error) {
-      if (this.#rpc !== rpc && options.signal?.aborted !== true) throw new DisconnectedError('connection lost', { cause: error })
-      throw error
+      throw reasonOf(error)
     }
   }
 

@@ -63,6 +63,8 @@ export async function followAnswer({ engine, cache }: AnswerContext, request: Ch
     }
     if (done === null && !controller.signal.aborted) throw new DisconnectedError('the stream ended without its closing event')
   } catch (error) {
+    // Before the failure: text taken over later would say that the answer is still being written.
+    text.flush()
     // After Stop the connection reports the abort itself; that is no failure.
     if (!controller.signal.aborted) change(threadId, () => ({ phase: 'failed', failure: toUiError(error) }))
   } finally {
