@@ -44,10 +44,15 @@ export function formatBytes(bytes: number, kind: BytesKind = 'disk'): string {
 
 /** Compact counts for parameters: 4.72 M, 1.24 B. */
 export function formatCount(count: number): string {
+  return formatCountTo(count, 3)
+}
+
+/** The same with another number of significant digits: 4.7 M. */
+export function formatCountTo(count: number, digits: number): string {
   if (!Number.isFinite(count)) return MISSING
   if (Math.abs(count) < 1000) return integerFormat.format(count)
   const scaled = scale(count, 1000, COUNT_UNITS)
-  return `${formatSignificant(scaled.value)}${scaled.unit}`
+  return `${formatSignificant(scaled.value, digits)}${scaled.unit}`
 }
 
 /** Exact counts with separators: 151,936. */

@@ -2,7 +2,7 @@ import { cleanup, render, screen } from '@testing-library/react'
 import userEvent from '@testing-library/user-event'
 import { afterEach, expect, test } from 'vitest'
 import { PROVENANCE } from '../test/fixtures.ts'
-import { Bytes, Delta, Percent, Rate } from './numbers.tsx'
+import { Bytes, Delta, EstimateRange, Percent, Rate } from './numbers.tsx'
 
 afterEach(cleanup)
 
@@ -44,4 +44,9 @@ test('a difference is signed, and good or bad only where a direction is', () => 
     ['+0.500', 'worse'],
     ['+0.500', undefined],
   ])
+})
+
+test('large ranges are compact, so that they fit where they stand', () => {
+  render(<EstimateRange value={{ low: 1_432_000, high: 3_910_000 }} unit="tok/s" source="data sheet" />)
+  expect(document.body.textContent).toContain('1.4 M–3.9 M tok/s')
 })

@@ -9,6 +9,7 @@ import {
   MISSING,
   formatBytes,
   formatCount,
+  formatCountTo,
   formatDateTime,
   formatDelta,
   formatDuration,
@@ -149,7 +150,11 @@ export function Significant({
   )
 }
 
+/** From here on seven figures and a unit would not fit where a range stands. */
+const COMPACT_FROM = 100_000
+
 function twoDigits(value: number): string {
+  if (value >= COMPACT_FROM) return formatCountTo(Number(value.toPrecision(2)), 2)
   return formatSignificant(Number(value.toPrecision(2)), value < 99.5 ? 2 : 3)
 }
 
