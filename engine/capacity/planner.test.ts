@@ -136,6 +136,27 @@ describe('answers', () => {
     expect(costPerMillionTokens!.low).toBeLessThan(costPerMillionTokens!.high)
   })
 
+  // docs/gpu-throughput.md: whole steps at these shapes, context 1024, prompts of 2048 tokens.
+  test.each([
+    ['bf16', 105, 955],
+    ['w8a16', 117, 843],
+    ['w4a16-g128', 127, 996],
+  ])(
+    'what Lathe reached on an H200 with Llama-3.1-8B as %s lies within what is estimated from published limits',
+    (schemeId, decode, prefill) => {
+      const { speed } = plan('llama-3.1-8b', 'h200', { engine: 'lathe', schemeId, contextTokens: 1024 })
+      for (const [estimate, measured] of [
+        [speed.decode!, decode],
+        [speed.prefill!, prefill],
+      ] as const) {
+        expect(estimate.low).toBeLessThanOrEqual(measured)
+        expect(estimate.high).toBeGreaterThanOrEqual(measured)
+        // A range that holds everything says nothing.
+        expect(estimate.high / estimate.low).toBeLessThan(4)
+      }
+    },
+  )
+
   test('nothing is said of speeds where nothing is known', () => {
     const request: CapacityRequest = { ...CAPACITY_DEFAULTS, subject: { kind: 'published', id: 'qwen3-0.6b' } }
     const unknown = planCapacity(request, subjectOf('qwen3-0.6b'), {
