@@ -22,7 +22,8 @@ const MEASURED_LIMIT_MS = 400_000
 const SAMPLE = 'Pebble-Tidewater 4.7M'
 const PRESET = 'Balanced 4-bit'
 const VARIANT = `${SAMPLE} · ${PRESET}`
-const PROMPT = 'Who keeps the lighthouse?'
+// Long enough to be seen while it is written: a line is over before anyone looks.
+const PROMPT = 'Tell me a long story about Tidewater.'
 
 test('from the first run to a compared model, and all of it again after a restart', async ({ studio }) => {
   test.setTimeout(900_000)
