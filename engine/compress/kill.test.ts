@@ -2,16 +2,13 @@
  * Ten processes that compress are killed (SIGKILL) at ten random moments: the source stays as it was, nothing has the final name, and a
  * second run continues to the bytes of an uninterrupted one. The child stops at every event, so each moment is hit exactly.
  */
-import { spawn } from 'node:child_process'
-import { once } from 'node:events'
-import { createHash } from 'node:crypto'
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { afterAll, expect, it } from 'vitest'
 import { compress } from './pipeline.ts'
+import { hashesOf, randomFrom, runUntil } from './testing/kill-drill.ts'
 
 const KILLS = 10
 const SEED = Number(process.env['LATHE_TEST_SEED'] ?? 20261123)
@@ -20,53 +17,15 @@ const child = fileURLToPath(new URL('./testing/compress-child.ts', import.meta.u
 const scratch = mkdtempSync(join(tmpdir(), 'lathe-kill-'))
 afterAll(() => rmSync(scratch, { recursive: true, force: true }))
 
-function hashesOf(folder: string): Record<string, string> {
-  const names = readdirSync(folder).filter((name) => name !== 'run.json')
-  return Object.fromEntries(
-    names.sort().map((name) => [
-      name,
-      createHash('sha256')
-        .update(readFileSync(join(folder, name)))
-        .digest('hex'),
-    ]),
-  )
-}
-
-/** Lets the child pass `events` events and kills it at the next. Resolves to how many it passed; fewer when it finished first. */
-async function runUntil(outFolder: string, events: number): Promise<{ passed: number; signal: string | null }> {
-  const running = spawn(process.execPath, [child, demo, outFolder, 'balanced-4bit'], { stdio: ['pipe', 'pipe', 'inherit'] })
-  // Writing to a child that was just killed fails; that is the point.
-  running.stdin.on('error', () => {})
-  const exit = once(running, 'exit') as Promise<[number | null, string | null]>
-  let passed = 0
-  for await (const line of createInterface({ input: running.stdout })) {
-    if (line !== 'event') continue
-    if (passed >= events) {
-      running.kill('SIGKILL')
-      break
-    }
-    passed++
-    running.stdin.write('.')
-  }
-  const [, signal] = await exit
-  return { passed, signal }
-}
-
-/** mulberry32: small, seeded, good enough to pick moments. */
-function randomFrom(seed: number): () => number {
-  let state = seed
-  return () => {
-    state = (state + 0x6d2b79f5) | 0
-    let t = Math.imul(state ^ (state >>> 15), 1 | state)
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32
-  }
+/** Lets a child that compresses pass `events` events and kills it at the next. */
+function killedAfter(outFolder: string, events: number): Promise<{ passed: number; signal: string | null }> {
+  return runUntil(child, [demo, outFolder, 'balanced-4bit'], events)
 }
 
 it(`survives ${KILLS} kills at random moments (seed ${SEED}; set LATHE_TEST_SEED for others)`, { timeout: 240_000 }, async () => {
   const sourceBefore = hashesOf(demo)
   mkdirSync(join(scratch, 'uninterrupted'))
-  const whole = await runUntil(join(scratch, 'uninterrupted', 'result'), Infinity)
+  const whole = await killedAfter(join(scratch, 'uninterrupted', 'result'), Infinity)
   expect(whole.signal).toBeNull()
   const expected = hashesOf(join(scratch, 'uninterrupted', 'result'))
   const random = randomFrom(SEED)
@@ -81,7 +40,7 @@ it(`survives ${KILLS} kills at random moments (seed ${SEED}; set LATHE_TEST_SEED
     const parent = join(scratch, `kill-${i}`)
     mkdirSync(parent)
     const outFolder = join(parent, 'result')
-    const { passed, signal } = await runUntil(outFolder, moment)
+    const { passed, signal } = await killedAfter(outFolder, moment)
     const named = existsSync(outFolder)
     // The order of events on several threads varies a little, so the very last moments may find the folder named; then it must be whole.
     if (!named) {

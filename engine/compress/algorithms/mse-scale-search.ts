@@ -58,11 +58,9 @@ export function searchScale(
     previousScale = scale
     previousZeroPoint = zeroPoint
     const error =
-      weights !== null
-        ? weightedError(values, start, end, scale, zeroPoint, grid, norm, bestError, weights)
-        : norm === 2
-          ? squaredError(values, start, end, scale, zeroPoint, grid, bestError)
-          : poweredError(values, start, end, scale, zeroPoint, grid, norm, bestError)
+      weights === null && norm === 2
+        ? squaredError(values, start, end, scale, zeroPoint, grid, bestError)
+        : generalError(values, start, end, scale, zeroPoint, grid, norm, bestError, weights)
     if (error < bestError) {
       bestError = error
       best = { scale, zeroPoint }
@@ -102,7 +100,8 @@ function squaredError(
   return sum * (scale * scale)
 }
 
-function poweredError(
+/** Any norm, each column weighted by `weights` where there are any. */
+function generalError(
   values: Float32Array,
   start: number,
   end: number,
@@ -111,31 +110,7 @@ function poweredError(
   grid: IntegerGrid,
   norm: number,
   giveUpAbove: number,
-): number {
-  const lowest = grid.qmin - zeroPoint
-  const highest = grid.qmax - zeroPoint
-  const inverse = 1 / scale
-  const limit = giveUpAbove / scale ** norm
-  let sum = 0
-  for (let i = start; i < end; i++) {
-    const w = (values[i] as number) * inverse
-    const clipped = w < lowest ? lowest : w > highest ? highest : w
-    sum += Math.abs(w - roundHalfEven(clipped)) ** norm
-    if (sum >= limit) return Infinity
-  }
-  return sum * scale ** norm
-}
-
-function weightedError(
-  values: Float32Array,
-  start: number,
-  end: number,
-  scale: number,
-  zeroPoint: number,
-  grid: IntegerGrid,
-  norm: number,
-  giveUpAbove: number,
-  weights: Float64Array,
+  weights: Float64Array | null,
 ): number {
   const lowest = grid.qmin - zeroPoint
   const highest = grid.qmax - zeroPoint
@@ -146,7 +121,8 @@ function weightedError(
     const w = (values[i] as number) * inverse
     const clipped = w < lowest ? lowest : w > highest ? highest : w
     const e = Math.abs(w - roundHalfEven(clipped))
-    sum += (weights[i - start] as number) * (norm === 2 ? e * e : e ** norm)
+    const powered = norm === 2 ? e * e : e ** norm
+    sum += weights === null ? powered : (weights[i - start] as number) * powered
     if (sum >= limit) return Infinity
   }
   return sum * scale ** norm

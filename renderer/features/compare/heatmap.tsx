@@ -3,7 +3,6 @@ import { useEffect, useId, useRef, useState, useSyncExternalStore, type Keyboard
 import type { TensorError } from '../../../engine/contract/index.ts'
 import { formatSignificant } from '../../lib/format.ts'
 import { useQueryChoice, useQueryParameter } from '../../lib/url-state.ts'
-import { Select } from '../../ui/controls.tsx'
 import { Disclosure } from '../../ui/disclosure.tsx'
 import { Bytes, Significant } from '../../ui/numbers.tsx'
 import { Card, Facts } from '../../ui/page.tsx'
@@ -14,8 +13,8 @@ import { RaiseLayer } from '../optimize/raise-layer.tsx'
 import styles from './compare.module.css'
 import { cellKey, heatColor, heatGrid, heatShare, heatValue, HEAT_METRICS, type HeatGrid, type HeatMetric } from './heat-grid.ts'
 import type { Entry } from './metrics.ts'
-import { entryTitle } from './series.tsx'
 import { TensorPair } from './tensor-pair.tsx'
+import { VariantSelect } from './variant-select.tsx'
 
 const ROW_PX = 26
 const LABEL_PX = 84
@@ -37,15 +36,7 @@ export function ErrorHeatmap({ entries, source }: { readonly entries: readonly E
       title="Error of every layer"
       actions={
         <>
-          {candidates.length > 1 && (
-            <Select
-              size="small"
-              label="Variant"
-              value={entry.model.id}
-              onChange={setChosenId}
-              options={candidates.map((candidate) => ({ value: candidate.model.id, title: entryTitle(candidate, source) }))}
-            />
-          )}
+          <VariantSelect candidates={candidates} chosen={entry} source={source} onChoose={setChosenId} />
           <Segmented
             label="Error as"
             value={metric}

@@ -14,6 +14,7 @@ import type { Entry } from './metrics.ts'
 import { Pager } from './pager.tsx'
 import { SampleItem } from './sample-item.tsx'
 import { entryTitle } from './series.tsx'
+import { VariantSelect } from './variant-select.tsx'
 
 const PAGE = 10
 
@@ -38,15 +39,7 @@ export function Samples({ entries, baseline, source }: SamplesProps) {
       title="The same items, both answers"
       actions={
         <>
-          {candidates.length > 1 && (
-            <Select
-              size="small"
-              label="Variant"
-              value={entry.model.id}
-              onChange={setChosenId}
-              options={candidates.map((candidate) => ({ value: candidate.model.id, title: entryTitle(candidate, source) }))}
-            />
-          )}
+          <VariantSelect candidates={candidates} chosen={entry} source={source} onChoose={setChosenId} />
           <Select
             size="small"
             label="Task"

@@ -5,7 +5,6 @@ import type { TokenRow } from '../../../engine/contract/index.ts'
 import { useEngine } from '../../data/engine.tsx'
 import { formatInteger, formatPercent, formatSignificant } from '../../lib/format.ts'
 import { useQueryChoice, useQueryParameter } from '../../lib/url-state.ts'
-import { Select } from '../../ui/controls.tsx'
 import { Card } from '../../ui/page.tsx'
 import { SkeletonLines } from '../../ui/skeleton.tsx'
 import { ErrorCard } from '../../ui/state.tsx'
@@ -15,8 +14,8 @@ import { Term } from '../../ui/term.tsx'
 import styles from './evidence.module.css'
 import type { Entry } from './metrics.ts'
 import { Pager } from './pager.tsx'
-import { entryTitle } from './series.tsx'
 import { shownText, tokenLevel } from './token-level.ts'
+import { VariantSelect } from './variant-select.tsx'
 
 const PAGE = 400
 
@@ -36,15 +35,7 @@ export function Tokens({ entries, source }: TokensProps) {
       title={<Term name="kld">Where the words differ</Term>}
       actions={
         <>
-          {candidates.length > 1 && (
-            <Select
-              size="small"
-              label="Variant"
-              value={entry.model.id}
-              onChange={setChosenId}
-              options={candidates.map((candidate) => ({ value: candidate.model.id, title: entryTitle(candidate, source) }))}
-            />
-          )}
+          <VariantSelect candidates={candidates} chosen={entry} source={source} onChoose={setChosenId} />
           <Segmented
             label="Order"
             value={order}
