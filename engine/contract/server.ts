@@ -44,6 +44,11 @@ export const LiveRequestSchema = z.object({
   blocks: z.number().int(),
   /** Why it ended, or what failed. */
   reason: z.string().nullable(),
+  /** Why no more of the prompt was in the prefix cache, and the first token that was not; null = all was, or not known yet. */
+  cacheMiss: z
+    .object({ reason: z.enum(['disabled', 'short', 'new', 'diverged', 'evicted', 'fresh']), position: z.number().int() })
+    .nullable()
+    .default(null),
 })
 
 export const ServerLogLineSchema = z.object({ at: z.string(), level: z.enum(['info', 'warn', 'error']), text: z.string() })

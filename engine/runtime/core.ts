@@ -31,7 +31,7 @@ export type RequestEnd =
 /** What a step, or an abort, meant for one request. An output with an `end` is its last. */
 export interface RequestOutput {
   readonly id: string
-  readonly progress: { readonly done: number; readonly total: number } | null
+  readonly progress: { readonly done: number; readonly total: number; readonly cached?: number } | null
   readonly tokens: readonly number[]
   readonly logprobs: readonly number[]
   /** Per token, where the request asked for them. */
@@ -406,7 +406,8 @@ export class Core {
       return { ...this.#end(request, { kind: 'scored', result: request.result }), progress }
     }
     if (work.kind === 'reserved') throw new Error(`Request ${id} holds blocks only and cannot be part of a step`)
-    const progress = request.decoding ? null : { done: request.computed, total: request.tokenCount }
+    const { cachedTokens: cached } = request
+    const progress = request.decoding ? null : { done: request.computed, total: request.tokenCount, ...(cached > 0 && { cached }) }
     if (rows === 0) return { id, progress, tokens: [], logprobs: [], end: null }
 
     const outcome = takeSamples(request, work, output, { row, rows, now, contextLimit: this.#contextLimit, modelId: this.#modelId })

@@ -126,9 +126,9 @@ export class GenerationStream implements AsyncIterator<GenerationEvent, undefine
     return matcher.push(tail).text + matcher.flush()
   }
 
-  #pushPrefill({ done, total }: { readonly done: number; readonly total: number }): void {
+  #pushPrefill(progress: { readonly done: number; readonly total: number; readonly cached?: number }): void {
     if (this.#queue.at(-1)?.kind === 'prefill') this.#queue.pop()
-    this.#queue.push({ kind: 'prefill', done, total })
+    this.#queue.push({ kind: 'prefill', ...progress })
   }
 
   #pushTokens(ids: readonly number[], logprobs: readonly number[], text: string, top?: TokensEvent['top']): void {

@@ -112,9 +112,9 @@ export interface GenerationStats {
   /** Times its cache was taken away and recomputed. */
   readonly preemptions: number
   readonly seed: number
-  /** Tokens that speculation proposed and how many of them the model chose too; absent without speculation. */
   /** Prompt tokens whose keys and values another runtime computed and handed over; absent without disaggregation. */
   readonly transferredTokens?: number | undefined
+  /** Tokens that speculation proposed and how many of them the model chose too; absent without speculation. */
   readonly draftedTokens?: number | undefined
   readonly acceptedTokens?: number | undefined
   /** Why prompt tokens were not found in the prefix cache; absent where none was missed. */
@@ -134,8 +134,8 @@ export interface CacheMiss {
 }
 
 export type GenerationEvent =
-  /** Prompt tokens done so far, cached ones included. After preemption it may run again from a lower `done`. */
-  | { readonly kind: 'prefill'; readonly done: number; readonly total: number }
+  /** Prompt tokens done so far, cached ones included; `cached` absent = none. After preemption it may run again from a lower `done`. */
+  | { readonly kind: 'prefill'; readonly done: number; readonly total: number; readonly cached?: number }
   /**
    * Text is complete UTF-8 and free of stop strings; ids may arrive before the text that completes a character. A consumer slower than the
    * model, and one whose request speculates, receives several tokens in one event. Log-probabilities are of the plain softmax.
@@ -228,6 +228,18 @@ export interface RuntimeTelemetry {
   readonly hostMsPerStep: number | null
   /** Absent without speculation. */
   readonly speculation?: SpeculationTelemetry | undefined
+  /** Absent without disaggregation. */
+  readonly transfers?: TransferTelemetry | undefined
+}
+
+/** What one runtime has handed to another, from load. */
+export interface TransferTelemetry {
+  readonly transfers: number
+  readonly tokens: number
+  readonly bytes: number
+  readonly milliseconds: number
+  /** Prompts that decode computed itself because prefill or the handover failed. */
+  readonly recomputed: number
 }
 
 /** Counters from load. Acceptance rate = accepted / draft tokens; mean length of a verified step = 1 + accepted / drafts. */

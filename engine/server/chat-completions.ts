@@ -44,13 +44,18 @@ function usage(prepared: PreparedChat, choices: readonly Choice[]): Usage {
   return prepared.reasoning === 'none' ? whole : { ...whole, completion_tokens_details: { reasoning_tokens: reasoning } }
 }
 
+/** vLLM has renamed the field that others call reasoning_content; clients look for either. */
+function reasoningFields(text: string): object {
+  return { reasoning: text, reasoning_content: text }
+}
+
 function message({ assembler }: Choice, prefix: string): object {
   const { content, reasoning, calls } = assembler
   return {
     role: 'assistant',
     content: calls.length > 0 && content.trim() === '' ? null : prefix + content,
     refusal: null,
-    ...(reasoning !== '' && { reasoning_content: reasoning }),
+    ...(reasoning !== '' && reasoningFields(reasoning)),
     ...(calls.length > 0 && {
       tool_calls: calls.map((call) => ({ id: call.id, type: 'function', function: { name: call.name, arguments: call.arguments } })),
     }),
@@ -106,7 +111,7 @@ function deltaOf(part: AnswerPart): object {
     case 'content':
       return { content: part.text }
     case 'reasoning':
-      return { reasoning_content: part.text }
+      return reasoningFields(part.text)
     case 'call':
       return { tool_calls: [{ index: part.index, id: part.id, type: 'function', function: { name: part.name, arguments: '' } }] }
     case 'arguments':
@@ -168,9 +173,9 @@ export async function streamChatCompletion(run: RequestRun, fields: ChatFields, 
     withheld.set(piece.choice, held)
   }
   await runChoices(run, fields, prepared, {
-    onProgress: (done, total) => {
+    onProgress: (done, total, cached) => {
       if (!fields.returnProgress) return
-      const progress = { total, cache: 0, processed: done, time_ms: Math.round(performance.now() - started) }
+      const progress = { total, cache: cached, processed: done, time_ms: Math.round(performance.now() - started) }
       stream.send({ ...head, choices: [], prompt_progress: progress, ...runningUsage() })
     },
     onPiece: (piece) => {

@@ -34,7 +34,8 @@ export interface ChoiceEnd {
 export interface RunHandlers {
   readonly onPiece: (piece: ChoicePiece) => void
   readonly onEnd: (end: ChoiceEnd) => void
-  readonly onProgress?: (done: number, total: number) => void
+  /** `cached`: prompt tokens that an earlier request had computed, as far as it is known by now. */
+  readonly onProgress?: (done: number, total: number, cached: number) => void
   /** The prompt's own log-probabilities, where they were asked for. */
   readonly onPrompt?: (scores: ScoreResult) => void
 }
@@ -147,7 +148,7 @@ export async function runChoices(run: RequestRun, fields: GenerationFields, prom
             top: event.top ?? null,
             text: event.text,
           })
-        } else if (event.kind === 'prefill') handlers.onProgress?.(event.done, event.total)
+        } else if (event.kind === 'prefill') handlers.onProgress?.(event.done, event.total, event.cached ?? 0)
         else if (event.kind === 'prompt') handlers.onPrompt?.(event.scores)
         else {
           metrics.finished(event.reason, event.stats)
@@ -230,6 +231,7 @@ export function metricsOf(stats: GenerationStats): object {
     cached_tokens: stats.cachedTokens,
     preemptions: stats.preemptions,
     seed: stats.seed,
+    ...(stats.transferredTokens !== undefined && { transferred_tokens: stats.transferredTokens }),
     ...(stats.draftedTokens !== undefined && { draft_tokens: stats.draftedTokens, accepted_draft_tokens: stats.acceptedTokens ?? 0 }),
     ...(stats.cacheMiss !== undefined && { cache_miss: stats.cacheMiss }),
   }

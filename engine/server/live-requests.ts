@@ -2,7 +2,7 @@
  * What the server is doing, request by request, for the screen and for /load: state, progress, speed. Kept for those that run and for the last
  * ones that ended. Knows no HTTP.
  */
-import type { GenerationEvent } from '../runtime/types.ts'
+import type { CacheMiss, GenerationEvent } from '../runtime/types.ts'
 
 export type LiveState = 'queued' | 'prefill' | 'decode' | 'finished' | 'aborted' | 'failed'
 
@@ -24,6 +24,8 @@ export interface LiveRequest {
   /** Of decoding, the first token not counted; null before the second. */
   readonly tokensPerSecond: number | null
   readonly finishReason: string | null
+  /** Why no more of the prompt was found in the prefix cache; null until it is known, or where all was found. */
+  readonly cacheMiss: CacheMiss | null
 }
 
 export interface TrackedRequest {
@@ -75,6 +77,7 @@ export class LiveRequests {
       firstTokenMs: null,
       tokensPerSecond: null,
       finishReason: null,
+      cacheMiss: null,
     }
     const update = (change: Partial<LiveRequest>): void => {
       live = { ...live, ...change }
@@ -90,7 +93,7 @@ export class LiveRequests {
     update({})
     return {
       event: (event) => {
-        if (event.kind === 'prefill') update({ state: 'prefill', prefilledTokens: event.done })
+        if (event.kind === 'prefill') update({ state: 'prefill', prefilledTokens: event.done, cachedTokens: event.cached ?? 0 })
         else if (event.kind === 'tokens') {
           const now = performance.now()
           firstAt ??= now
@@ -108,6 +111,7 @@ export class LiveRequests {
             state: event.reason === 'aborted' ? 'aborted' : 'finished',
             finishReason: event.reason,
             cachedTokens: event.stats.cachedTokens,
+            cacheMiss: event.stats.cacheMiss ?? null,
             generatedTokens: event.stats.completionTokens,
             firstTokenMs: event.stats.firstTokenMs,
           })

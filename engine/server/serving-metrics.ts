@@ -2,7 +2,7 @@
  * The metrics of a served model under vLLM's names, units and buckets, so that its dashboards and load tools work unchanged
  * (specs/runtime.md §16). Definitions: time to first token from arrival; inter-token latency per engine output; token counters count
  * tokens, not chunks. What vLLM does not have stands under `studio:`. All series exist from the start; those of things that this server does not
- * have (images, adapters, other engines' KV) stay at 0.
+ * have (images, adapters) stay at 0.
  */
 import { DEFAULT_BLOCK_SIZE } from '../model/memory.ts'
 import type { FinishReason, GenerationStats, Runtime, RuntimeTelemetry } from '../runtime/types.ts'
@@ -53,6 +53,10 @@ interface EngineCounters {
   readonly draftTokens: number
   readonly acceptedTokens: number
   readonly acceptedPerPosition: readonly number[]
+  readonly transfers: number
+  readonly transferBytes: number
+  readonly transferMs: number
+  readonly recomputedPrompts: number
 }
 
 const NO_COUNTERS: EngineCounters = {
@@ -63,6 +67,10 @@ const NO_COUNTERS: EngineCounters = {
   draftTokens: 0,
   acceptedTokens: 0,
   acceptedPerPosition: [],
+  transfers: 0,
+  transferBytes: 0,
+  transferMs: 0,
+  recomputedPrompts: 0,
 }
 
 export class ServingMetrics {
@@ -71,6 +79,8 @@ export class ServingMetrics {
   readonly #bySource: Counter
   readonly #generationTokens: Counter
   readonly #cachedTokens: Counter
+  readonly #externalQueries: Counter
+  readonly #externalHits: Counter
   readonly #success: Counter
   readonly #corrupted: Counter
   readonly #histograms: Readonly<Record<HistogramName, Histogram>>
@@ -92,6 +102,8 @@ export class ServingMetrics {
     )
     this.#generationTokens = registry.counter('vllm:generation_tokens', 'Tokens generated.')
     this.#cachedTokens = registry.counter('vllm:prompt_tokens_cached', 'Prompt tokens taken from the prefix cache.')
+    this.#externalQueries = registry.counter('vllm:external_prefix_cache_queries', 'Prompt tokens asked of another engine.')
+    this.#externalHits = registry.counter('vllm:external_prefix_cache_hits', 'Prompt tokens that another engine had computed.')
     this.#success = registry.counter(
       'vllm:request_success',
       'Finished requests by reason.',
@@ -128,7 +140,13 @@ export class ServingMetrics {
     if (stats === null) return
     const { queueMs, firstTokenMs, lastTokenMs, promptTokens, cachedTokens, completionTokens } = stats
     const histograms = this.#histograms
-    const computed = Math.max(0, promptTokens - cachedTokens)
+    const { transferredTokens } = stats
+    const computed = Math.max(0, promptTokens - cachedTokens - (transferredTokens ?? 0))
+    if (transferredTokens !== undefined) {
+      this.#externalQueries.add(promptTokens - cachedTokens)
+      this.#externalHits.add(transferredTokens)
+      this.#bySource.add(transferredTokens, { source: 'external_kv_transfer' })
+    }
     this.#promptTokens.add(promptTokens)
     this.#cachedTokens.add(cachedTokens)
     this.#bySource.add(computed, { source: 'local_compute' })
@@ -166,7 +184,7 @@ export class ServingMetrics {
   #counters(): EngineCounters {
     // A runtime that has failed still knows what it did.
     const now = this.#runtime.telemetry()
-    const { speculation } = now
+    const { speculation, transfers } = now
     const before = this.#before
     const positions = Math.max(before.acceptedPerPosition.length, speculation?.acceptedPerPosition.length ?? 0, DRAFT_POSITIONS)
     return {
@@ -180,6 +198,10 @@ export class ServingMetrics {
         { length: positions },
         (_, position) => (before.acceptedPerPosition[position] ?? 0) + (speculation?.acceptedPerPosition[position] ?? 0),
       ),
+      transfers: before.transfers + (transfers?.transfers ?? 0),
+      transferBytes: before.transferBytes + (transfers?.bytes ?? 0),
+      transferMs: before.transferMs + (transfers?.milliseconds ?? 0),
+      recomputedPrompts: before.recomputedPrompts + (transfers?.recomputed ?? 0),
     }
   }
 }
@@ -222,14 +244,20 @@ function addGauges(registry: MetricsRegistry, telemetry: () => RuntimeTelemetry 
 function addEngineCounters(registry: MetricsRegistry, read: () => EngineCounters): void {
   registry.counterFrom('vllm:prefix_cache_queries', 'Prompt tokens looked up in the prefix cache.', () => read().prefixQueries)
   registry.counterFrom('vllm:prefix_cache_hits', 'Prompt tokens found in the prefix cache.', () => read().prefixHits)
-  registry.counterFrom('vllm:external_prefix_cache_queries', 'Tokens asked of other engines.', () => 0)
-  registry.counterFrom('vllm:external_prefix_cache_hits', 'Tokens that other engines had.', () => 0)
   registry.counterFrom('vllm:mm_cache_queries', 'Images looked up; this server reads text only.', () => 0)
   registry.counterFrom('vllm:mm_cache_hits', 'Images found; this server reads text only.', () => 0)
   registry.counterFrom('vllm:num_preemptions', 'Requests whose cache was taken away and recomputed.', () => read().preemptions)
   registry.counterFrom('vllm:spec_decode_num_drafts', 'Proposals verified.', () => read().drafts)
   registry.counterFrom('vllm:spec_decode_num_draft_tokens', 'Tokens proposed.', () => read().draftTokens)
   registry.counterFrom('vllm:spec_decode_num_accepted_tokens', 'Proposed tokens that the model chose too.', () => read().acceptedTokens)
+  registry.counterFrom('studio:kv_transfers', 'Prompts handed over by the runtime that reads them.', () => read().transfers)
+  registry.counterFrom('studio:kv_transfer_bytes', 'Bytes of keys and values handed over.', () => read().transferBytes)
+  registry.counterFrom('studio:kv_transfer_seconds', 'Time of handing over.', () => read().transferMs / 1000)
+  registry.counterFrom(
+    'studio:kv_transfer_recomputed',
+    'Prompts computed here because handing over failed.',
+    () => read().recomputedPrompts,
+  )
   registry.counters('vllm:spec_decode_num_accepted_tokens_per_pos', 'Accepted tokens by place in their proposal.', () =>
     read().acceptedPerPosition.map((count, position) => [{ position: String(position) }, count] as const),
   )

@@ -192,7 +192,7 @@ export class Serving {
 }
 
 function liveRequest(request: LiveRequest): LiveServerRequest {
-  const { finishReason, startedAt, endedAt, promptTokens, prefilledTokens, generatedTokens, ...rest } = request
+  const { finishReason, startedAt, endedAt, promptTokens, prefilledTokens, generatedTokens, cacheMiss, ...rest } = request
   const held = endedAt === null ? Math.min(promptTokens, prefilledTokens) + generatedTokens : 0
   return {
     ...rest,
@@ -203,6 +203,7 @@ function liveRequest(request: LiveRequest): LiveServerRequest {
     endedAt: endedAt === null ? null : new Date(endedAt).toISOString(),
     blocks: Math.ceil(held / DEFAULT_BLOCK_SIZE),
     reason: finishReason,
+    cacheMiss: cacheMiss === null ? null : { ...cacheMiss },
   }
 }
 

@@ -6,17 +6,17 @@
  * turns at the same arithmetic, and chunked prefill already bounds what a prompt costs the answers beside it.
  */
 import type { LocalRuntime } from '../local-runtime.ts'
-import type { GenerationEvent, GenerationRequest, Runtime, RuntimeInfo, RuntimeTelemetry, ScoreRequest, ScoreResult } from '../types.ts'
+import type {
+  GenerationEvent,
+  GenerationRequest,
+  Runtime,
+  RuntimeInfo,
+  RuntimeTelemetry,
+  ScoreRequest,
+  ScoreResult,
+  TransferTelemetry,
+} from '../types.ts'
 import { cachedBlocks, decodeHandover, descriptorOf, encodeHandover, exportPrefix, importPrefix, type KvHandover } from './handover.ts'
-
-export interface TransferTelemetry {
-  readonly transfers: number
-  readonly tokens: number
-  readonly bytes: number
-  readonly milliseconds: number
-  /** Prompts that decode computed itself because prefill or the handover failed. */
-  readonly recomputed: number
-}
 
 export interface DisaggregationOptions {
   readonly prefill: LocalRuntime
@@ -63,7 +63,7 @@ export class DisaggregatedRuntime implements Runtime {
   }
 
   telemetry(): RuntimeTelemetry {
-    return this.#decode.telemetry()
+    return { ...this.#decode.telemetry(), transfers: this.transferTelemetry() }
   }
 
   transferTelemetry(): TransferTelemetry {

@@ -23,6 +23,7 @@ const REQUEST: LiveServerRequest = {
   tokensPerSecond: null,
   blocks: 7,
   reason: null,
+  cacheMiss: null,
 }
 const CONFIG = { modelIds: [SAMPLE.id], host: '127.0.0.1', port: 8000, apiKey: 'a-secret-key', corsOrigins: [], idleUnloadMinutes: 15 }
 
