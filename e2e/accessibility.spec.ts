@@ -106,7 +106,7 @@ test('Tab reaches the content, and shows where it is', async ({ measured }) => {
   }
   await expect(models.row(sampleName)).toBeFocused()
   await page.keyboard.press('ArrowDown')
-  await expect(models.row(`${sampleName} · Balanced 4-bit`)).toBeFocused()
+  await expect(models.row(`${sampleName} · Quick 4-bit`)).toBeFocused()
   await page.keyboard.press('Enter')
-  await expect(new InspectorPage(page).title).toContainText('Balanced 4-bit')
+  await expect(new InspectorPage(page).title).toContainText('Quick 4-bit')
 })

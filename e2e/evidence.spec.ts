@@ -11,7 +11,7 @@ import { ModelsPage } from './pages/models.ts'
 import { OptimizePage } from './pages/optimize.ts'
 import { ShellPage } from './pages/shell.ts'
 
-const PRESETS = ['Near-lossless 8-bit', 'Fine 4-bit', 'Balanced 4-bit'] as const
+const PRESETS = ['Near-lossless 8-bit', 'Fine 4-bit', 'Quick 4-bit'] as const
 /** The first look at a variant takes seconds; on a shared machine, a minute. */
 const POINT_LIMIT_MS = 120_000
 

@@ -72,18 +72,18 @@ test('a killed engine is announced, and its job resumes to the end once it is ba
   await expectVariants(studio, 1)
 })
 
-/** Imports the model, starts Balanced 4-bit, and returns its job once tensors are being quantized. */
+/** Imports the model, starts Quick 4-bit, and returns its job once tensors are being quantized. */
 async function startCompression({ page }: Studio, { folder }: Large): Promise<JobCard> {
   await new ModelsPage(page).importFolder(folder)
   const inspector = new InspectorPage(page)
   await expect(inspector.title).toContainText(NAME)
   await inspector.optimize.click()
   const optimize = new OptimizePage(page)
-  await optimize.choose('Balanced 4-bit')
+  await optimize.choose('Quick 4-bit')
   await optimize.measure('Throughput', false)
   await optimize.start.click()
   await new ShellPage(page).go('Jobs')
-  const job = new JobsPage(page).job(`${NAME} → Balanced 4-bit`)
+  const job = new JobsPage(page).job(`${NAME} → Quick 4-bit`)
   await expect(job.phase('Quantize', 'running')).toBeVisible({ timeout: 60_000 })
   return job
 }
@@ -92,7 +92,7 @@ async function expectVariants({ page }: Studio, count: 0 | 1): Promise<void> {
   await new ShellPage(page).go('Models')
   const models = new ModelsPage(page)
   await expect(models.row(NAME)).toBeVisible()
-  await expect(models.row(`${NAME} · Balanced 4-bit`)).toHaveCount(count)
+  await expect(models.row(`${NAME} · Quick 4-bit`)).toHaveCount(count)
 }
 
 async function digestsOf(folder: string): Promise<Record<string, string>> {

@@ -20,7 +20,7 @@ const FIRST_CHART_LIMIT_MS = 240_000
 const MEASURED_LIMIT_MS = 400_000
 
 const SAMPLE = 'Pebble-Tidewater 4.7M'
-const PRESET = 'Balanced 4-bit'
+const PRESET = 'Quick 4-bit'
 const VARIANT = `${SAMPLE} · ${PRESET}`
 // Long enough to be seen while it is written: a line is over before anyone looks.
 const PROMPT = 'Tell me a long story about Tidewater.'
@@ -32,7 +32,7 @@ test('from the first run to a compared model, and all of it again after a restar
   const models = new ModelsPage(page)
   const inspector = new InspectorPage(page)
   const optimize = new OptimizePage(page)
-  const job = new JobsPage(page).job(/Balanced 4-bit$/)
+  const job = new JobsPage(page).job(/Quick 4-bit$/)
   const compare = new ComparePage(page)
   const chat = new ChatPage(page)
 

@@ -64,7 +64,7 @@ const reports = new Map<string, Record<string, unknown>>()
 /** The demo model in 4 bits, made once. */
 async function fourBitDemo(): Promise<string> {
   const out = join(folder, 'demo-4bit')
-  if (!reports.has(out)) reports.set(out, await json(['compress', demo, '--preset', 'balanced-4bit', '--out', out]))
+  if (!reports.has(out)) reports.set(out, await json(['compress', demo, '--preset', 'quick-4bit', '--out', out]))
   return out
 }
 
@@ -83,19 +83,19 @@ describe('what is not understood', () => {
     const errors = await Promise.all([
       failure(['inspct', demo]),
       failure(['inspect', demo, '--tensor']),
-      failure(['compress', demo, '--preset', 'balanced-4bti', '--out', join(folder, 'never')]),
+      failure(['compress', demo, '--preset', 'quick-4bti', '--out', join(folder, 'never')]),
       failure(['eval', demo, '--protocol', 'roling']),
       failure(['logits', demo, '--tokens', '1,x']),
       failure(['inspect']),
       failure(['inspect', join(folder, 'nowhere')]),
-      failure(['compress', demo, '--preset', 'balanced-4bit']),
+      failure(['compress', demo, '--preset', 'quick-4bit']),
       failure(['chat', demo, '--prompt', 'x', '--temperature', '9']),
       failure(['inspect', demo, '--adapter']),
     ])
     expect(errors.map((error) => [error.code, error.message, error.hint].join(' | '))).toEqual([
       'request.invalid | There is no command "inspct". | Did you mean "inspect"?',
       'request.invalid | There is no option --tensor. | Did you mean --tensors?',
-      expect.stringMatching(/^compress\.invalid-recipe \| There is no preset "balanced-4bti"\. \| Did you mean balanced-4bit\?/),
+      expect.stringMatching(/^compress\.invalid-recipe \| There is no preset "quick-4bti"\. \| Did you mean quick-4bit\?/),
       expect.stringMatching(/^request\.invalid \| --protocol can't be "roling"\. Did you mean "rolling"\?/),
       expect.stringMatching(/^request\.invalid \| --tokens must be whole numbers/),
       expect.stringMatching(/^request\.invalid \| The model folder is missing\. \| Usage: lathe inspect/),
@@ -245,7 +245,7 @@ describe('compress', () => {
   it('prints the fixed fields, refuses to overwrite, and takes a recipe file', async () => {
     const out = await fourBitDemo()
     const report = reports.get(out)!
-    expect(report).toMatchObject({ out, preset: 'balanced-4bit', bytes_in: 9312768, resumed: false })
+    expect(report).toMatchObject({ out, preset: 'quick-4bit', bytes_in: 9312768, resumed: false })
     expect(report['bytes_out']).toBeLessThan(9312768 / 2.5)
     expect(report['seconds']).toBeGreaterThan(0)
     expect(report['peak_rss_bytes']).toBeGreaterThan(1e6)
@@ -260,7 +260,7 @@ describe('compress', () => {
       bytes: expect.any(Number),
     })
     expect(report['ignored']).toEqual([{ name: 'model.embed_tokens', reason: expect.any(String) }])
-    expect((await failure(['compress', demo, '--preset', 'balanced-4bit', '--out', out])).code).toBe('checkpoint.already-exists')
+    expect((await failure(['compress', demo, '--preset', 'quick-4bit', '--out', out])).code).toBe('checkpoint.already-exists')
     const again = join(folder, 'by-recipe')
     await json(['compress', demo, '--recipe', join(out, 'recipe.yaml'), '--out', again])
     expect(readFileSync(join(again, 'model.safetensors'))).toEqual(readFileSync(join(out, 'model.safetensors')))

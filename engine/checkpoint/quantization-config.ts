@@ -33,6 +33,19 @@ export const FORMATS = [
 ] as const
 export type StorageFormat = (typeof FORMATS)[number]
 
+/** compressed-tensors' own defaults of QuantizationArgs (§2.3): what an entry with nothing set means. */
+export const UNSET_ARGS: QuantizationArgs = {
+  numBits: 8,
+  type: 'int',
+  symmetric: true,
+  strategy: 'tensor',
+  groupSize: null,
+  blockStructure: null,
+  dynamic: false,
+  actorder: null,
+  scaleDtype: null,
+}
+
 /**
  * The quantization of a config.json, or null where there is none; GPTQ and AWQ in the terms of compressed-tensors (foreign-packing.ts).
  * Throws `checkpoint.unsupported-scheme` for other methods (bitsandbytes, DeepSeek's FP8) and removed formats, `checkpoint.invalid-config` for what the format forbids.

@@ -19,7 +19,7 @@ afterAll(() => rmSync(scratch, { recursive: true, force: true }))
 
 /** Lets a child that compresses pass `events` events and kills it at the next. */
 function killedAfter(outFolder: string, events: number): Promise<{ passed: number; signal: string | null }> {
-  return runUntil(child, [demo, outFolder, 'balanced-4bit'], events)
+  return runUntil(child, [demo, outFolder, 'quick-4bit'], events)
 }
 
 it(`survives ${KILLS} kills at random moments (seed ${SEED}; set LATHE_TEST_SEED for others)`, { timeout: 240_000 }, async () => {
@@ -45,7 +45,7 @@ it(`survives ${KILLS} kills at random moments (seed ${SEED}; set LATHE_TEST_SEED
     // The order of events on several threads varies a little, so the very last moments may find the folder named; then it must be whole.
     if (!named) {
       await compress(
-        { sourceFolder: demo, outFolder, recipe: { presetId: 'balanced-4bit' }, seed: 7, resume: true, latheVersion: 'test' },
+        { sourceFolder: demo, outFolder, recipe: { presetId: 'quick-4bit' }, seed: 7, resume: true, latheVersion: 'test' },
         { threads: 2 },
       )
     }

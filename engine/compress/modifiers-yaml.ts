@@ -22,6 +22,7 @@ export type TransformStep = Exclude<RecipeStep, StoringStep>
 /** LLM Compressor's defaults. */
 export const GPTQ_DEFAULTS = { blockSize: 128, dampening: 0.01 } as const
 const AWQ_GRID = 20
+export const AWQ_DEFAULTS: AwqStep = { kind: 'awq', mappings: null, duoScaling: true, nGrid: AWQ_GRID, clip: null }
 const SMOOTHING_STRENGTH = 0.5
 const OWL_DEFAULTS = { m: 5, lambda: 0.05 } as const
 /** AutoAWQ's clipping search. */

@@ -50,7 +50,7 @@ function freshOut(): string {
 type Overrides = Partial<Omit<CompressOptions, 'recipe'>> & { presetId?: string; recipeText?: string }
 
 async function run(sourceFolder: string, overrides: Overrides = {}, tuning: CompressTuning = {}): Promise<CompressReport> {
-  const { presetId = 'balanced-4bit', recipeText, ...options } = overrides
+  const { presetId = 'quick-4bit', recipeText, ...options } = overrides
   return compress(
     {
       sourceFolder,
@@ -94,14 +94,14 @@ function bitsOf(scheme: string): number {
 describe('a finished compression', () => {
   const cases: readonly (readonly [string, string])[] = [
     [demo, 'near-lossless-8bit'],
-    [demo, 'balanced-4bit'],
+    [demo, 'quick-4bit'],
     [demo, 'fine-4bit'],
     ...(hasShared
       ? ([
           [join(shared, 'stories260k'), 'near-lossless-8bit'],
           [join(shared, 'stories260k'), 'fine-4bit'],
-          [join(shared, 'tinystories-656k'), 'balanced-4bit'],
-          [join(shared, 'random-qwen2'), 'balanced-4bit'],
+          [join(shared, 'tinystories-656k'), 'quick-4bit'],
+          [join(shared, 'random-qwen2'), 'quick-4bit'],
           [join(shared, 'random-qwen3'), 'fine-4bit'],
         ] as const)
       : []),
@@ -271,7 +271,7 @@ describe('a finished compression', () => {
     expect(record).toMatchObject({
       run: 'lathe-compression',
       lathe_version: 'test',
-      preset: 'balanced-4bit',
+      preset: 'quick-4bit',
       seed: 7,
       bytes_out: report.bytesOut,
     })
@@ -398,7 +398,7 @@ describe('cancel and resume', () => {
     const outFolder = freshOut()
     await interrupt(demo, outFolder, 20)
     const state = await inspectPartial(outFolder)
-    expect(state).toMatchObject({ presetId: 'balanced-4bit', seed: 7, tensorsTotal: 56 })
+    expect(state).toMatchObject({ presetId: 'quick-4bit', seed: 7, tensorsTotal: 56 })
     expect(state!.tensorsDone).toBeGreaterThanOrEqual(20)
     expect(state!.tensorsDone).toBeLessThan(56)
     const reads: string[] = []

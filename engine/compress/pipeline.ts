@@ -33,7 +33,7 @@ import {
 import { describeRecipe } from './describe-recipe.ts'
 import { planCompression } from './plan.ts'
 import type { CompressionPlan, PlanItem } from './plan.ts'
-import { presetById } from './presets.ts'
+import { recipeOfChoice } from './presets.ts'
 import { progressMeter } from './progress.ts'
 import { recipeToYaml } from './recipe-yaml.ts'
 import { MODEL_FOLDER, intactEntries, partialFolderOf, preparePartial, subjectOf } from './resume.ts'
@@ -67,8 +67,7 @@ export async function compress(options: CompressOptions, tuning: CompressTuning 
     assertOutside(resolve(options.sourceFolder), outFolder)
     await refuseExisting(outFolder)
     await using opened = await openCheckpoint(options.sourceFolder, signal === undefined ? {} : { signal })
-    const preset = 'presetId' in options.recipe ? presetById(options.recipe.presetId) : null
-    const recipe = 'recipe' in options.recipe ? options.recipe.recipe : presetById(options.recipe.presetId).recipe
+    const { preset, recipe } = recipeOfChoice(options.recipe)
     const rotation = recipe.steps.find((step) => step.kind === 'rotation')
     const rotated = rotation === undefined ? null : rotateCheckpoint(opened, rotation, { seed: options.seed })
     const source = rotated?.checkpoint ?? opened
@@ -189,7 +188,7 @@ export async function compress(options: CompressOptions, tuning: CompressTuning 
     tensors.sort((a, b) => (order.get(a.name) ?? 0) - (order.get(b.name) ?? 0))
     const result: CompressReport = {
       outFolder,
-      presetId: preset?.preset.id ?? null,
+      presetId: preset?.id ?? null,
       scheme: plan.schemeName,
       bytesIn: plan.bytesIn,
       bytesOut: plan.bytesOut,
@@ -209,7 +208,7 @@ export async function compress(options: CompressOptions, tuning: CompressTuning 
     const card = modelCard({
       name: basename(outFolder),
       sourceName,
-      presetTitle: preset?.preset.title ?? null,
+      presetTitle: preset?.title ?? null,
       algorithm: describeRecipe(recipe),
       bytesIn: plan.bytesIn,
       bytesOut: plan.bytesOut,

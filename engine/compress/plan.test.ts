@@ -73,7 +73,7 @@ function fine(rows: number, cols: number): number {
   return (rows * cols) / 2 + ((rows * cols) / 32) * 2.5 + 16
 }
 
-const balanced = presetById('balanced-4bit').recipe
+const balanced = presetById('quick-4bit').recipe
 
 describe('planning', () => {
   it('refuses columns that groups do not divide, and keeps everything else', () => {
@@ -185,7 +185,7 @@ describe('planning', () => {
     // By hand, 4-bit g128 symmetric, BF16: q,o 256×256; k,v 128×256; gate,up 512×256; down 256×512. Words·4 + scales·2 + 16 each.
     const codes = 2 * matrix(256, 256) + 2 * matrix(128, 256) + 2 * matrix(512, 256) + matrix(256, 512)
     const kept = (2 * 100 * 256 + 256 + 256) * 2
-    const prediction = predict(checkpoint(layer(256, 512)), 'balanced-4bit')
+    const prediction = predict(checkpoint(layer(256, 512)), 'quick-4bit')
     expect(prediction).toMatchObject({ scheme: 'W4A16 g128', weightBytes: codes + kept, skippedTensors: [] })
     // Asymmetric g32: a scale of 2 bytes and half a byte of zero point per 32 codes.
     expect(predict(checkpoint(layer(256, 512)), 'fine-4bit').weightBytes).toBe(
@@ -197,13 +197,11 @@ describe('planning', () => {
 describe('real checkpoints', () => {
   it('plans the demo model', async () => {
     await using source = await openCheckpoint(demo)
-    const sizes = Object.fromEntries(
-      ['near-lossless-8bit', 'balanced-4bit', 'fine-4bit'].map((id) => [id, predict(source, id).weightBytes]),
-    )
+    const sizes = Object.fromEntries(['near-lossless-8bit', 'quick-4bit', 'fine-4bit'].map((id) => [id, predict(source, id).weightBytes]))
     // LLM Compressor's own W4A16 g128 checkpoint of this model holds 3,199,808 bytes with its header of 15,008.
-    expect(sizes['balanced-4bit']).toBe(3_199_808 - 15_008)
+    expect(sizes['quick-4bit']).toBe(3_199_808 - 15_008)
     expect(sizes['near-lossless-8bit']).toBeGreaterThan(5_000_000)
-    expect(predict(source, 'balanced-4bit').skippedTensors).toEqual([])
+    expect(predict(source, 'quick-4bit').skippedTensors).toEqual([])
   })
 
   it.skipIf(!existsSync(shared))('plans ragged, MoE and Conv1D models (needs ../shared/data)', async () => {
@@ -211,7 +209,7 @@ describe('real checkpoints', () => {
     for (const [name, preset] of [
       ['stories260k', 'fine-4bit'],
       ['stories260k', 'near-lossless-8bit'],
-      ['random-mixtral', 'balanced-4bit'],
+      ['random-mixtral', 'quick-4bit'],
     ] as const) {
       await using source = await openCheckpoint(`${shared}/${name}`)
       const { skippedTensors } = predict(source, preset)
@@ -220,11 +218,11 @@ describe('real checkpoints', () => {
     expect(summary).toEqual({
       'stories260k fine-4bit': ['down_proj'],
       'stories260k near-lossless-8bit': [],
-      'random-mixtral balanced-4bit': ['w1', 'w2', 'w3'],
+      'random-mixtral quick-4bit': ['w1', 'w2', 'w3'],
     })
     await using gpt2 = await openCheckpoint(`${shared}/random-gpt2`)
-    expect(errorOf(() => predict(gpt2, 'balanced-4bit'))).toMatchObject({ code: 'compress.nothing-to-do' })
+    expect(errorOf(() => predict(gpt2, 'quick-4bit'))).toMatchObject({ code: 'compress.nothing-to-do' })
     await using foreign = await openCheckpoint(`${shared}/llmcompressor-w8a8`)
-    expect(errorOf(() => predict(foreign, 'balanced-4bit'))).toMatchObject({ code: 'compress.already-compressed' })
+    expect(errorOf(() => predict(foreign, 'quick-4bit'))).toMatchObject({ code: 'compress.already-compressed' })
   })
 })

@@ -1,19 +1,39 @@
 /**
- * The presets: named recipes with a promise that a person understands. Data only. The order is that of the Optimize screen:
- * largest first.
+ * The presets: named recipes, or outcomes to be measured for, with a promise that a person understands. Data only. The order is that of the
+ * Optimize screen: largest first.
  */
 import { LatheError } from '../contract/errors.ts'
 import type { Preset } from '../contract/index.ts'
-import { GPTQ_DEFAULTS, RECOVERY_DAMPENING } from './modifiers-yaml.ts'
-
+import { schemeNamed } from './authoring/scheme-names.ts'
+import { AWQ_DEFAULTS, GPTQ_DEFAULTS, RECOVERY_DAMPENING } from './modifiers-yaml.ts'
 import type { Observer, Recipe, RecipeStep } from './recipe.ts'
-import { schemeName } from './scheme.ts'
+import { inputElementsOf, schemeName } from './scheme.ts'
 import type { Scheme } from './scheme.ts'
+
+/** One of several recipes that a preset tries. */
+export interface PresetCandidate {
+  readonly id: string
+  readonly title: string
+  readonly recipe: Recipe
+}
+
+/** A result that is measured before it is kept, on text that nothing was fitted to. Who measures lives above this folder. */
+export type PresetOutcome =
+  /** All candidates run; the one with the least divergence from the original is kept. */
+  | { readonly kind: 'best-of'; readonly candidates: readonly PresetCandidate[] }
+  /** The smallest map of these schemes that keeps this share of the original's next-token probability (contract/outcome.ts). */
+  | { readonly kind: 'holds'; readonly share: number; readonly schemes: readonly Scheme[] }
 
 export interface PresetDefinition {
   readonly preset: Preset
+  /** What runs; of an outcome the first candidate, or where the search for a map begins. */
   readonly recipe: Recipe
+  /** Null for a plain recipe. */
+  readonly outcome: PresetOutcome | null
 }
+
+/** What is asked for: a preset, a recipe, or the recipe that a preset came to. */
+export type RecipeChoice = { readonly presetId: string } | { readonly recipe: Recipe; readonly presetId?: string }
 
 const MINMAX: Observer = { kind: 'minmax' }
 
@@ -71,7 +91,24 @@ const PRUNE_2_4: readonly RecipeStep[] = [
   { kind: 'recovery', dampening: RECOVERY_DAMPENING },
 ]
 
-export const PRESETS: readonly PresetDefinition[] = [
+/** Weights alone, as GPTQ's grid: with the searched scales both algorithms start from the same ranges. */
+const AWQ_W4: Recipe = linearRecipe(W4_G128, MSE, [AWQ_DEFAULTS])
+const GPTQ_W4: Recipe = gptqRecipe(W4_G128, MSE)
+
+interface Facts {
+  readonly preset: Omit<Preset, 'inputElements' | 'outcome'>
+  readonly recipe: Recipe
+  readonly outcome?: PresetOutcome
+}
+
+function definition({ preset, recipe, ...rest }: Facts): PresetDefinition {
+  const outcome = rest.outcome ?? null
+  const schemes = recipe.steps.flatMap((step) => ('groups' in step ? step.groups.map((group) => group.scheme) : []))
+  const inputElements = [...new Set(schemes.flatMap((scheme) => inputElementsOf(scheme)))]
+  return { preset: { ...preset, inputElements, outcome: outcome?.kind ?? null }, recipe, outcome }
+}
+
+const DEFINITIONS: readonly Facts[] = [
   {
     preset: {
       id: 'near-lossless-8bit',
@@ -165,10 +202,75 @@ export const PRESETS: readonly PresetDefinition[] = [
   },
   {
     preset: {
+      id: 'smallest-99',
+      title: 'Smallest that holds 99 %',
+      promise:
+        'The fewest bits for each layer that keep 99 % of the original’s certainty, token for token. Layers are measured first; you may change the map.',
+      scheme: 'W3A16 to W8A16, layer by layer',
+      algorithm: 'Automatic mixed precision, GPTQ',
+      nominalBitsPerWeight: nominalBits(4, 128, true),
+      qualityClass: 'balanced',
+      fastOn: 'Any GPU; NVIDIA from Turing in vLLM',
+      recommended: false,
+      needsCalibration: true,
+    },
+    recipe: GPTQ_W4,
+    outcome: {
+      kind: 'holds',
+      share: 0.99,
+      // vLLM has kernels for all of them; fewer than these waste bytes, more cost a measurement per layer each.
+      schemes: ['W8A16 g128', 'W6A16 g128', 'W4A16 g128', 'W3A16 g128'].map((name) => schemeNamed(name)),
+    },
+  },
+  {
+    preset: {
+      id: 'balanced-4bit',
+      title: 'Balanced 4-bit',
+      promise:
+        'A quarter to a third of the size for a small loss of accuracy. GPTQ and AWQ are both run, and the one that measures better is kept.',
+      scheme: schemeName(W4_G128),
+      algorithm: 'GPTQ or AWQ, measured',
+      nominalBitsPerWeight: nominalBits(4, 128, true),
+      qualityClass: 'balanced',
+      fastOn: 'Any GPU; NVIDIA from Turing in vLLM',
+      recommended: true,
+      needsCalibration: true,
+    },
+    recipe: GPTQ_W4,
+    outcome: {
+      kind: 'best-of',
+      candidates: [
+        { id: 'gptq', title: 'GPTQ', recipe: GPTQ_W4 },
+        { id: 'awq', title: 'AWQ', recipe: AWQ_W4 },
+      ],
+    },
+  },
+  {
+    preset: {
+      id: 'quick-4bit',
+      title: 'Quick 4-bit',
+      promise: 'The size of Balanced in seconds and without a GPU: scales are searched, weights are not fitted to text.',
+      scheme: schemeName(W4_G128),
+      algorithm: 'MSE scale search',
+      nominalBitsPerWeight: nominalBits(4, 128, true),
+      qualityClass: 'balanced',
+      fastOn: 'Any GPU; NVIDIA from Turing in vLLM',
+      recommended: false,
+      needsCalibration: false,
+    },
+    recipe: linearRecipe(W4_G128, MSE),
+  },
+]
+
+export const PRESETS: readonly PresetDefinition[] = DEFINITIONS.map((facts) => definition(facts))
+
+/** No longer offered, but named by jobs and records of earlier versions. Balanced 4-bit runs it and AWQ, and keeps the better one. */
+const RETIRED: readonly PresetDefinition[] = [
+  definition({
+    preset: {
       id: 'calibrated-4bit',
       title: 'Calibrated 4-bit',
-      promise:
-        'The size of Balanced and closer to the original: weights are fitted to sample text, which takes minutes instead of seconds.',
+      promise: 'GPTQ on sample text.',
       scheme: schemeName(W4_G128),
       algorithm: 'GPTQ',
       nominalBitsPerWeight: nominalBits(4, 128, true),
@@ -177,35 +279,28 @@ export const PRESETS: readonly PresetDefinition[] = [
       recommended: false,
       needsCalibration: true,
     },
-    recipe: gptqRecipe(W4_G128, MSE),
-  },
-  {
-    preset: {
-      id: 'balanced-4bit',
-      title: 'Balanced 4-bit',
-      promise: 'A quarter to a third of the size for a small loss of accuracy: the usual choice for one GPU.',
-      scheme: schemeName(W4_G128),
-      algorithm: 'MSE scale search',
-      nominalBitsPerWeight: nominalBits(4, 128, true),
-      qualityClass: 'balanced',
-      fastOn: 'Any GPU; NVIDIA from Turing in vLLM',
-      recommended: true,
-      needsCalibration: false,
-    },
-    recipe: linearRecipe(W4_G128, MSE),
-  },
+    recipe: GPTQ_W4,
+  }),
 ]
 
 export function listPresets(): readonly Preset[] {
-  return PRESETS.map((definition) => definition.preset)
+  return PRESETS.map((each) => each.preset)
 }
 
 /** Throws `compress.invalid-recipe` for an unknown id. */
 export function presetById(presetId: string): PresetDefinition {
-  const found = PRESETS.find((definition) => definition.preset.id === presetId)
+  const found = [...PRESETS, ...RETIRED].find((each) => each.preset.id === presetId)
   if (found === undefined) {
-    const known = PRESETS.map((definition) => definition.preset.id).join(', ')
+    const known = PRESETS.map((each) => each.preset.id).join(', ')
     throw new LatheError('compress.invalid-recipe', `There is no preset "${presetId}".`, `Choose one of: ${known}.`)
   }
   return found
+}
+
+/** The preset, if one is named, and the recipe to run. Throws `compress.invalid-recipe` for an unknown id. */
+export function recipeOfChoice(choice: RecipeChoice): { readonly preset: Preset | null; readonly recipe: Recipe } {
+  const found = choice.presetId === undefined ? null : presetById(choice.presetId)
+  if ('recipe' in choice) return { preset: found?.preset ?? null, recipe: choice.recipe }
+  if (found === null) throw new RangeError('a choice names a preset or brings a recipe')
+  return { preset: found.preset, recipe: found.recipe }
 }

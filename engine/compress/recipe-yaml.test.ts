@@ -18,7 +18,7 @@ function failure(text: string): { message: string; hint: string } {
 
 describe('recipe.yaml', () => {
   it('writes the form of LLM Compressor', () => {
-    const balanced = PRESETS.find(({ preset }) => preset.id === 'balanced-4bit')!
+    const balanced = PRESETS.find(({ preset }) => preset.id === 'quick-4bit')!
     expect(recipeToYaml(balanced.recipe)).toBe(`default_stage:
   default_modifiers:
     QuantizationModifier:

@@ -51,7 +51,7 @@ export async function subjectOf(
     }),
   )
   return {
-    presetId: 'presetId' in options.recipe ? options.recipe.presetId : null,
+    presetId: options.recipe.presetId ?? null,
     seed: options.seed,
     tensorsTotal: plan.items.length,
     recipeSha256: sha256(recipeText),

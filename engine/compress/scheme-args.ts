@@ -2,24 +2,13 @@
  * Schemes as the arguments that config.json and recipes carry, both ways (specs/compressed-tensors.md §2.3, §2.6). What no scheme of ours
  * means is refused with the reason, never approximated.
  */
+import { UNSET_ARGS } from '../checkpoint/quantization-config.ts'
 import type { QuantizationArgs } from '../checkpoint/types.ts'
 import type { ActivationScheme, IntegerBits, Scheme } from './scheme.ts'
 import { FP8_BLOCK, INTEGER_BITS, MX_GROUP, NVFP4_GROUP } from './scheme.ts'
 
-const NO_ARGS: QuantizationArgs = {
-  numBits: 8,
-  type: 'int',
-  symmetric: true,
-  strategy: 'tensor',
-  groupSize: null,
-  blockStructure: null,
-  dynamic: false,
-  actorder: null,
-  scaleDtype: null,
-}
-
 const NVFP4_ARGS: QuantizationArgs = {
-  ...NO_ARGS,
+  ...UNSET_ARGS,
   numBits: 4,
   type: 'float',
   strategy: 'tensor_group',
@@ -28,7 +17,7 @@ const NVFP4_ARGS: QuantizationArgs = {
 }
 
 function mxArgs(numBits: 4 | 8): QuantizationArgs {
-  return { ...NO_ARGS, numBits, type: 'float', strategy: 'group', groupSize: MX_GROUP, scaleDtype: 'torch.uint8' }
+  return { ...UNSET_ARGS, numBits, type: 'float', strategy: 'group', groupSize: MX_GROUP, scaleDtype: 'torch.uint8' }
 }
 
 /** `weights` of the scheme's config group. */
@@ -36,11 +25,11 @@ export function weightArgs(scheme: Scheme): QuantizationArgs {
   switch (scheme.kind) {
     case 'packed-int': {
       const { bits, symmetric, strategy, groupSize } = scheme
-      return { ...NO_ARGS, numBits: bits, symmetric, strategy, groupSize }
+      return { ...UNSET_ARGS, numBits: bits, symmetric, strategy, groupSize }
     }
     case 'fp8':
       return {
-        ...NO_ARGS,
+        ...UNSET_ARGS,
         type: 'float',
         strategy: scheme.strategy,
         blockStructure: scheme.strategy === 'block' ? [FP8_BLOCK, FP8_BLOCK] : null,
@@ -62,8 +51,8 @@ export function inputArgs(scheme: Scheme): QuantizationArgs | null {
     case 'int8':
     case 'fp8': {
       const type = activations.element === 'int8' ? 'int' : 'float'
-      if (activations.scale === 'group128') return { ...NO_ARGS, type, strategy: 'group', groupSize: FP8_BLOCK, dynamic: true }
-      return { ...NO_ARGS, type, strategy: activations.scale, dynamic: activations.scale === 'token' }
+      if (activations.scale === 'group128') return { ...UNSET_ARGS, type, strategy: 'group', groupSize: FP8_BLOCK, dynamic: true }
+      return { ...UNSET_ARGS, type, strategy: activations.scale, dynamic: activations.scale === 'token' }
     }
     case 'nvfp4':
       return { ...NVFP4_ARGS, dynamic: 'local' }

@@ -6,6 +6,7 @@
 import type { DenseDtype } from '../checkpoint/dtypes.ts'
 import { packedWords } from '../checkpoint/packing.ts'
 import type { StorageFormat } from '../checkpoint/quantization-config.ts'
+import type { InputElement } from '../contract/hardware.ts'
 import type { TensorLayout } from '../checkpoint/safetensors-writer.ts'
 
 export type IntegerBits = 2 | 3 | 4 | 5 | 6 | 7 | 8
@@ -250,6 +251,22 @@ export function storedTensors(scheme: Scheme, module: string, rows: number, cols
 export function cacheScaleTensor(module: string, dtype: DenseDtype): StoredTensor | null {
   const found = /^(.*self_attn\.)([kv])_proj$/.exec(module)
   return found === null ? null : { role: 'cacheScale', name: `${found[1] ?? ''}${found[2] ?? ''}_scale`, dtype, shape: [1] }
+}
+
+/** What inputs are rounded to before they meet the weights; empty for weight-only schemes. */
+export function inputElementsOf(scheme: Scheme): readonly InputElement[] {
+  switch (scheme.activations?.element) {
+    case undefined:
+      return []
+    case 'int8':
+      return ['int8']
+    case 'fp8':
+    case 'mxfp8':
+      return ['e4m3']
+    case 'nvfp4':
+    case 'mxfp4':
+      return ['e2m1']
+  }
 }
 
 export function sameScheme(a: Scheme, b: Scheme): boolean {

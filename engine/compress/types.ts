@@ -2,9 +2,9 @@
  * What the rest of Lathe sees of a compression: the request, its progress, and the report. The function that runs it is `compress` in
  * pipeline.ts; `predict` in plan.ts answers "how large would it be" from headers alone. Nothing here knows jobs, screens or stores.
  */
-import type { TensorError } from '../contract/index.ts'
 import type { Backend } from '../gpu/program.ts'
-import type { Recipe } from './recipe.ts'
+import type { Outcome, TensorError } from '../contract/index.ts'
+import type { RecipeChoice } from './presets.ts'
 
 /** Text that a calibrated recipe is fitted to (calibration/samples.ts). */
 export interface CalibrationOptions {
@@ -20,6 +20,8 @@ export interface CalibrationOptions {
   readonly activationBytes?: number
   /** What later layers are calibrated on: outputs of the layers as stored (LLM Compressor's `propagate_error`, the default) or the original's. */
   readonly propagate?: 'compressed' | 'original'
+  /** Documents kept out of it, from the far end of the seed's order, to measure results on; 0 by default. */
+  readonly holdOut?: number
 }
 
 /** As run.json records it. */
@@ -44,7 +46,9 @@ export interface CompressOptions {
   /** The final folder; must not exist. Work happens in the sibling `.<name>.partial` and is renamed into place at the end. */
   readonly outFolder: string
   /** A preset's id or a whole recipe (recipe.ts). */
-  readonly recipe: { readonly presetId: string } | { readonly recipe: Recipe }
+  readonly recipe: RecipeChoice
+  /** Divergence of at most so many nats per token is promised and measured at the end (studio/outcomes); null or absent = nothing is. */
+  readonly holdsWithin?: number | null
   /** Recorded, and fed to algorithms that draw random numbers. Same input, recipe and seed give the same bytes. */
   readonly seed: number
   /** Continue from the journal of an interrupted run, if there is one. False discards what such a run left and starts over. */
@@ -92,6 +96,20 @@ export interface CompressPhase {
   readonly totalBytes: number
 }
 
+/** One part of a preset that measures before it keeps a result. */
+export interface CompressStage {
+  readonly id: 'layers' | 'candidate' | 'measure'
+  /** "GPTQ, 1 of 2". */
+  readonly title: string
+  /** Candidates finished before this one. */
+  readonly finished: number
+  /** Candidates in all, as far as known. */
+  readonly total: number
+  /** Work units of `layers` and `measure`. */
+  readonly done: number
+  readonly of: number
+}
+
 export interface CompressProgress {
   readonly phases: readonly CompressPhase[]
   /** The phase a person should look at now: 'verify' once everything is written, otherwise 'quantize'. */
@@ -104,6 +122,8 @@ export interface CompressProgress {
   /** Source bytes per second since the start (not counting tensors that a resumed run found finished); null before the first block. */
   readonly bytesPerSecond: number | null
   readonly rssBytes: number
+  /** Of a preset that tries several: which one this is about, and measuring units where nothing is compressed. Absent otherwise. */
+  readonly stage?: CompressStage
 }
 
 /** A matrix that stays as it was although a person may expect otherwise, and why. */
@@ -133,6 +153,8 @@ export interface CompressReport {
   /** What a calibrated run was fitted to; null without calibration. */
   readonly calibration?: CalibrationRecord | null
   readonly resumed: boolean
+  /** What was measured before this result was kept; null or absent where nothing was promised. */
+  readonly outcome?: Outcome | null
   readonly tensors: readonly TensorError[]
   readonly ignored: readonly IgnoredTensor[]
   readonly warnings: readonly string[]

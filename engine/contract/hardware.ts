@@ -1,6 +1,13 @@
 /** What this machine offers, named the way its driver names it, with what is missing and how to get it. */
 import { z } from 'zod'
 
+/**
+ * What the inputs of a linear are rounded to before the product: 8-bit integers, 8-bit and 4-bit floats. Weight-only schemes have none: their
+ * weights are widened as they are read, on any adapter.
+ */
+export const INPUT_ELEMENTS = ['int8', 'e4m3', 'e2m1'] as const
+export const InputElementSchema = z.enum(INPUT_ELEMENTS)
+
 export const AdapterSchema = z.object({
   /** Stable within this machine; pass it as `--adapter`. "reference" is the f64 CPU backend. */
   id: z.string(),
@@ -20,6 +27,8 @@ export const AdapterSchema = z.object({
     packedDot: z.boolean(),
     subgroupMatrix: z.boolean(),
   }),
+  /** Inputs that it has no arithmetic for: Lathe rounds them the same way and multiplies in floats. Same numbers, no gain in speed. */
+  emulates: z.array(InputElementSchema).default([]),
   limits: z
     .object({ maxBufferBytes: z.number(), maxBindingBytes: z.number(), workgroupStorageBytes: z.number(), maxInvocations: z.number() })
     .nullable(),
@@ -92,6 +101,7 @@ export const HardwareBenchmarkSchema = z.object({
   measuredAt: z.string(),
 })
 
+export type InputElement = z.infer<typeof InputElementSchema>
 export type Adapter = z.infer<typeof AdapterSchema>
 export type Hardware = z.infer<typeof HardwareSchema>
 export type LedgerEntry = z.infer<typeof LedgerEntrySchema>

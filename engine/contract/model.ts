@@ -1,5 +1,7 @@
 /** What the library knows of a model folder. A variant is a model with a parent. Sizes in bytes, counts as integers. */
 import { z } from 'zod'
+import { InputElementSchema } from './hardware.ts'
+import { OutcomeSchema } from './outcome.ts'
 
 export const ErrorSchema = z.object({
   code: z.string(),
@@ -44,6 +46,8 @@ export const ModelSummarySchema = z.object({
   /** Short scheme name for people: "BF16", "W8A16 channel", "W4A16 g128", "mixed". */
   scheme: z.string(),
   bitsPerWeight: z.number(),
+  /** What inputs of its linears are rounded to; empty where none are. */
+  inputElements: z.array(InputElementSchema).default([]),
   presetId: z.string().nullable(),
   isSample: z.boolean(),
   hasTokenizer: z.boolean(),
@@ -77,6 +81,8 @@ export const ModelDetailSchema = z.object({
   variants: z.array(ModelSummarySchema),
   /** run.json of the compression that made it, when Lathe made it. */
   run: z.record(z.string(), z.unknown()).nullable(),
+  /** What was measured before this result was kept, where its preset promised an outcome. */
+  outcome: OutcomeSchema.nullable().default(null),
   /** Bytes of KV cache per token of context at the runtime's default KV dtype; null if not runnable. */
   kvBytesPerToken: z.number().nullable(),
 })

@@ -1,6 +1,8 @@
 /** Presets, their predictions, and the request that starts compressions. Every predicted number carries how it was obtained. */
 import { z } from 'zod'
+import { InputElementSchema } from './hardware.ts'
 import { ErrorSchema } from './model.ts'
+import { OUTCOME_KINDS } from './outcome.ts'
 import { CalibrationChoiceSchema, CustomRecipeSchema, RecipeFormSchema, SchemeOverrideSchema } from './recipe.ts'
 
 /** One bar of a FitBar: what a model needs against what the device has. Bytes. */
@@ -29,11 +31,17 @@ export const PresetSchema = z.object({
   fastOn: z.string(),
   recommended: z.boolean(),
   needsCalibration: z.boolean(),
+  /** What inputs are rounded to; empty for weight-only schemes. Compare with `emulates` of an adapter. */
+  inputElements: z.array(InputElementSchema).default([]),
+  /** How the preset measures before it keeps a result; null for a plain recipe. */
+  outcome: z.enum(OUTCOME_KINDS).nullable().default(null),
 })
 
 export const PredictedSchema = z.object({
   weightBytes: z.number(), // exact, from shapes
   bitsPerWeight: z.number(),
+  /** Where the size is found by measuring: the least and the most that it can be; the figures above are then a guess in between. */
+  range: z.object({ leastBytes: z.number(), mostBytes: z.number() }).optional(),
   fit: FitSchema,
   skippedTensors: z.array(z.object({ name: z.string(), reason: z.string() })),
   /** e.g. "formula", "from 3 similar runs on this machine". */
@@ -100,6 +108,8 @@ export const PreflightSchema = z.object({
   freeBytes: z.number().nullable(),
   problems: z.array(ErrorSchema),
   warnings: z.array(z.string()),
+  /** How long each job will take. `measured`: from runs on this machine; `guess`: before any was timed here. */
+  times: z.array(z.object({ title: z.string(), seconds: z.number(), basis: z.enum(['measured', 'guess']) })).default([]),
 })
 
 export type Fit = z.infer<typeof FitSchema>

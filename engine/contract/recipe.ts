@@ -3,6 +3,7 @@
  * per layer. Schemes are named as everywhere on screen ("W4A16 g128"); `schemes` lists the names that may be given back.
  */
 import { z } from 'zod'
+import { InputElementSchema } from './hardware.ts'
 import { ErrorSchema } from './model.ts'
 
 export const CalibrationChoiceSchema = z.object({
@@ -76,6 +77,7 @@ export const SchemeInfoSchema = z.object({
   groupSizes: z.array(z.number().int().nullable()).min(1),
   /** Scales of inputs that must be calibrated. */
   needsCalibration: z.boolean(),
+  inputElements: z.array(InputElementSchema).default([]),
 })
 
 /** Linears that a server fuses into one, and what a recipe does with them. */
@@ -111,6 +113,8 @@ export const MixedTargetSchema = z.discriminatedUnion('kind', [
   z.object({ kind: z.literal('bytes'), bytes: z.number().positive() }),
   z.object({ kind: z.literal('bits-per-weight'), bits: z.number().positive().max(64) }),
   z.object({ kind: z.literal('loss'), bound: z.number().nonnegative() }),
+  /** Least loss that fits on the current adapter together with a context of so many tokens. */
+  z.object({ kind: z.literal('fits'), contextTokens: z.number().int().positive() }),
 ])
 
 /**
@@ -119,12 +123,16 @@ export const MixedTargetSchema = z.discriminatedUnion('kind', [
  */
 export const LOSS_MEASURES = ['weights', 'output'] as const
 
+export const MAP_ALGORITHMS = ['mse', 'gptq'] as const
+
 export const AutomaticRequestSchema = z.object({
   modelId: z.string(),
   target: MixedTargetSchema,
   /** Names of schemes to choose from; staying as it is is always a choice. */
   schemes: z.array(z.string()).min(1).max(16),
   measure: z.enum(LOSS_MEASURES),
+  /** How the found schemes are stored: `mse` searches scales and needs no text, `gptq` is fitted to calibration text. */
+  algorithm: z.enum(MAP_ALGORITHMS).default('mse'),
 })
 
 export const AutomaticEventSchema = z.discriminatedUnion('kind', [
@@ -169,6 +177,7 @@ export type SchemeInfo = z.infer<typeof SchemeInfoSchema>
 export type SchemeUnit = z.infer<typeof SchemeUnitSchema>
 export type SchemeMap = z.infer<typeof SchemeMapSchema>
 export type MixedTarget = z.infer<typeof MixedTargetSchema>
+export type MapAlgorithm = (typeof MAP_ALGORITHMS)[number]
 export type LossMeasure = (typeof LOSS_MEASURES)[number]
 export type AutomaticRequest = z.infer<typeof AutomaticRequestSchema>
 export type AutomaticEvent = z.infer<typeof AutomaticEventSchema>

@@ -4,8 +4,10 @@
  * shared RAM (specs/runtime.md §18). Opening a device is `webgpu/backend.ts`'s business.
  */
 import { LatheError } from '../contract/errors.ts'
+import { INPUT_ELEMENTS } from '../contract/hardware.ts'
 import type { Adapter } from '../contract/hardware.ts'
 import { memoryOf } from './adapter-memory.ts'
+import { emulatedElements } from './scheme-support.ts'
 import { createInstance, type DriverDevice, listDriverDevices } from './webgpu/instance.ts'
 
 export const REFERENCE_ADAPTER_ID = 'reference'
@@ -32,6 +34,7 @@ const REFERENCE: Adapter = {
   usable: true,
   reason: 'Obviously right and very slow: for checking numbers, not for work.',
   features: { f16: false, subgroups: false, subgroupSize: null, timestamps: false, packedDot: false, subgroupMatrix: false },
+  emulates: [...INPUT_ELEMENTS],
   limits: null,
   memory: { totalBytes: null, freeBytes: null, source: 'host' },
 }
@@ -115,6 +118,7 @@ async function describe(device: DriverDevice, id: string): Promise<FoundAdapter>
         packedDot: instance.wgslLanguageFeatures.has('packed_4x8_integer_dot_product'),
         subgroupMatrix: (features as ReadonlySet<string>).has('chromium-experimental-subgroup-matrix'),
       },
+      emulates: emulatedElements({ packedDotProduct: instance.wgslLanguageFeatures.has('packed_4x8_integer_dot_product') }),
       limits: {
         maxBufferBytes: limits.maxBufferSize,
         maxBindingBytes: limits.maxStorageBufferBindingSize,

@@ -26,6 +26,7 @@ function adapter(change: Partial<Adapter>): Adapter {
     usable: true,
     reason: null,
     features: { f16: true, subgroups: true, subgroupSize: [32, 32], timestamps: true, packedDot: true, subgroupMatrix: false },
+    emulates: ['e4m3', 'e2m1'],
     limits: null,
     memory: { totalBytes: null, freeBytes: null, source: 'none' },
     ...change,

@@ -4,21 +4,12 @@
  * none; these matter to whoever serves the folder, and to a cache that wants to match it.
  */
 import { widenToF32 } from '../checkpoint/dtypes.ts'
+import { UNSET_ARGS } from '../checkpoint/quantization-config.ts'
 import type { Checkpoint, QuantizationArgs } from '../checkpoint/types.ts'
 import { LatheError } from '../contract/errors.ts'
 
 /** The only scheme that vLLM reads for a cache: FP8, one static scale for keys and one for values. */
-export const FP8_CACHE_ARGS: QuantizationArgs = {
-  numBits: 8,
-  type: 'float',
-  symmetric: true,
-  strategy: 'tensor',
-  groupSize: null,
-  blockStructure: null,
-  dynamic: false,
-  actorder: null,
-  scaleDtype: null,
-}
+export const FP8_CACHE_ARGS: QuantizationArgs = { ...UNSET_ARGS, type: 'float' }
 
 /** Per layer; 1 number, or one per key-value head. */
 export interface KeyValueScales {

@@ -61,6 +61,7 @@ const NO_FACTS: ModelFacts = {
   diskBytes: 0,
   scheme: '–',
   bitsPerWeight: 0,
+  inputElements: [],
   hasTokenizer: false,
   hasChatTemplate: false,
   license: null,
@@ -203,6 +204,7 @@ export class Library {
     const record = await this.usable(id)
     const facts = await this.#checkpoint.inspect(record.path)
     const updated = this.#keepFacts(record, facts)
+    const run = await readRunRecord(record.path)
     return {
       summary: this.#summarize(updated),
       config: { ...facts.config },
@@ -211,7 +213,8 @@ export class Library {
       files: facts.files.map((file) => ({ ...file })),
       tensorCount: facts.tensors.length,
       variants: this.#store.variantsOf(id).map((variant) => this.#summarize(variant)),
-      run: (await readRunRecord(record.path))?.json ?? null,
+      run: run?.json ?? null,
+      outcome: run?.outcome ?? null,
       kvBytesPerToken: facts.kvBytesPerToken,
     }
   }
@@ -543,6 +546,7 @@ function toModelFacts(facts: FolderFacts): ModelFacts {
     diskBytes: facts.diskBytes,
     scheme: facts.scheme,
     bitsPerWeight: facts.bitsPerWeight,
+    inputElements: [...facts.inputElements],
     hasTokenizer: facts.hasTokenizer,
     hasChatTemplate: facts.hasChatTemplate,
     license: facts.license,

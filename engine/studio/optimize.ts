@@ -43,6 +43,8 @@ export interface OptimizeParts {
 const WRITE_MARGIN_BYTES = 16 * 1024 * 1024
 /** Names tried before giving up on a free one; a person who has a hundred copies wants to be told. */
 const MAX_SAME_NAME = 100
+/** Needs no GPU and no text (engine/compress/presets.ts). */
+const QUICK_PRESET = 'quick-4bit'
 
 /** One of the variants that a request asks for. */
 interface Planned {
@@ -71,14 +73,16 @@ export class Optimize {
     const record = await this.#parts.library.usable(modelId)
     const facts = await this.#parts.checkpoint.inspect(record.path)
     const variants = this.#parts.library.family(modelId).filter((variant) => variant.parentId === modelId)
+    const recommended = await this.#recommended()
     return Promise.all(
-      this.#parts.compressor.listPresets().map(async (preset) => {
+      this.#parts.compressor.listPresets().map(async (listed) => {
+        const preset = { ...listed, recommended: recommended === null ? listed.recommended : listed.id === recommended }
         const existingVariantId = variants.find((variant) => variant.presetId === preset.id)?.id ?? null
         try {
           if (record.facts.trouble !== null) await this.#parts.library.runnable(modelId)
           const prediction = await this.#parts.compressor.predict(record.path, preset.id)
           return {
-            preset: { ...preset },
+            preset,
             predicted: {
               weightBytes: prediction.weightBytes,
               bitsPerWeight: prediction.bitsPerWeight,
@@ -92,10 +96,21 @@ export class Optimize {
         } catch (error) {
           const shape = toErrorShape(error)
           if (shape.code === 'internal') throw error
-          return { preset: { ...preset }, predicted: null, blockedBy: shape, existingVariantId }
+          return { preset, predicted: null, blockedBy: shape, existingVariantId }
         }
       }),
     )
+  }
+
+  /** Fitting to text on a processor takes minutes where a GPU takes seconds: there the quick preset is the one to begin with. */
+  async #recommended(): Promise<string | null> {
+    const { type } = await this.#parts.gpu.current().catch((error: unknown) => {
+      if (error instanceof LatheError) return { type: 'software' as const }
+      throw error
+    })
+    const presets = this.#parts.compressor.listPresets()
+    const slow = type === 'software' || type === 'reference'
+    return slow ? (presets.find(({ id }) => id === QUICK_PRESET)?.id ?? null) : null
   }
 
   async preflight(request: StartCompression): Promise<Preflight> {
@@ -143,6 +158,7 @@ export class Optimize {
       needBytes,
       freeBytes,
       problems: problems.map((problem) => problem.toShape()),
+      times: [],
       warnings: freeBytes === null ? [...warnings, 'This platform does not say how much disk space is free.'] : warnings,
     }
   }

@@ -15,6 +15,7 @@ import type {
   Fit,
   Hardware,
   HardwareBenchmark,
+  InputElement,
   KernelShare,
   LatheError,
   LoadedModel,
@@ -39,6 +40,8 @@ export interface FolderFacts {
   readonly diskBytes: number
   readonly scheme: string
   readonly bitsPerWeight: number
+  /** What inputs of its linears are rounded to. */
+  readonly inputElements: readonly InputElement[]
   readonly hasTokenizer: boolean
   readonly hasChatTemplate: boolean
   readonly license: string | null

@@ -10,7 +10,7 @@ import { withOverrides } from '../compress/authoring/overrides.ts'
 import type { RecipePlan } from '../compress/authoring/recipe-plan.ts'
 import { SCHEME_INFOS, nextHigher, schemeNamed } from '../compress/authoring/scheme-names.ts'
 import { recipeOfMap } from '../compress/mixed-precision/scheme-map.ts'
-import type { LossTable } from '../compress/mixed-precision/scheme-map.ts'
+import type { LossTable, MixedTarget } from '../compress/mixed-precision/scheme-map.ts'
 import { parseRecipeYaml, recipeToYaml } from '../compress/recipe-yaml.ts'
 import { isLayered } from '../compress/recipe.ts'
 import type { Recipe } from '../compress/recipe.ts'
@@ -22,6 +22,7 @@ import type {
   CalibrationChoice,
   CalibrationReport,
   CustomRecipe,
+  MixedTarget as ContractTarget,
   RaisePlan,
   RecipeCheck,
   RecipeForm,
@@ -52,6 +53,8 @@ export interface RecipesParts {
 
 /** Loss tables kept, newest last: one is a few kilobytes, and a user tries a handful of scheme sets. */
 const KEPT_TABLES = 8
+/** As engine/capacity/fit.ts: beyond it a fit is called tight. */
+const FITTING_SHARE = 0.8
 
 export class Recipes {
   readonly #parts: RecipesParts
@@ -172,7 +175,7 @@ export class Recipes {
       for (const old of [...this.#tables.keys()].slice(0, Math.max(0, this.#tables.size - KEPT_TABLES + 1))) this.#tables.delete(old)
       this.#tables.set(key, table)
     }
-    const chosen = await compressor.choose(record.path, table, request.target)
+    const chosen = await compressor.choose(record.path, table, await this.#bytesOf(record.path, request.target))
     const recipe = recipeOfMap(chosen, MSE_OBSERVER, { kind: 'quantization' })
     const losses = new Map(chosen.choices.map((choice) => [choice.unit, choice.loss]))
     const { map } = await compressor.plan(record.path, recipe)
@@ -184,6 +187,28 @@ export class Recipes {
       predictedLoss: chosen.predictedLoss,
       exact: chosen.exact,
     })
+  }
+
+  /** "Fits on this GPU" in bytes: what the adapter has left beside the context, the runtime and its reserve, with the margin of a good fit. */
+  async #bytesOf(folder: string, target: ContractTarget): Promise<MixedTarget> {
+    if (target.kind !== 'fits') return target
+    const { checkpoint, fit } = this.#parts
+    const {
+      kvBytes,
+      activationBytes,
+      reserveBytes = 0,
+      budgetBytes,
+    } = await fit.fit(await checkpoint.inspect(folder), 0, target.contextTokens)
+    if (budgetBytes === null) {
+      throw new LatheError('compress.invalid-recipe', 'This adapter does not say how much memory it has.', 'Give a size instead.')
+    }
+    const bytes = FITTING_SHARE * budgetBytes - kvBytes - activationBytes - reserveBytes
+    if (bytes > 0) return { kind: 'bytes', bytes }
+    throw new LatheError(
+      'compress.nothing-to-do',
+      `A context of ${target.contextTokens} tokens alone fills the ${(budgetBytes / 1e9).toFixed(1)} GB of this adapter.`,
+      'Choose a shorter context.',
+    )
   }
 
   async raise(variantId: string, module: string): Promise<RaisePlan> {

@@ -6,7 +6,8 @@ import { readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { placeOf } from '../compress/module-roles.ts'
-import type { TensorError } from '../contract/index.ts'
+import { outcomeFromRecord } from '../compress/outcome-record.ts'
+import type { Outcome, TensorError } from '../contract/index.ts'
 
 /** A run.json lists each tensor in a few hundred bytes; 64 MiB is far beyond the largest model and small enough to parse. */
 const MAX_RUN_BYTES = 64 * 1024 * 1024
@@ -38,6 +39,7 @@ export interface RunRecord {
   /** sha256 of each source tensor's bytes, by name. */
   readonly sourceHashes: ReadonlyMap<string, string>
   readonly tensorErrors: readonly TensorError[]
+  readonly outcome: Outcome | null
 }
 
 /** null when the folder has none or it is not one of ours. */
@@ -58,6 +60,7 @@ export async function readRunRecord(folder: string): Promise<RunRecord | null> {
     json: json as Record<string, unknown>,
     presetId: preset,
     seed,
+    outcome: outcomeFromRecord((json as Record<string, unknown>)['outcome']),
     sourceHashes: new Map(Object.entries(source.tensors).map(([name, { sha256 }]) => [name, sha256])),
     tensorErrors: tensors.map((tensor) => ({
       name: tensor.name,

@@ -65,7 +65,7 @@ describe('the main job on the demo model', () => {
     const events = await record(client)
     const [job] = await client.optimize.start({
       modelId: model.id,
-      presetIds: ['balanced-4bit'],
+      presetIds: ['quick-4bit'],
       outputFolder: null,
       evaluate: EVERYTHING,
       seed: 0,
@@ -76,7 +76,7 @@ describe('the main job on the demo model', () => {
 
     const board = await client.results.board({ modelId: model.id })
     const [source, variant] = board.results
-    expect(board.models.map((entry) => entry.name)).toEqual(['Pebble-Tidewater 4.7M', 'Pebble-Tidewater 4.7M · Balanced 4-bit'])
+    expect(board.models.map((entry) => entry.name)).toEqual(['Pebble-Tidewater 4.7M', 'Pebble-Tidewater 4.7M · Quick 4-bit'])
     expect(board.models[1]).toMatchObject({ scheme: 'W4A16 g128', parameters: model.parameters, status: 'ready', hasChatTemplate: true })
     expect(board.models[1]!.weightBytes).toBeLessThan(model.weightBytes * 0.4)
     // published for the whole text: 1.68; the cut is easier or harder, but a broken forward pass would be in the hundreds
@@ -121,7 +121,7 @@ describe('the main job on the demo model', () => {
     expect(messages[1]!.content).toMatch(/Lighthouse/)
     const tensor = await client.models.tensorStats({ modelId: done.variantId!, name: 'model.layers.0.mlp.up_proj.weight_packed' })
     expect(tensor.count).toBe(640 * 256)
-    expect((await client.models.get({ modelId: done.variantId! })).run).toMatchObject({ preset: 'balanced-4bit', seed: 0 })
+    expect((await client.models.get({ modelId: done.variantId! })).run).toMatchObject({ preset: 'quick-4bit', seed: 0 })
     expect((await client.system.hardware()).loaded.map((loaded) => loaded.modelId).toSorted()).toEqual(
       [model.id, done.variantId!].toSorted(),
     )

@@ -44,6 +44,7 @@ export const SAMPLE: ModelSummary = {
   diskBytes: 9_489_000,
   scheme: 'BF16',
   bitsPerWeight: 16,
+  inputElements: [],
   presetId: null,
   isSample: true,
   hasTokenizer: true,
@@ -64,6 +65,7 @@ export const SAMPLE_W8: ModelSummary = {
   diskBytes: 5_410_000,
   scheme: 'W8A16 channel',
   bitsPerWeight: 8.96,
+  inputElements: [],
   presetId: 'near-lossless-8bit',
   isSample: false,
 }
@@ -79,6 +81,7 @@ export const SAMPLE_W4: ModelSummary = {
   diskBytes: 3_390_000,
   scheme: 'W4A16 g128',
   bitsPerWeight: 5.5,
+  inputElements: [],
   presetId: 'balanced-4bit',
 }
 
@@ -110,6 +113,7 @@ const QWEN: ModelSummary = {
   diskBytes: 1_207_000_000,
   scheme: 'BF16',
   bitsPerWeight: 16,
+  inputElements: [],
   presetId: null,
   isSample: false,
   hasTokenizer: true,
@@ -187,6 +191,7 @@ const SOFTWARE_ADAPTER: Adapter = {
   usable: true,
   reason: null,
   features: { f16: true, subgroups: true, subgroupSize: [8, 8], timestamps: true, packedDot: true, subgroupMatrix: false },
+  emulates: ['e4m3', 'e2m1'],
   limits: { maxBufferBytes: 2 * GIB, maxBindingBytes: 2 * GIB, workgroupStorageBytes: 32_768, maxInvocations: 1024 },
   memory: { totalBytes: 8 * GIB, freeBytes: 5.2 * GIB, source: 'system memory' },
 }
@@ -324,6 +329,7 @@ export function detailOf(model: ModelSummary, library: readonly ModelSummary[]):
     tensorCount: tensors.length,
     variants: library.filter((other) => other.parentId === model.id),
     run: model.presetId === null ? null : { preset: model.presetId, seed: 0, lathe: '0.1.0' },
+    outcome: null,
     kvBytesPerToken: model.status === 'unsupported' ? null : (layers ?? 1) * (keyValueHeads ?? 1) * (headDim ?? 64) * 2 * 2,
   }
 }
@@ -340,6 +346,8 @@ export const PRESETS: readonly Preset[] = [
     fastOn: 'any GPU',
     recommended: false,
     needsCalibration: false,
+    inputElements: [],
+    outcome: null,
   },
   {
     id: 'fine-4bit',
@@ -352,6 +360,8 @@ export const PRESETS: readonly Preset[] = [
     fastOn: 'any GPU',
     recommended: false,
     needsCalibration: false,
+    inputElements: [],
+    outcome: null,
   },
   {
     id: 'balanced-4bit',
@@ -364,6 +374,8 @@ export const PRESETS: readonly Preset[] = [
     fastOn: 'any GPU',
     recommended: true,
     needsCalibration: false,
+    inputElements: [],
+    outcome: null,
   },
 ]
 

@@ -14,10 +14,10 @@ import type {
 import { PRESETS, tensorsOf } from './fixtures.ts'
 
 export const SCHEMES: readonly SchemeInfo[] = [
-  { id: 'W4A16', bits: 4, groupSizes: [128, 64, 32, null], needsCalibration: false },
-  { id: 'W8A16', bits: 8, groupSizes: [128, 64, 32, null], needsCalibration: false },
-  { id: 'FP8_DYNAMIC', bits: 8, groupSizes: [null], needsCalibration: false },
-  { id: 'NVFP4', bits: 4, groupSizes: [16], needsCalibration: true },
+  { id: 'W4A16', bits: 4, groupSizes: [128, 64, 32, null], needsCalibration: false, inputElements: [] },
+  { id: 'W8A16', bits: 8, groupSizes: [128, 64, 32, null], needsCalibration: false, inputElements: [] },
+  { id: 'FP8_DYNAMIC', bits: 8, groupSizes: [null], needsCalibration: false, inputElements: ['e4m3'] },
+  { id: 'NVFP4', bits: 4, groupSizes: [16], needsCalibration: true, inputElements: ['e2m1'] },
 ]
 
 const OPTIONS: readonly (readonly [scheme: string, bits: number])[] = [

@@ -97,7 +97,7 @@ describe('form and text', () => {
     expect(formOfRecipe(parseRecipeYaml('GPTQModifier: {scheme: W4A16, dampening_frac: 0.2}'))).toBeNull()
     expect(formOfRecipe(parseRecipeYaml('WandaPruningModifier: {sparsity: 0.5}'))).toBeNull()
     expect(formOfRecipe(withOverrides(rtn(), [{ target: Q3, scheme: 'W8A16 g128' }], modules))).toBeNull()
-    const balanced = PRESETS.find(({ preset }) => preset.id === 'balanced-4bit')
+    const balanced = PRESETS.find(({ preset }) => preset.id === 'quick-4bit')
     expect(balanced === undefined ? null : formOfRecipe(balanced.recipe)).not.toBeNull()
   })
 })

@@ -5,7 +5,7 @@
 import { LatheError } from '../../contract/errors.ts'
 import type { SchemeInfo } from '../../contract/index.ts'
 import { nearestName } from '../nearest-name.ts'
-import { PRESET_SCHEMES, columnsPerScale, isPlainInt8, schemeName, schemeNeeds } from '../scheme.ts'
+import { PRESET_SCHEMES, columnsPerScale, inputElementsOf, isPlainInt8, schemeName, schemeNeeds } from '../scheme.ts'
 import type { Scheme } from '../scheme.ts'
 
 /** null = a whole row shares one scale. 128 first: the size that every server has kernels for. */
@@ -45,6 +45,7 @@ export const SCHEME_INFOS: readonly SchemeInfo[] = OFFERED.map(({ id, scheme }) 
   bits: bitsOf(scheme),
   groupSizes: [...groupSizesOf(scheme)],
   needsCalibration: schemeNeeds(scheme).inputMaximum,
+  inputElements: [...inputElementsOf(scheme)],
 }))
 
 const BY_NAME: ReadonlyMap<string, Scheme> = new Map(

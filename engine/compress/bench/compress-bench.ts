@@ -28,7 +28,7 @@ const KEY_VALUE = 256
 const RUNS: readonly (readonly [string, string])[] = [
   ['W8A16 channel, round to nearest', 'near-lossless-8bit'],
   ['W4A16 g128, round to nearest', 'QuantizationModifier: {scheme: W4A16, ignore: [lm_head]}'],
-  ['W4A16 g128, MSE search', 'balanced-4bit'],
+  ['W4A16 g128, MSE search', 'quick-4bit'],
   ['W4A16 g32 asymmetric, MSE search', 'fine-4bit'],
 ]
 

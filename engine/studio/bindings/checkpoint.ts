@@ -10,9 +10,9 @@ import { openCheckpoint } from '../../checkpoint/open.ts'
 import { tensorStats } from '../../checkpoint/tensor-stats.ts'
 import type { Checkpoint, QuantizationArgs, TensorEntry } from '../../checkpoint/types.ts'
 import { schemeFromArgs } from '../../compress/scheme-args.ts'
-import { schemeName } from '../../compress/scheme.ts'
+import { inputElementsOf, schemeName } from '../../compress/scheme.ts'
 import { LatheError } from '../../contract/index.ts'
-import type { TensorInfo, TensorStats } from '../../contract/index.ts'
+import type { InputElement, TensorInfo, TensorStats } from '../../contract/index.ts'
 import { kvBytesPerToken } from '../../model/memory.ts'
 import { describeModel } from '../../model/spec.ts'
 import { supportOf } from '../../model/support.ts'
@@ -42,6 +42,7 @@ export async function inspectModelFolder(folder: string): Promise<FolderFacts> {
     weightBytes,
     diskBytes: checkpoint.files.reduce((sum, file) => sum + file.bytes, 0),
     scheme: schemeOf(checkpoint, tensors, linears),
+    inputElements: inputElementsIn(linears),
     bitsPerWeight: parameters === 0 ? 0 : (weightBytes * 8) / parameters,
     hasTokenizer: fileNames.has('tokenizer.json'),
     hasChatTemplate: fileNames.has('chat_template.jinja') || (await namesChatTemplate(folder)),
@@ -137,6 +138,15 @@ function schemeOf(checkpoint: Checkpoint, tensors: readonly TensorInfo[], linear
   if (names.size === 0) return 'compressed-tensors'
   const name = names.size === 1 ? [...names].join('') : 'mixed'
   return isForeignMethod(method) ? `${method.toUpperCase()} ${name}` : name
+}
+
+/** What a scheme of ours rounds inputs to; foreign combinations run weight-only. */
+function inputElementsIn(linears: readonly StoredLinear[]): readonly InputElement[] {
+  const found = linears.flatMap(({ args, group }) => {
+    const scheme = args === null ? null : schemeFromArgs({ ...args, actorder: null }, group?.inputActivations ?? null)
+    return scheme === null || 'reason' in scheme ? [] : inputElementsOf(scheme)
+  })
+  return [...new Set(found)]
 }
 
 /** "W4A16 g128", "FP8_DYNAMIC", "NVFP4A16"; what no scheme of ours is, by its bits. */

@@ -4,7 +4,7 @@
  */
 import type { DatabaseSync } from 'node:sqlite'
 import { z } from 'zod'
-import { ArchitectureSchema, ErrorSchema } from '../../contract/index.ts'
+import { ArchitectureSchema, ErrorSchema, InputElementSchema } from '../../contract/index.ts'
 import { flag, json, jsonOrNull, text, textOrNull } from './rows.ts'
 import type { Row } from './rows.ts'
 
@@ -16,6 +16,8 @@ export const ModelFactsSchema = z.object({
   diskBytes: z.number(),
   scheme: z.string(),
   bitsPerWeight: z.number(),
+  /** Younger than the first stored rows; filled in when the folder is next looked at. */
+  inputElements: z.array(InputElementSchema).default([]),
   hasTokenizer: z.boolean(),
   hasChatTemplate: z.boolean(),
   license: z.string().nullable(),

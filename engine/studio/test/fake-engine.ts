@@ -27,6 +27,7 @@ export const FAKE_ADAPTER: Adapter = {
   usable: true,
   reason: null,
   features: { f16: false, subgroups: false, subgroupSize: null, timestamps: false, packedDot: false, subgroupMatrix: false },
+  emulates: ['int8', 'e4m3', 'e2m1'],
   limits: null,
   memory: { totalBytes: 1e9, freeBytes: 5e8, source: 'fake' },
 }
@@ -42,6 +43,8 @@ export const FAKE_PRESET: Preset = {
   fastOn: 'nothing',
   recommended: true,
   needsCalibration: false,
+  inputElements: [],
+  outcome: null,
 }
 
 /** Fits matrices of any width. */

@@ -33,6 +33,7 @@ const FIRST_VALUES: Readonly<Record<TargetKind, (model: ModelSummary) => string>
   bytes: (model) => String(Math.ceil((model.weightBytes / 1e6) * 0.35)),
   'bits-per-weight': () => '5',
   loss: () => '0.05',
+  fits: () => '8192',
 }
 
 interface Found {

@@ -111,6 +111,8 @@ export function targetOf(kind: TargetKind, typed: string): MixedTarget | null {
       return value === 0 || value > 64 ? null : { kind, bits: value }
     case 'loss':
       return { kind, bound: value }
+    case 'fits':
+      return Number.isInteger(value) && value > 0 ? { kind, contextTokens: value } : null
     default:
       return assertNever(kind, 'target')
   }
@@ -124,6 +126,8 @@ export function targetTitle(target: MixedTarget): string {
       return `${target.bits} bits`
     case 'loss':
       return `loss ${target.bound}`
+    case 'fits':
+      return 'fits this GPU'
     default:
       return assertNever(target, 'target')
   }
