@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { writeRandomModel } from '../../engine/compress/testing/random-model.ts'
 import { runCommandLine } from './run.ts'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
@@ -370,4 +371,38 @@ describe('eval, chat, bench', () => {
     for (const name of ['prefill_tokens_per_second', 'decode_tokens_per_second', 'peak_gpu_bytes', 'load_seconds'])
       expect(engine[name]).toBeGreaterThan(0)
   })
+
+  it('bench measures a baseline in turn, and the grid', async () => {
+    const [before, after] = [join(folder, 'tiny-before'), join(folder, 'tiny-after')]
+    for (const [seed, to] of [before, after].entries())
+      await writeRandomModel(to, { layers: 1, hidden: 32, intermediate: 32, heads: 2, kvHeads: 1, seed })
+    const args = [
+      'bench',
+      after,
+      '--baseline',
+      before,
+      '--grid',
+      '--contexts',
+      '8,40',
+      '--batches',
+      '2',
+      '--repeats',
+      '1',
+      '--warmups',
+      '0',
+    ]
+    const result = await json([...args, '--prompt-tokens', '8', '--generate-tokens', '3'])
+    const cells = ['prefill 1 8', 'prefill 1 40', 'decode 2 8', 'decode 2 40']
+    const { engine, baseline } = result as { engine: EngineJson; baseline: { model: string; engine: EngineJson } }
+    for (const { points } of [engine, baseline.engine])
+      expect(points.map(({ kind, batch, context }) => `${kind} ${batch} ${context}`)).toEqual(cells)
+    expect(engine.versus).toMatchObject({ baseline: before, decode_ratio: { n: 1 } })
+    expect(baseline).toMatchObject({ model: before, engine: { versus: null } })
+    expect(engine.points.every(({ tokens_per_second: speed }) => speed.min > 0)).toBe(true)
+  })
 })
+
+interface EngineJson {
+  readonly versus: object | null
+  readonly points: readonly { kind: string; batch: number; context: number; tokens_per_second: { min: number } }[]
+}

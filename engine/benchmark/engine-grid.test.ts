@@ -6,7 +6,7 @@ const OPTIONS = { prefillTokens: [8, 32, 4096], batches: [1, 2, 16], contexts: [
 
 describe('the grid', () => {
   test('has the cells that fit, and leaves the others out', () => {
-    expect(gridCells(OPTIONS, 256, 4)).toEqual([
+    expect(gridCells({ ...OPTIONS, batches: [1, 2, 3, 16] }, { contextLimit: 256, maxSequences: 4, kvBlocks: 2 })).toEqual([
       { kind: 'prefill', batch: 1, context: 8 },
       { kind: 'prefill', batch: 1, context: 32 },
       { kind: 'decode', batch: 1, context: 16 },

@@ -4,6 +4,7 @@
  */
 import { LatheError } from '../contract/errors.ts'
 import type { KernelShare, ThroughputResult } from '../contract/index.ts'
+import { DEFAULT_BLOCK_SIZE } from '../model/memory.ts'
 import type { Runtime } from '../runtime/types.ts'
 import { summarize, syntheticPrompt } from './throughput.ts'
 import type { ThroughputSubject } from './throughput.ts'
@@ -31,27 +32,43 @@ interface Progress {
   prefillTokensPerSecond: number
 }
 
-/** Cells that the context can hold; larger ones are left out, not cut. */
-export function gridCells(options: GridOptions, contextLimit: number, maxSequences: number): Cell[] {
+/** What a subject can hold: tokens of one sequence, sequences, and blocks of the cache for all of them together. */
+export interface GridLimits {
+  readonly contextLimit: number
+  readonly maxSequences: number
+  readonly kvBlocks: number
+}
+
+/** Cells that fit; larger ones are left out, not cut. */
+export function gridCells(options: GridOptions, { contextLimit, maxSequences, kvBlocks }: GridLimits): Cell[] {
   const prefill = options.prefillTokens
     .filter((tokens) => tokens + 1 <= contextLimit)
     .map((context): Cell => ({ kind: 'prefill', batch: 1, context }))
   const decode = options.contexts
-    .filter((context) => context + options.decodeTokens <= contextLimit)
-    .flatMap((context) =>
-      options.batches.filter((batch) => batch <= maxSequences).map((batch): Cell => ({ kind: 'decode', batch, context })),
+    .map((context) => ({ context, length: context + options.decodeTokens }))
+    .filter(({ length }) => length <= contextLimit)
+    .flatMap(({ context, length }) =>
+      options.batches
+        .filter((batch) => batch <= maxSequences && batch * Math.ceil(length / DEFAULT_BLOCK_SIZE) <= kvBlocks)
+        .map((batch): Cell => ({ kind: 'decode', batch, context })),
     )
   return [...prefill, ...decode]
 }
 
+let requests = 0
 let prompts = 0
+/** Prompts of decode cells: of their own, far from those of prefill cells. */
+const DECODE_PROMPTS = 1_000_000
 
-async function request(runtime: Runtime, cell: Cell, maxTokens: number, signal: AbortSignal | undefined): Promise<Progress> {
-  // Every prompt is another, so that no prefix is in the cache.
-  const serial = prompts++
+/**
+ * A prefill cell's prompts are all different, so that none is in the prefix cache. A decode cell's are the same in every round: what is timed
+ * begins after them, and from the second round on the cache brings them in at once, so that the whole batch starts together.
+ */
+async function request(runtime: Runtime, cell: Cell, slot: number, maxTokens: number, signal: AbortSignal | undefined): Promise<Progress> {
+  const serial = cell.kind === 'prefill' ? prompts++ : DECODE_PROMPTS + slot
   const progress: Progress = { firstMs: null, lastMs: 0, tokensMs: [], prefillTokensPerSecond: 0 }
   const events = runtime.generate({
-    id: `grid-${serial}`,
+    id: `grid-${requests++}`,
     promptTokens: syntheticPrompt(cell.context, runtime.info.vocabulary, serial),
     sampling: { ...runtime.info.defaultSampling, temperature: 0, topK: 0, topP: 1, minP: 0 },
     maxTokens,
@@ -76,8 +93,10 @@ async function request(runtime: Runtime, cell: Cell, maxTokens: number, signal: 
 
 /** Tokens per second of one cell, once; null where no window was common to the whole batch. */
 async function once(runtime: Runtime, cell: Cell, options: GridOptions): Promise<number | null> {
-  if (cell.kind === 'prefill') return (await request(runtime, cell, 1, options.signal)).prefillTokensPerSecond
-  const all = await Promise.all(Array.from({ length: cell.batch }, () => request(runtime, cell, options.decodeTokens, options.signal)))
+  if (cell.kind === 'prefill') return (await request(runtime, cell, 0, 1, options.signal)).prefillTokensPerSecond
+  const all = await Promise.all(
+    Array.from({ length: cell.batch }, (_, slot) => request(runtime, cell, slot, options.decodeTokens, options.signal)),
+  )
   const from = Math.max(...all.map(({ firstMs }) => firstMs ?? Infinity))
   const to = Math.min(...all.map(({ lastMs }) => lastMs))
   const tokens = all.reduce((sum, { tokensMs }) => sum + tokensMs.filter((at) => at > from && at <= to).length, 0)
@@ -89,9 +108,12 @@ export async function measureGrid(
   subjects: readonly Pick<ThroughputSubject, 'modelId' | 'runtime'>[],
   options: GridOptions,
 ): Promise<Point[][]> {
-  const contextLimit = Math.min(...subjects.map(({ runtime }) => runtime.info.contextLimit))
-  const maxSequences = Math.min(...subjects.map(({ runtime }) => runtime.info.maxSequences))
-  const cells = gridCells(options, contextLimit, maxSequences)
+  const least = (of: (runtime: Runtime) => number): number => Math.min(...subjects.map(({ runtime }) => of(runtime)))
+  const cells = gridCells(options, {
+    contextLimit: least(({ info }) => info.contextLimit),
+    maxSequences: least(({ info }) => info.maxSequences),
+    kvBlocks: least((runtime) => runtime.telemetry().kvBlocksTotal),
+  })
   const points: Point[][] = subjects.map(() => [])
   const rounds = options.warmups + options.repeats
   let done = 0

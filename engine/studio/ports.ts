@@ -108,6 +108,8 @@ export interface ModelRef {
 export interface AcquireModel extends ModelRef {
   readonly contextTokens: number
   readonly kvDtype: KvSetting
+  /** Tokens that the cache of a new load holds over all sequences; default and least: one full context. */
+  readonly kvTokens?: number | undefined
   /** Requests that may wait in a new load before others are refused. */
   readonly maxQueued?: number | undefined
   /** How a load made for this speculates; one that exists is shared as it is, since its answers are the same. */

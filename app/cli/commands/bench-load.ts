@@ -63,7 +63,7 @@ export async function loadOptions(args: Arguments, defaults: LoadDefaults, share
   const tracePath = args.text('trace')
   return {
     profile,
-    concurrency: numbers(args, 'concurrency', [1, 4]).map(Math.round),
+    concurrency: [...wholeNumbers(args, 'concurrency', [1, 4])],
     rates: numbers(args, 'rate', [1]),
     sweepSteps: args.integer('sweep-steps', { min: 3, max: 20 }) ?? 6,
     requests: args.integer('requests', { min: 1, max: 100_000 }) ?? defaults.requests,
@@ -86,6 +86,10 @@ function numbers(args: Arguments, name: string, fallback: readonly number[]): re
   if (values.some((value) => !Number.isFinite(value) || value <= 0))
     throw args.invalid(`--${name} must be numbers above 0 with commas between, not "${text}".`)
   return values
+}
+
+export function wholeNumbers(args: Arguments, name: string, fallback: readonly number[]): readonly number[] {
+  return args.text(name) === null ? fallback : numbers(args, name, []).map(Math.round)
 }
 
 const limit = (part: string | undefined): number | null => (part === undefined || part === '' ? null : Number(part))

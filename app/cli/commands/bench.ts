@@ -1,14 +1,14 @@
 /**
- * `lathe bench`: prefill and decode speed of the engine itself, one request at a time, and what a folder's model or a server does under a load
- * profile. A folder's model is driven in this process, without HTTP; `protocol` says so.
+ * `lathe bench`: prefill and decode speed of the engine itself, alone or in turn with a baseline, and what a folder's model or a server does under
+ * a load profile. A folder's model is driven in this process, without HTTP; `protocol` says so.
  */
 import { createRuntimeLoadTarget } from '../../../engine/benchmark/load/runtime-load-target.ts'
-import { measureThroughput } from '../../../engine/benchmark/throughput.ts'
-import type { SampleStats } from '../../../engine/contract/index.ts'
 import { evaluationPlan } from '../../../engine/studio/jobs/evaluation-plan.ts'
+import type { Arguments } from '../arguments.ts'
 import type { Command } from '../command.ts'
-import { formatBytes, formatTable } from '../format.ts'
-import { LOAD_OPTIONS, loadOptions, remoteLoadTarget, runLoadCommand } from './bench-load.ts'
+import { cacheTokens, describeEngine, engineJson, measureEngine, SOFTWARE_GRID } from './bench-engine.ts'
+import type { EngineSubject, Grid } from './bench-engine.ts'
+import { LOAD_OPTIONS, loadOptions, remoteLoadTarget, runLoadCommand, wholeNumbers } from './bench-load.ts'
 import { acquire, modelAt } from './with-model.ts'
 
 /** Requests of a run that is not told how many: enough for medians. */
@@ -16,12 +16,16 @@ const REQUESTS = { remote: 32, hardware: 16, software: 4 } as const
 
 export const bench: Command = {
   usage:
-    'lathe bench <folder>|<url> [--profile synchronous|concurrent|throughput|constant|poisson|sweep|trace] [--concurrency N,N] [--rate R,R] [--requests N] [--prompt-tokens N] [--generate-tokens N] [--slo NAME] [--export FILE]…',
+    'lathe bench <folder>|<url> [--profile synchronous|concurrent|throughput|constant|poisson|sweep|trace] [--concurrency N,N] [--rate R,R] [--requests N] [--prompt-tokens N] [--generate-tokens N] [--slo NAME] [--export FILE]… [--baseline <folder>] [--grid]',
   summary: 'speed of a model on this machine, or of a server, alone and under load',
   options: {
     ...LOAD_OPTIONS,
     warmups: { type: 'string', value: 'N', help: 'for a folder: runs of the engine that are not counted' },
     repeats: { type: 'string', value: 'N', help: 'for a folder: runs of the engine that are' },
+    baseline: { type: 'string', value: 'FOLDER', help: 'for a folder: another model measured in turn with it, for ratios' },
+    grid: { type: 'boolean', help: 'for a folder: prefill by length, decode by batch and context, share of the memory’s speed' },
+    batches: { type: 'string', value: 'N,N…', help: 'with --grid: sequences at once (1,2,4,8)' },
+    contexts: { type: 'string', value: 'N,N…', help: 'with --grid: tokens of prompts and in the cache (128,512,2048,8192)' },
   },
   async run(args, context) {
     const target = args.onlyPositional('model folder or address')
@@ -42,16 +46,20 @@ export const bench: Command = {
         text: `${outcome.benchmark.model} at ${target}\n${text}`,
       }
     }
-    const model = await modelAt(target)
-    const { gpu, models, checkpoint, tokenizers } = await context.engine()
+    const ref = await modelAt(target)
+    const baselinePath = args.text('baseline')
+    const baselineRef = baselinePath === null ? null : await modelAt(baselinePath)
+    const { gpu, checkpoint, tokenizers } = await context.engine()
     const adapter = await gpu.current()
-    const defaults = evaluationPlan(adapter.type, (await checkpoint.inspect(model.folder)).parameters).throughput
-    const options = {
-      promptTokens: args.integer('prompt-tokens', { min: 1 }) ?? defaults.promptTokens,
-      generatedTokens: args.integer('generate-tokens', { min: 2 }) ?? defaults.generatedTokens,
-      warmups: args.integer('warmups', { min: 0 }) ?? defaults.warmups,
-      repeats: args.integer('repeats', { min: 1 }) ?? defaults.repeats,
+    const facts = await checkpoint.inspect(ref.folder)
+    const defaults = evaluationPlan(adapter.type, facts.parameters)
+    const throughput = {
+      promptTokens: args.integer('prompt-tokens', { min: 1 }) ?? defaults.throughput.promptTokens,
+      generatedTokens: args.integer('generate-tokens', { min: 2 }) ?? defaults.throughput.generatedTokens,
+      warmups: args.integer('warmups', { min: 0 }) ?? defaults.throughput.warmups,
+      repeats: args.integer('repeats', { min: 1 }) ?? defaults.throughput.repeats,
     }
+    const grid = args.flag('grid') ? gridOf(args, defaults.grid ?? SOFTWARE_GRID) : null
     const software = adapter.type === 'software' || adapter.type === 'reference'
     const load =
       args.text('profile') === null
@@ -60,73 +68,61 @@ export const bench: Command = {
             args,
             {
               requests: software ? REQUESTS.software : REQUESTS.hardware,
-              promptTokens: options.promptTokens,
-              outputTokens: options.generatedTokens,
+              promptTokens: throughput.promptTokens,
+              outputTokens: throughput.generatedTokens,
             },
             true,
           )
-    const longest = Math.max(
-      options.promptTokens + options.generatedTokens,
+    const modelLimit = facts.architecture.contextLength ?? Infinity
+    const contextTokens = Math.max(
+      throughput.promptTokens + throughput.generatedTokens,
       ...(load?.trace ?? []).map((entry) => entry.promptTokens + entry.outputTokens),
+      ...(grid === null
+        ? []
+        : [...grid.prefillTokens.map((tokens) => tokens + 1), ...grid.contexts.map((n) => n + grid.decodeTokens)]
+      ).filter((tokens) => tokens <= modelLimit),
     )
-    using lease = await acquire(context, model, { contextTokens: longest })
-    const subject = { modelId: model.modelId, runtime: lease.runtime, peakGpuBytes: () => models.peakGpuBytes(model.modelId) }
-    const [result] = await measureThroughput([subject], {
-      ...options,
-      signal: context.signal,
-      onProgress: (done, total) => context.progress(`run ${done} of ${total}`),
-    })
+    const memory = { contextTokens, kvTokens: grid === null ? undefined : cacheTokens(grid, modelLimit) }
+    using baseline = baselineRef === null ? null : await acquire(context, baselineRef, memory)
+    using lease = await acquire(context, ref, memory)
+    const subjects: EngineSubject[] = [
+      ...(baseline === null || baselineRef === null ? [] : [{ ref: baselineRef, lease: baseline }]),
+      { ref, lease },
+    ]
+    const results = await measureEngine(context, subjects, { throughput, grid, contextTokens })
     context.progress(null)
+    const result = results.at(-1)
+    const other = baselineRef === null ? undefined : results[0]
     if (result === undefined) throw new Error('The benchmark gave no result.')
-    const codec = load === null ? null : await tokenizers.open(model.folder)
+    const codec = load === null ? null : await tokenizers.open(ref.folder)
     const tokenize = codec === null ? null : async (text: string) => [...codec.encode(text, { addSpecialTokens: false })]
     const loaded =
-      load === null ? null : await runLoadCommand(context, args, createRuntimeLoadTarget(lease.runtime, model.name), tokenize, load)
+      load === null ? null : await runLoadCommand(context, args, createRuntimeLoadTarget(lease.runtime, ref.name), tokenize, load)
     return {
       json: {
-        model: model.folder,
+        model: ref.folder,
         adapter: adapter.name,
         software_adapter: software,
         protocol: loaded === null ? 'engine: one request at a time' : `in-process, without HTTP: ${loaded.outcome.benchmark.load}`,
         runs: loaded?.json ?? [],
         files: loaded?.files ?? [],
-        engine: {
-          prefill_tokens_per_second: result.prefillTokensPerSecond.median,
-          decode_tokens_per_second: result.decodeTokensPerSecond.median,
-          time_to_first_token_ms: result.timeToFirstTokenMs.median,
-          prefill_tokens_per_second_samples: result.prefillTokensPerSecond,
-          decode_tokens_per_second_samples: result.decodeTokensPerSecond,
-          peak_gpu_bytes: result.peakGpuBytes,
-          weight_gpu_bytes: result.weightGpuBytes,
-          kv_gpu_bytes: result.kvGpuBytes,
-          load_seconds: result.loadSeconds,
-          compile_seconds: result.compileSeconds,
-          prompt_tokens: result.promptTokens,
-          generated_tokens: result.generatedTokens,
-          warmups: result.warmups,
-          repeats: result.repeats,
-        },
+        engine: engineJson(result),
+        baseline: baselineRef === null || other === undefined ? null : { model: baselineRef.folder, engine: engineJson(other) },
       },
       text: [
-        `${model.name} on ${adapter.name}${software ? ' (software: says nothing about a GPU)' : ''}`,
-        formatTable([
-          ['', 'Median', 'Least', 'Most'],
-          sampleRow('Prefill, tok/s', result.prefillTokensPerSecond),
-          sampleRow('Decode, tok/s', result.decodeTokensPerSecond),
-          sampleRow('First token, ms', result.timeToFirstTokenMs),
-        ]),
-        `${options.promptTokens} + ${options.generatedTokens} tokens, ${options.repeats} runs after ${options.warmups} warm-up; loaded in ${result.loadSeconds.toPrecision(3)} s; peak GPU memory ${formatBytes(result.peakGpuBytes)}`,
+        `${ref.name} on ${adapter.name}${software ? ' (software: says nothing about a GPU)' : ''}`,
+        describeEngine(subjects, results),
         ...(loaded === null ? [] : ['', loaded.text]),
       ].join('\n'),
     }
   },
 }
 
-function sampleRow(name: string, stats: SampleStats): string[] {
-  return [name, ...[stats.median, stats.min, stats.max].map(threeDigits)]
-}
-
-/** 1030 rather than 1.03e+3. */
-function threeDigits(value: number): string {
-  return String(Number(value.toPrecision(3)))
+function gridOf(args: Arguments, grid: Grid): Grid {
+  return {
+    ...grid,
+    batches: wholeNumbers(args, 'batches', grid.batches),
+    contexts: wholeNumbers(args, 'contexts', grid.contexts),
+    prefillTokens: wholeNumbers(args, 'contexts', grid.prefillTokens),
+  }
 }

@@ -10,6 +10,7 @@ import { formatBytes } from '../format.ts'
 export interface LoadOptions {
   readonly contextTokens: number
   readonly kvDtype?: KvSetting
+  readonly kvTokens?: number | undefined
   readonly speculation?: Speculation | undefined
   readonly maxQueued?: number | undefined
   /** Default: that of the command. */
@@ -29,6 +30,7 @@ export async function acquire(context: CommandContext, model: ModelRef, options:
     ...model,
     contextTokens: options.contextTokens,
     kvDtype: options.kvDtype ?? 'f16',
+    kvTokens: options.kvTokens,
     speculation: options.speculation,
     maxQueued: options.maxQueued,
     signal: options.signal ?? context.signal,

@@ -31,6 +31,7 @@ export class ModelsBinding implements ModelsPort {
     folder,
     contextTokens,
     kvDtype,
+    kvTokens,
     speculation,
     maxQueued,
     signal,
@@ -42,7 +43,7 @@ export class ModelsBinding implements ModelsPort {
       name,
       contextTokens,
       kvDtype,
-      estimatedBytes: await estimateBytes(folder, contextTokens, kvDtype),
+      estimatedBytes: await estimateBytes(folder, contextTokens, kvDtype, kvTokens),
       signal,
       onProgress,
       open: async (options) =>
@@ -53,6 +54,7 @@ export class ModelsBinding implements ModelsPort {
           modelId,
           contextTokens,
           kvDtype,
+          kvTokens,
           speculation,
           maxQueued,
         }),
@@ -107,10 +109,15 @@ export class ModelsBinding implements ModelsPort {
 const USUAL_HEAD_DIM = 128
 
 /** Weights and cache exactly, from headers; null for what can't be read, which the load itself then explains. */
-async function estimateBytes(folder: string, contextTokens: number, kvDtype: KvSetting): Promise<number | null> {
+async function estimateBytes(
+  folder: string,
+  contextTokens: number,
+  kvDtype: KvSetting,
+  kvTokens: number | undefined,
+): Promise<number | null> {
   const facts = await inspectModelFolder(folder).catch(() => null)
   if (facts === null || facts.kvBytesPerToken === null) return null
-  const tokens = Math.min(contextTokens, facts.architecture.contextLength ?? contextTokens)
+  const tokens = Math.max(kvTokens ?? 0, Math.min(contextTokens, facts.architecture.contextLength ?? contextTokens))
   const { key, value } = kvDtypesOf(kvDtype)
   // The facts are of f16, two bytes an element.
   const headDim = facts.architecture.headDim ?? USUAL_HEAD_DIM

@@ -124,4 +124,5 @@ def main(data, root, wanted):
     print()
 
 # Slices take seconds, whole texts half an hour on one core: `slice`, `whole` or both as further arguments.
-main(sys.argv[1], sys.argv[2], sys.argv[3:] or ["slice", "whole"])
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], sys.argv[3:] or ["slice", "whole"])

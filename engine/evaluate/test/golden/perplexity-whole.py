@@ -1,0 +1,70 @@
+"""Reference perplexities and bits per byte of whole texts, made without Lathe: transformers for the model, the `tokenizers` package for the text.
+
+    python perplexity-whole.py <folder with models/ and text/> <repository root> > perplexity-whole.json
+
+Protocols as in perplexity.py, windows of 512. Bytes are those of the scored tokens' own text (a byte-level letter or a <0x..> piece is one byte);
+where every token of the text is scored, the bytes of the text. A few minutes on one core.
+"""
+import json, math, sys
+import numpy as np
+import torch, transformers
+from tokenizers import Tokenizer
+from transformers import AutoModelForCausalLM
+from perplexity import windows
+
+WINDOW = 512
+
+def token_bytes(tokenizer):
+    """UTF-8 bytes that each id stands for."""
+    byte_level = json.loads(tokenizer.to_str())["decoder"]["type"] == "ByteLevel"
+    added = {t for t, a in ((i, v) for i, v in tokenizer.get_added_tokens_decoder().items())}
+    def size(i):
+        piece = tokenizer.id_to_token(i)
+        if i in added:
+            return len(piece.encode())
+        if byte_level:
+            return len(piece)
+        if len(piece) == 6 and piece.startswith("<0x"):
+            return 1
+        return len(piece.replace("\u2581", " ").encode())
+    return np.array([size(i) for i in range(tokenizer.get_vocab_size())])
+
+def main(data, root):
+    subjects = [
+        ("stories260k", data + "/models/stories260k", data + "/text/tinystories.txt"),
+        ("tinystories-656k", data + "/models/tinystories-656k", data + "/text/tinystories.txt"),
+        ("demo-model", root + "/assets/demo-model", root + "/assets/demo-eval/perplexity.txt"),
+    ]
+    torch.set_num_threads(1)
+    figures = []
+    for name, folder, path in subjects:
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").double().eval()
+        tokenizer = Tokenizer.from_file(folder + "/tokenizer.json")
+        config = json.load(open(folder + "/tokenizer_config.json"))
+        ids_of = {role: tokenizer.token_to_id(config[role]) if config.get(role) else None for role in ("bos_token", "eos_token")}
+        bos = ids_of["bos_token"]
+        prefix = bos if bos is not None else ids_of["eos_token"]
+        text = open(path, newline="").read()
+        ids = np.array(tokenizer.encode(text, add_special_tokens=False).ids)
+        sizes = token_bytes(tokenizer)
+        for protocol in ("rolling", "gptq", "llamacpp"):
+            total, count, scored = 0.0, 0, 0
+            with torch.no_grad():
+                for block, first in windows(protocol, ids, WINDOW, prefix, bos):
+                    logits = model(torch.from_numpy(block[None, :].astype(np.int64))).logits[0].double()
+                    logprobs = torch.log_softmax(logits[:-1], -1).gather(1, torch.from_numpy(block[1:, None].astype(np.int64)))[:, 0]
+                    total -= logprobs[first - 1:].sum().item()
+                    count += len(block) - first
+                    scored += int(sizes[block[first:]].sum())
+            whole = len(text.encode())
+            size = whole if count == len(ids) else scored
+            figures.append({
+                "model": name, "characters": len(text), "bytes_of_text": whole, "protocol": protocol, "window": WINDOW, "tokens": count,
+                "bytes": size, "nll": total / count, "perplexity": math.exp(total / count), "bits_per_byte": total / (size * math.log(2)),
+            })
+            print(figures[-1], file=sys.stderr)
+    made_by = f"perplexity-whole.py, transformers {transformers.__version__}, torch {torch.__version__.split('+')[0]}, eager attention, weights in float64"
+    json.dump({"made_by": made_by, "figures": figures}, sys.stdout, indent=2)
+    print()
+
+main(*sys.argv[1:3])
