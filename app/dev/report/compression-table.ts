@@ -2,283 +2,73 @@
  * The table behind docs/compression.md: every scheme × algorithm on small models, with size, perplexity, KL divergence and top-1 agreement
  * against the original, task accuracy, seconds and memory. Everything is measured through the runtime, from the folders as written.
  *
- *   node app/dev/report/compression-table.ts --adapter llvmpipe --data ../shared/data [--models demo,stories260k] [--only 'W4|2:4']
- *     [--items 100] [--windows 18] [--window 512] [--samples 256] [--seq 256] [--skip-mixed]
+ *   node app/dev/report/compression-table.ts --rows-file rows.jsonl [--adapter llvmpipe] [--data ../shared/data]
+ *     [--models demo,stories260k,tinystories-656k,demo-outliers] [--only 'W4|2:4'] [--essential] [--jobs 1] [--print]
+ *     [--items 250] [--windows 18] [--window 512] [--samples 256] [--seq 256] [--skip-mixed]
  *
- * Calibration and evaluation texts are disjoint: the demo model's own files, and the two ends of the TinyStories excerpt for the others.
+ * Each row is appended to the file as it is measured, and rows that are there already are not measured again: an interrupted run goes on where
+ * it stopped. Rows that decide a comparison come first, the cheap ones of them before the dear. --jobs measures several rows at once, each in a
+ * process of its own. --print only prints what the file holds.
  */
-import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { fork } from 'node:child_process'
+import type { ChildProcess } from 'node:child_process'
+import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { openCheckpoint } from '../../../engine/checkpoint/open.ts'
-import { chooseSchemes, measureLosses, recipeOfMap, schemeUnits } from '../../../engine/compress/mixed-precision/scheme-map.ts'
-import { compress } from '../../../engine/compress/pipeline.ts'
+import { chooseSchemes, recipeOfMap } from '../../../engine/compress/mixed-precision/scheme-map.ts'
+import type { LossTable } from '../../../engine/compress/mixed-precision/scheme-map.ts'
+import { GPTQ_DEFAULTS } from '../../../engine/compress/modifiers-yaml.ts'
 import { planCompression } from '../../../engine/compress/plan.ts'
 import type { Recipe } from '../../../engine/compress/recipe.ts'
-import { GPTQ_DEFAULTS } from '../../../engine/compress/modifiers-yaml.ts'
-import { schemeName } from '../../../engine/compress/scheme.ts'
-import { answerChoiceTask, parseChoiceTask, scoreChoiceTask } from '../../../engine/evaluate/choice-task.ts'
-import type { ChoiceAnswers, ChoiceTask } from '../../../engine/evaluate/choice-task.ts'
-import { measureDrift } from '../../../engine/evaluate/perplexity.ts'
-import { openBackend } from '../../../engine/gpu/webgpu/backend.ts'
-import { createReferenceBackend } from '../../../engine/gpu/reference/backend.ts'
-import type { Backend } from '../../../engine/gpu/program.ts'
-import { openRuntime } from '../../../engine/runtime/open-runtime.ts'
-import { scorePair } from '../../../engine/runtime/pair.ts'
-import type { Runtime } from '../../../engine/runtime/types.ts'
-import { divergenceLoss } from '../../../engine/studio/layer-divergence.ts'
-import { loadTokenizer } from '../../../engine/tokenizer/tokenizer.ts'
-import type { Tokenizer } from '../../../engine/tokenizer/tokenizer.ts'
-import { MSE, mixedComparisons, storing, tableRows } from './compression-rows.ts'
-import type { TableRow } from './compression-rows.ts'
+import { modelFolder } from './compression-bench.ts'
+import { RowsFile, printTables } from './compression-file.ts'
+import type { TableSettings } from './compression-file.ts'
+import { MIXED_STEPS, MSE, costOf, mixedComparisons, storing, tableRows } from './compression-rows.ts'
+import type { Answer, Assignment, Task } from './compression-worker.ts'
+import { OUTLIERS_SUFFIX } from './planted-outliers.ts'
 
 const root = fileURLToPath(new URL('../../..', import.meta.url))
 const { values } = parseArgs({
   options: {
     adapter: { type: 'string' },
     data: { type: 'string', default: join(root, '../shared/data') },
-    models: { type: 'string', default: 'demo,stories260k,tinystories-656k' },
+    models: { type: 'string', default: `demo,stories260k,tinystories-656k,demo${OUTLIERS_SUFFIX}` },
     only: { type: 'string', default: '' },
+    essential: { type: 'boolean', default: false },
     items: { type: 'string', default: '250' },
     windows: { type: 'string', default: '18' },
     window: { type: 'string', default: '512' },
     samples: { type: 'string', default: '256' },
     seq: { type: 'string', default: '256' },
-    'mixed-windows': { type: 'string', default: '4' },
+    jobs: { type: 'string', default: '1' },
+    'rows-file': { type: 'string' },
+    print: { type: 'boolean', default: false },
     'skip-mixed': { type: 'boolean', default: false },
   },
 })
 const only = new RegExp(values.only, 'i')
-const windows = Number(values.windows)
 const adapter = values.adapter ?? process.env['LATHE_ADAPTER'] ?? null
-
-interface Subject {
-  readonly name: string
-  readonly folder: string
-  readonly calibrationFile: string
-  readonly text: string
-  readonly tasks: readonly ChoiceTask[]
+const settings: TableSettings = {
+  windows: Number(values.windows),
+  window: Number(values.window),
+  items: Number(values.items),
+  samples: Number(values.samples),
+  sequenceLength: Number(values.seq),
 }
+const file = new RowsFile(values['rows-file'] ?? null)
+const models = values.models.split(',')
 
-interface Measured {
-  readonly group: string
-  readonly name: string
-  readonly bytes: number
-  readonly perplexity: number
-  readonly kld: number
-  readonly agreement: number
-  readonly answers: readonly ChoiceAnswers[]
-  readonly seconds: number | null
-  readonly rssBytes: number | null
-  readonly gpuBytes: number | null
-}
-
-const scratch = await mkdtemp(join(tmpdir(), 'lathe-compression-table-'))
-
-function openDevice(): Promise<Backend> {
-  return adapter === 'reference' ? Promise.resolve(createReferenceBackend()) : openBackend(adapter, { profile: 'production' })
-}
-
-async function subjectOf(name: string): Promise<Subject> {
-  if (name === 'demo') {
-    const evaluation = join(root, 'assets/demo-eval')
-    const tasks = await Promise.all(
-      ['world_facts', 'reading', 'arithmetic', 'completion'].map(async (task) =>
-        parseChoiceTask(task, task, await readFile(join(evaluation, `${task}.jsonl`), 'utf8'), Number(values.items)),
-      ),
-    )
-    const text = await readFile(join(evaluation, 'perplexity.txt'), 'utf8')
-    const calibrationFile = join(evaluation, 'calibration.jsonl')
-    return { name, folder: join(root, 'assets/demo-model'), calibrationFile, text: text.slice(0, 40_000), tasks }
-  }
-  const stories = documentsOf(await readFile(join(values.data, 'text/tinystories.txt'), 'utf8'))
-  const half = Math.floor(stories.length / 2)
-  const calibrationFile = join(scratch, 'stories.jsonl')
-  const lines = stories.slice(0, half).map((text) => JSON.stringify({ text }))
-  await writeFile(calibrationFile, lines.join('\n'))
-  return {
-    name,
-    folder: join(values.data, 'models', name),
-    calibrationFile,
-    text: stories.slice(half).join('\n\n').slice(0, 40_000),
-    tasks: [],
-  }
-}
-
-/** Whole paragraphs in documents of about a thousand characters. */
-function documentsOf(text: string): readonly string[] {
-  const documents: string[] = []
-  let current = ''
-  for (const paragraph of text.split(/\n{2,}/)) {
-    current = current === '' ? paragraph : `${current}\n\n${paragraph}`
-    if (current.length < 1000) continue
-    documents.push(current)
-    current = ''
-  }
-  return current === '' ? documents : [...documents, current]
-}
-
-async function openModel(backend: Backend, folder: string, modelId: string): Promise<Runtime> {
-  return openRuntime({ source: folder, backend, modelId, contextTokens: Number(values.window), kvDtype: 'f32', maxSequences: 1 })
-}
-
-interface Bench {
-  readonly subject: Subject
-  readonly backend: Backend
-  readonly baseline: Runtime
-  readonly tokenizer: Tokenizer
-}
-
-async function measure(
-  { subject, baseline, tokenizer }: Bench,
-  candidate: Runtime,
-  row: Pick<Measured, 'group' | 'name' | 'bytes' | 'seconds' | 'rssBytes' | 'gpuBytes'>,
-): Promise<Measured> {
-  const window = Math.min(Number(values.window), baseline.info.contextLimit)
-  const { candidate: perplexity, drift } = await measureDrift(
-    { baseline, candidate, scorePair, baselineId: 'baseline' },
-    tokenizer,
-    { name: subject.name, text: subject.text },
-    { protocol: 'rolling', window, maxWindows: windows },
-  )
-  const answers: ChoiceAnswers[] = []
-  for (const task of subject.tasks) answers.push(await answerChoiceTask(candidate, tokenizer, task))
-  return {
-    ...row,
-    perplexity: perplexity.value ?? Number.NaN,
-    kld: drift.kldMean ?? Number.NaN,
-    agreement: drift.top1Agreement ?? Number.NaN,
-    answers,
-  }
-}
-
-async function runRow(bench: Bench, row: TableRow): Promise<Measured | null> {
-  const { subject, backend } = bench
-  const folder = join(scratch, 'variant')
-  await rm(folder, { recursive: true, force: true })
-  try {
-    const report = await compress({
-      sourceFolder: subject.folder,
-      outFolder: folder,
-      recipe: { recipe: row.recipe },
-      seed: 0,
-      resume: false,
-      latheVersion: 'report',
-      calibration: {
-        path: subject.calibrationFile,
-        samples: Number(values.samples),
-        sequenceLength: Number(values.seq),
-        seed: 0,
-      },
-      openBackend: openDevice,
-    })
-    await using candidate = await openModel(backend, folder, 'candidate')
-    const measured = await measure(bench, candidate, {
-      group: row.group,
-      name: row.name,
-      bytes: report.bytesOut,
-      seconds: report.seconds,
-      rssBytes: report.peakRssBytes,
-      gpuBytes: report.peakGpuBytes ?? null,
-    })
-    console.error(`${subject.name}: ${row.group} ${row.name}: KLD ${measured.kld.toFixed(5)}, ${report.seconds.toFixed(1)} s`)
-    return measured
-  } catch (error) {
-    // A row that cannot be run is missing from the table, and the reason stands beside it.
-    console.error(`${subject.name}: ${row.group} ${row.name}: ${error instanceof Error ? error.message : String(error)}`)
-    return null
-  }
-}
-
-/** Automatic mixed precision: losses by measured divergence on the calibration side of the text, at the uniform recipe's exact size. */
-async function runMixed(bench: Bench, groupSize: number, show: (row: Measured | null) => void): Promise<void> {
-  const { subject, backend, baseline, tokenizer } = bench
-  const calibration = (await readFile(subject.calibrationFile, 'utf8'))
-    .split('\n')
-    .flatMap((line) => (line.trim() === '' ? [] : [(JSON.parse(line) as { text?: string }).text ?? '']))
-    .join('\n\n')
-  await using checkpoint = await openCheckpoint(subject.folder)
-  for (const { group, uniform, candidates } of mixedComparisons(groupSize)) {
-    if (!only.test(`mixed ${group}`)) continue
-    const units = schemeUnits(checkpoint, candidates)
-    const losses = await measureLosses(
-      units,
-      divergenceLoss({
-        checkpoint,
-        backend,
-        baseline,
-        tokenizer,
-        text: { name: 'calibration', text: calibration.slice(0, 60_000) },
-        window: Math.min(256, baseline.info.contextLimit),
-        maxWindows: Number(values['mixed-windows']),
-        observer: MSE,
-      }),
-      { onProgress: (done, total) => process.stderr.write(`\r${subject.name}: measuring layers ${done} of ${total} `) },
-    )
-    process.stderr.write('\n')
-    const recipes = (kind: 'quantization' | 'gptq'): { readonly uniform: Recipe; readonly mixed: Recipe } => {
-      const even: Recipe = { steps: [storing(kind, uniform, MSE)] }
-      const { bytesOut } = planCompression(checkpoint, even)
-      const map = chooseSchemes(checkpoint, losses, { kind: 'bytes', bytes: bytesOut })
-      const counts = Map.groupBy(map.choices, ({ scheme }) => (scheme === null ? 'as it is' : schemeName(scheme)))
-      console.error(`${subject.name}: ${[...counts].map(([name, list]) => `${list.length} × ${name}`).join(', ')}`)
-      return { uniform: even, mixed: recipeOfMap(map, MSE, kind === 'gptq' ? { kind, ...GPTQ_DEFAULTS } : { kind }) }
-    }
-    for (const [kind, title] of [
-      ['quantization', 'MSE'],
-      ['gptq', 'GPTQ'],
-    ] as const) {
-      const { uniform: even, mixed } = recipes(kind)
-      for (const [name, recipe] of [
-        [`uniform, ${title}`, even],
-        [`automatic, ${title}`, mixed],
-      ] as const) {
-        show(await runRow(bench, { group, name, recipe }))
-      }
-    }
-  }
-}
-
-function megabytes(bytes: number | null, digits = 0): string {
-  return bytes === null ? '—' : (bytes / 1e6).toFixed(digits)
-}
-
-function percent(value: number): string {
-  return (100 * value).toFixed(1)
-}
-
-function printHeader({ subject, backend, baseline }: Bench): void {
-  const items = subject.tasks.reduce((sum, task) => sum + task.items.length, 0)
-  const window = Math.min(Number(values.window), baseline.info.contextLimit)
-  console.log(`\n### ${subject.name}\n`)
-  console.log(
-    `${backend.id}${backend.software ? ' (software)' : ''}; perplexity over ${windows} windows of ${window}${items > 0 ? `; ${items} task items` : ''}; calibrated on ${values.samples} samples of at most ${values.seq} tokens.\n`,
-  )
-  console.log(
-    `| scheme | algorithm | MB | perplexity | KLD (nats) | top-1 |${items > 0 ? ' tasks [95 %] | recovery |' : ''} seconds | peak RSS MB | device MB |`,
-  )
-  console.log(`|---|---|--:|--:|--:|--:|${items > 0 ? '--:|--:|' : ''}--:|--:|--:|`)
-}
-
-/** Rows appear as they are measured, so that an interrupted run leaves what it had. */
-function printRow({ subject }: Bench, row: Measured, original: Measured): void {
-  const all: ChoiceTask = { name: 'all tasks', title: 'all tasks', items: subject.tasks.flatMap((task) => task.items), dataset: 'all' }
-  const pooled = (each: Measured): ChoiceAnswers => ({
-    task: all,
-    right: each.answers.flatMap(({ right }) => right),
-    chosen: [],
-    margins: [],
-  })
-  let tasks = ''
-  if (all.items.length > 0) {
-    const score = scoreChoiceTask(pooled(row), { id: 'baseline', answers: pooled(original) })
-    tasks = ` ${percent(score.value)} [${percent(score.interval[0])}, ${percent(score.interval[1])}] | ${percent(score.paired?.recovery ?? Number.NaN)} % |`
-  }
-  console.log(
-    `| ${row.group} | ${row.name} | ${megabytes(row.bytes, 2)} | ${row.perplexity.toFixed(4)} | ${row.kld.toFixed(5)} | ${(100 * row.agreement).toFixed(2)} % |${tasks} ${row.seconds === null ? '—' : row.seconds.toFixed(1)} | ${megabytes(row.rssBytes)} | ${megabytes(row.gpuBytes)} |`,
-  )
+interface Job {
+  readonly model: string
+  readonly title: string
+  readonly essential: boolean
+  readonly cost: number
+  readonly task: Task
+  /** Chosen from losses that another job measures. */
+  readonly recipe?: (table: LossTable) => Promise<Recipe>
 }
 
 /** Distinct input widths of the decoder's linears. */
@@ -290,29 +80,137 @@ async function widthsOf(folder: string): Promise<readonly number[]> {
   return [...new Set(cols)]
 }
 
-try {
-  await mkdir(scratch, { recursive: true })
-  for (const name of values.models.split(',')) {
-    const subject = await subjectOf(name)
-    await using backend = await openDevice()
-    const tokenizer = await loadTokenizer(subject.folder)
-    await using baseline = await openModel(backend, subject.folder, 'baseline')
-    const bench: Bench = { subject, backend, baseline, tokenizer }
-    printHeader(bench)
-    let original: Measured
-    {
-      await using again = await openModel(backend, subject.folder, 'original again')
-      const facts = { group: 'Original', name: '—', bytes: baseline.info.weightBytes, seconds: null, rssBytes: null, gpuBytes: null }
-      original = await measure(bench, again, facts)
+async function jobsOf(model: string): Promise<readonly Job[]> {
+  const folder = modelFolder(model, values.data)
+  const widths = await widthsOf(folder)
+  const planted = model.endsWith(OUTLIERS_SUFFIX)
+  const jobs: Job[] = tableRows(widths, planted).map((row) => {
+    const { group, name, recipe, essential } = row
+    return { model, title: `${group} ${name}`, essential, cost: costOf(row), task: { kind: 'row', group, name, recipe, atOnce: 1 } }
+  })
+  if (values['skip-mixed'] || planted) return jobs
+  const groupSize = widths.every((width) => width % 64 === 0) ? 64 : 32
+  // Before everything else: other rows wait for it.
+  jobs.push({ model, title: 'losses of single units', essential: true, cost: -1, task: { kind: 'losses', groupSize } })
+  for (const { group, uniform } of mixedComparisons(groupSize)) {
+    for (const { kind, title } of MIXED_STEPS) {
+      const even: Recipe = { steps: [storing(kind, uniform, MSE)] }
+      const row = (name: string, recipe: Recipe | null): Omit<Job, 'recipe'> => ({
+        model,
+        title: `${group} ${name}`,
+        essential: true,
+        cost: 3,
+        task: { kind: 'row', group, name, recipe, atOnce: 1 },
+      })
+      jobs.push(row(`uniform, ${title}`, even))
+      const automatic = async (table: LossTable): Promise<Recipe> => {
+        await using checkpoint = await openCheckpoint(folder)
+        const { bytesOut } = planCompression(checkpoint, even)
+        const map = chooseSchemes(checkpoint, table, { kind: 'bytes', bytes: bytesOut })
+        return recipeOfMap(map, MSE, kind === 'gptq' ? { kind, ...GPTQ_DEFAULTS } : { kind })
+      }
+      jobs.push({ ...row(`automatic, ${title}`, null), recipe: automatic })
     }
-    const show = (row: Measured | null): void => {
-      if (row !== null) printRow(bench, row, original)
-    }
-    show(original)
-    const widths = await widthsOf(subject.folder)
-    for (const row of tableRows(widths)) if (only.test(`${row.group} ${row.name}`)) show(await runRow(bench, row))
-    if (!values['skip-mixed']) await runMixed(bench, widths.every((width) => width % 64 === 0) ? 64 : 32, show)
   }
-} finally {
-  await rm(scratch, { recursive: true, force: true })
+  return jobs
 }
+
+function isDone({ model, task }: Job): boolean {
+  return task.kind === 'row' ? file.row(model, settings, task.group, task.name) !== null : file.losses(model, settings) !== null
+}
+
+/** Sends a job to a worker; resolves when its answer is in the file. */
+async function run(worker: ChildProcess, scratch: string, job: Job): Promise<void> {
+  const { model, title } = job
+  const options = { model, settings, adapter, data: values.data, scratch }
+  let task = job.task
+  const group = task.kind === 'row' ? task.group : 'losses'
+  const name = task.kind === 'row' ? task.name : ''
+  let answer: Answer
+  try {
+    if (task.kind === 'row') {
+      const table = file.losses(model, settings)
+      const recipe = job.recipe === undefined ? task.recipe : table === null ? null : await job.recipe(table)
+      task = { ...task, recipe, atOnce: working }
+    }
+    const assignment: Assignment = { bench: options, task }
+    answer = await new Promise<Answer>((resolve, reject) => {
+      worker.once('message', (reply) => resolve(reply as Answer))
+      worker.once('exit', (code) => reject(new Error(`the process ended with ${code}`)))
+      worker.send(assignment)
+    })
+  } catch (error) {
+    answer = { kind: 'failed', reason: error instanceof Error ? error.message : String(error) }
+  } finally {
+    worker.removeAllListeners('message')
+    worker.removeAllListeners('exit')
+  }
+  if (answer.kind === 'row') file.add(answer.row)
+  else if (answer.kind === 'losses') file.add({ kind: 'losses', model, settings, seconds: answer.seconds, table: answer.table })
+  else file.add({ kind: 'failed', model, settings, group, name, reason: answer.reason })
+  const figures =
+    answer.kind === 'row'
+      ? `KLD ${answer.row.kld.toFixed(5)}, ${answer.row.seconds?.toFixed(1) ?? '—'} s`
+      : answer.kind === 'losses'
+        ? `${answer.seconds.toFixed(1)} s`
+        : answer.reason
+  const elapsed = ((performance.now() - began) / 1000).toFixed(0)
+  process.stderr.write(`[${elapsed} s] ${model}: ${title}: ${figures}\n`)
+}
+
+let working = 0
+const began = performance.now()
+
+/** Jobs that wait for losses are passed over until those are measured. */
+function nextJob(queue: Job[], lossesRunning: ReadonlySet<string>): Job | 'wait' | null {
+  const at = queue.findIndex((job) => job.recipe === undefined || file.losses(job.model, settings) !== null)
+  if (at !== -1) return queue.splice(at, 1)[0] ?? null
+  // Losses that failed leave nothing to wait for.
+  return queue.some(({ model }) => lossesRunning.has(model)) ? 'wait' : null
+}
+
+async function measureAll(): Promise<void> {
+  const scratch = await mkdtemp(join(tmpdir(), 'lathe-compression-table-'))
+  try {
+    const all = (await Promise.all(models.map(jobsOf))).flat()
+    const wanted = all.filter(
+      (job) => !isDone(job) && (!values.essential || job.essential) && (job.task.kind === 'losses' || only.test(job.title)),
+    )
+    // Losses are measured only for rows that want them.
+    const queue = wanted
+      .filter(({ task, model }) => task.kind !== 'losses' || wanted.some((job) => job.model === model && job.recipe !== undefined))
+      .toSorted((a, b) => Number(b.essential) - Number(a.essential) || models.indexOf(a.model) - models.indexOf(b.model) || a.cost - b.cost)
+    process.stderr.write(`${queue.length} rows to measure, ${all.length - wanted.length} not asked for or there already\n`)
+    const lossesRunning = new Set<string>()
+    let wake: (() => void)[] = []
+    await Promise.all(
+      Array.from({ length: Math.min(Number(values.jobs), queue.length) }, async (_, index) => {
+        let worker: ChildProcess | null = null
+        for (;;) {
+          const job = nextJob(queue, lossesRunning)
+          if (job === null) break
+          if (job === 'wait') {
+            await new Promise<void>((resolve) => wake.push(resolve))
+            continue
+          }
+          if (worker === null || worker.exitCode !== null) worker = fork(new URL('./compression-worker.ts', import.meta.url))
+          if (job.task.kind === 'losses') lossesRunning.add(job.model)
+          working++
+          await run(worker, join(scratch, String(index)), job)
+          working--
+          lossesRunning.delete(job.model)
+          for (const each of wake) each()
+          wake = []
+        }
+        worker?.disconnect()
+      }),
+    )
+  } finally {
+    await rm(scratch, { recursive: true, force: true })
+  }
+}
+
+if (!values.print) await measureAll()
+const printed = [...new Set(file.records.map(({ model }) => model))]
+const orders = new Map(await Promise.all(printed.map(async (model) => [model, (await jobsOf(model)).map(({ title }) => title)] as const)))
+process.stdout.write(`${printTables(file.records, (model) => orders.get(model) ?? [])}\n`)
