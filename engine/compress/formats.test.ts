@@ -174,6 +174,20 @@ describe('what calibration adds', () => {
     expect(number('k_scale')).toBeGreaterThan(0)
     expect(quantizationOf(report.outFolder)['kv_cache_scheme']).toMatchObject({ num_bits: 8, type: 'float', strategy: 'tensor' })
     expect((await logprobs(report.outFolder, ids.slice(0, 8))).every(Number.isFinite)).toBe(true)
+    await using backend = createReferenceBackend()
+    await using written = await openCheckpoint(report.outFolder)
+    const cache = { contextTokens: 64, kvDtype: 'fp8', capacity: { tokens: 64, rows: 64, sequences: 1 }, owner: 'test' } as const
+    using served = await loadModel({ checkpoint: written, backend, ...cache })
+    expect([...(await scorePrompt(served, ids.slice(0, 8))).logprobs].every(Number.isFinite)).toBe(true)
+    // What the cache holds are three-bit mantissas times the one scale that calibration wrote.
+    for (const which of ['k', 'v'] as const) {
+      const codes = (await served.kv.read(0, which, Uint32Array.of(32, 33, 34))).map((value) => Math.abs(value) / number(`${which}_scale`))
+      expect(Math.max(...codes)).toBeGreaterThan(1)
+      for (const code of codes.filter((value) => value >= 2 ** -6)) {
+        const mantissa = (code / 2 ** Math.floor(Math.log2(code * (1 + 1e-6)))) * 8
+        expect(Math.abs(mantissa - Math.round(mantissa))).toBeLessThan(1e-4)
+      }
+    }
   })
 })
 

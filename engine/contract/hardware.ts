@@ -44,6 +44,10 @@ export const LoadedModelSchema = z.object({
   kvBytes: z.number(),
   otherBytes: z.number(),
   contextLimit: z.number().int(),
+  /** Type of cached keys and values, one for both or `keys/values`. */
+  kvDtype: z.string().optional(),
+  /** Where the scales of an FP8 cache come from: the checkpoint's calibration, or each row. Absent = no side is FP8. */
+  kvScales: z.enum(['checkpoint', 'rows']).optional(),
   busy: z.boolean(),
   lastUsedAt: z.string(),
 })

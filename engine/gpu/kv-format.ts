@@ -3,7 +3,7 @@
  * row alone when it is appended: no calibration, and chunks or neighbours change nothing. Here is the arithmetic in f64, which the reference
  * backend runs and rope-append.wgsl mirrors, and the bytes.
  *
- *   fp8   e4m3 of x / (max|x| / 448)
+ *   fp8   e4m3 of x / (max|x| / 448), or of x / s where a checkpoint brings s for the whole layer or head (KvLayout.staticScales)
  *   int8  round(x / (max|x| / 127)), half to even
  *   int4  round(x / (m / −8)) in −8 … 7, where m is the element of greatest magnitude, the positive one of two: m itself is exact
  */
@@ -58,9 +58,21 @@ const LEAST_SCALE = 2 ** -126
 const INT4_LEAST = -8
 const INT4_MOST = 7
 
-/** What a cache of this type gives back for a head row. Rows that are not finite come back as NaN. */
-export function quantizeKvRow(row: Float64Array, dtype: 'fp8' | 'int8' | 'int4'): Float64Array {
+/** The scale that a side of a layer's head has beforehand; null = each row finds its own. */
+export function staticScaleOf(layout: KvLayout, which: 'k' | 'v', layer: number, head: number): number | null {
+  const { staticScales = null } = layout
+  const dtype = which === 'k' ? layout.dtype : valueDtypeOf(layout)
+  if (staticScales === null || dtype !== 'fp8') return null
+  const scales = (which === 'k' ? staticScales.keys : staticScales.values)[layer]
+  const scale = scales?.[scales.length === 1 ? 0 : head]
+  if (scale === undefined) throw new RangeError(`There is no ${which} scale for head ${head} of layer ${layer}`)
+  return scale
+}
+
+/** What a cache of this type gives back for a head row; `staticScale` is for fp8 only. Rows that are not finite come back as NaN. */
+export function quantizeKvRow(row: Float64Array, dtype: 'fp8' | 'int8' | 'int4', staticScale: number | null = null): Float64Array {
   if (!row.every(Number.isFinite)) return row.map(() => Number.NaN)
+  if (staticScale !== null) return row.map((value) => staticScale * roundToE4m3(value / staticScale))
   const high = row.reduce((most, value) => Math.max(most, value), 0)
   const low = row.reduce((least, value) => Math.min(least, value), 0)
   const most = Math.max(high, -low)

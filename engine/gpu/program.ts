@@ -228,6 +228,14 @@ export interface KvLayout {
   readonly dtype: KvDtype
   /** Type of the values where it is not that of the keys. */
   readonly valueDtype?: KvDtype | undefined
+  /** Scales of fp8 sides that were found beforehand: nothing is measured while rows are appended. null or absent = each row has its own. */
+  readonly staticScales?: KvStaticScales | null | undefined
+}
+
+/** Per layer; 1 number, or one per key-value head. What is greater than 448 of them saturates. Of a side that is not fp8 they are ignored. */
+export interface KvStaticScales {
+  readonly keys: readonly Float32Array[]
+  readonly values: readonly Float32Array[]
 }
 
 /**

@@ -1,24 +1,19 @@
 /**
  * Scales that a checkpoint brings for an FP8 key-value cache (specs/compressed-tensors.md §7): `self_attn.k_scale` and `v_scale` of every layer,
- * one number each or one per key-value head, absmax / 448 of what calibration saw. Lathe's own caches find their scales as they go and need
- * none; these matter to whoever serves the folder, and to a cache that wants to match it.
+ * one number each or one per key-value head, absmax / 448 of what calibration saw. An FP8 cache of ours uses them as vLLM's does, so that what
+ * is measured here is what is served there; every other cache finds its scales as it goes.
  */
 import { widenToF32 } from '../checkpoint/dtypes.ts'
 import { UNSET_ARGS } from '../checkpoint/quantization-config.ts'
 import type { Checkpoint, QuantizationArgs } from '../checkpoint/types.ts'
 import { LatheError } from '../contract/errors.ts'
+import type { KvStaticScales } from '../gpu/program.ts'
 
 /** The only scheme that vLLM reads for a cache: FP8, one static scale for keys and one for values. */
 export const FP8_CACHE_ARGS: QuantizationArgs = { ...UNSET_ARGS, type: 'float' }
 
-/** Per layer; 1 number, or one per key-value head. */
-export interface KeyValueScales {
-  readonly keys: readonly Float32Array[]
-  readonly values: readonly Float32Array[]
-}
-
 /** Null where the checkpoint has none. Throws `checkpoint.missing-tensor` and `checkpoint.invalid-tensor` where only some fit. */
-export async function readKeyValueScales(checkpoint: Checkpoint, layers: number, kvHeads: number): Promise<KeyValueScales | null> {
+export async function readKeyValueScales(checkpoint: Checkpoint, layers: number, kvHeads: number): Promise<KvStaticScales | null> {
   const all = Array.from({ length: layers }, (_, layer) => [scaleName(layer, 'k'), scaleName(layer, 'v')]).flat()
   const present = all.filter((each) => checkpoint.tensors.has(each))
   if (present.length === 0) return null

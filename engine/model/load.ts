@@ -5,6 +5,7 @@
 import type { Checkpoint } from '../checkpoint/types.ts'
 import type { Backend, Capacity, Executable, KvCache, Program } from '../gpu/program.ts'
 import { activationBytes, DEFAULT_BLOCK_SIZE, kvLayout, type KvSetting, programWeightBytes } from './memory.ts'
+import { readKeyValueScales } from './key-value-scales.ts'
 import { buildProgram } from './program-builder.ts'
 import { describeModel, type ModelSpec } from './spec.ts'
 
@@ -60,7 +61,10 @@ export async function loadModel(options: LoadModelOptions): Promise<LoadedModel>
   const capacity: Capacity = { ...DEFAULT_CAPACITY, ...options.capacity, blocksPerSequence: Math.ceil(contextTokens / blockSize) }
   const program = buildProgram(spec, checkpoint, contextTokens)
   const tokens = Math.max(options.kvTokens ?? contextTokens, contextTokens)
-  const kv = await backend.createKvCache(kvLayout(spec, { tokens, dtype: options.kvDtype, blockSize }), owner)
+  const layout = kvLayout(spec, { tokens, dtype: options.kvDtype, blockSize })
+  const usesScales = layout.dtype === 'fp8' || layout.valueDtype === 'fp8'
+  const staticScales = usesScales ? await readKeyValueScales(checkpoint, spec.layers, spec.kvHeads) : null
+  const kv = await backend.createKvCache(staticScales === null ? layout : { ...layout, staticScales }, owner)
   try {
     const executable = await backend.compile(program, {
       capacity,

@@ -108,9 +108,10 @@ class Manager implements ModelManager {
     return [...this.#entries].flatMap((entry) => {
       const { runtime, key, name, busy, lastUsedAt, closing } = entry
       if (runtime === null || closing !== null) return []
-      const { weightBytes, kvBytes, otherBytes, contextLimit } = runtime.info
+      const { weightBytes, kvBytes, otherBytes, contextLimit, kvDtype, kvScales } = runtime.info
+      const cache = { kvDtype, ...(kvScales === undefined ? {} : { kvScales }) }
       const used = new Date(lastUsedAt).toISOString()
-      return [{ modelId: key.modelId, name, weightBytes, kvBytes, otherBytes, contextLimit, busy, lastUsedAt: used }]
+      return [{ modelId: key.modelId, name, weightBytes, kvBytes, otherBytes, contextLimit, ...cache, busy, lastUsedAt: used }]
     })
   }
 

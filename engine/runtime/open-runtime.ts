@@ -6,6 +6,8 @@ import { setImmediate as nextTurn } from 'node:timers/promises'
 import { openCheckpoint } from '../checkpoint/open.ts'
 import type { Checkpoint } from '../checkpoint/types.ts'
 import { LatheError } from '../contract/errors.ts'
+import { valueDtypeOf } from '../gpu/kv-format.ts'
+import type { KvLayout } from '../gpu/program.ts'
 import { loadModel } from '../model/load.ts'
 import type { LoadedModel } from '../model/load.ts'
 import { DEFAULT_BLOCK_SIZE } from '../model/memory.ts'
@@ -111,6 +113,7 @@ function createRuntime(
     modelContextLimit: spec.contextLimit,
     maxSequences: model.capacity.sequences,
     kvDtype,
+    ...kvScalesOf(model.kv.layout),
     vocabulary: spec.vocabulary,
     eosTokenIds: spec.eosTokenIds,
     defaultSampling: spec.defaultSampling,
@@ -141,6 +144,11 @@ function createRuntime(
       }),
     release: () => model.dispose(),
   })
+}
+
+function kvScalesOf(layout: KvLayout): Pick<RuntimeInfo, 'kvScales'> {
+  if (layout.dtype !== 'fp8' && valueDtypeOf(layout) !== 'fp8') return {}
+  return { kvScales: (layout.staticScales ?? null) === null ? 'rows' : 'checkpoint' }
 }
 
 async function tokenizerOf(folder: string): Promise<Tokenizer | null> {

@@ -198,6 +198,8 @@ export interface RuntimeInfo {
   readonly modelContextLimit: number
   readonly maxSequences: number
   readonly kvDtype: KvSetting
+  /** Where the scales of an FP8 side of the cache come from: the checkpoint's calibration, or each row itself. Absent = no side is FP8. */
+  readonly kvScales?: 'checkpoint' | 'rows' | undefined
   readonly vocabulary: number
   readonly eosTokenIds: readonly number[]
   /** From generation_config.json where the checkpoint has one, else neutral. */

@@ -26,11 +26,14 @@ export async function readJson(request: IncomingMessage): Promise<unknown> {
   if (!/^application\/json\b/i.test(request.headers['content-type'] ?? '')) {
     throw new ApiError(415, 'The request body must be sent as application/json.')
   }
+  const tooLarge = (): ApiError => new ApiError(413, `The request body is larger than ${MAX_BODY_BYTES} bytes.`)
+  // What says so itself is not read first: a dozen such clients at once held 150 MB.
+  if (Number(request.headers['content-length']) > MAX_BODY_BYTES) throw tooLarge()
   const chunks: Buffer[] = []
   let size = 0
   for await (const chunk of request as AsyncIterable<Buffer>) {
     size += chunk.length
-    if (size > MAX_BODY_BYTES) throw new ApiError(413, `The request body is larger than ${MAX_BODY_BYTES} bytes.`)
+    if (size > MAX_BODY_BYTES) throw tooLarge()
     chunks.push(chunk)
   }
   try {

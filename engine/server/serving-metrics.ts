@@ -226,11 +226,13 @@ function addGauges(registry: MetricsRegistry, telemetry: () => RuntimeTelemetry 
     running_lora_adapters: '',
     waiting_lora_adapters: '',
   })
-  const { kvDtype } = runtime.info
+  const { kvDtype, kvScales } = runtime.info
   registry.gauge('vllm:cache_config_info', 'How the KV cache is made.', () => 1, {
     block_size: String(DEFAULT_BLOCK_SIZE),
     num_gpu_blocks: String(telemetry()?.kvBlocksTotal ?? 0),
     cache_dtype: typeof kvDtype === 'string' ? kvDtype : JSON.stringify(kvDtype).replaceAll(' ', ''),
+    // vLLM's name: whether scales are found while serving instead of by calibration.
+    calculate_kv_scales: String(kvScales === 'rows'),
     enable_prefix_caching: String(runtime.resetPrefixCache !== undefined),
   })
   registry.gauge('studio:token_budget', 'Tokens that the next step may process.', () => telemetry()?.tokenBudget ?? 0)

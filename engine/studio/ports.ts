@@ -56,6 +56,8 @@ export interface FolderFacts {
   readonly unsupported: LatheError | null
   /** Bytes of KV cache per token at the runtime's default dtype; null if not runnable. */
   readonly kvBytesPerToken: number | null
+  /** The checkpoint brings scales for an FP8 KV cache, which such a cache then uses. */
+  readonly hasKvScales?: boolean
 }
 
 export interface CheckpointPort {

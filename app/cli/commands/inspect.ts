@@ -19,7 +19,7 @@ export const inspect: Command = {
       ['Stored', bytes.join(', ')],
       ['Layers', String(architecture.layers ?? 'unknown')],
       ['Context', `${architecture.contextLength ?? 'unknown'} tokens`],
-      ['KV cache', facts.kvBytesPerToken === null ? 'unknown' : `${formatBytes(facts.kvBytesPerToken)} per token (f16)`],
+      ['KV cache', kvCacheLine(facts)],
       ['Tokenizer', facts.hasTokenizer ? `yes, ${facts.hasChatTemplate ? 'with' : 'without'} a chat template` : 'none'],
       ['Licence', facts.license ?? 'not stated'],
       ['Runs here', facts.unsupported === null ? 'yes' : `no: ${facts.unsupported.message}`],
@@ -56,6 +56,7 @@ export const inspect: Command = {
         bytes_by_dtype: facts.bytesByDtype,
         bytes_by_kind: facts.bytesByKind,
         kv_bytes_per_token: facts.kvBytesPerToken,
+        kv_cache_scales: facts.hasKvScales === true,
         has_tokenizer: facts.hasTokenizer,
         has_chat_template: facts.hasChatTemplate,
         license: facts.license,
@@ -67,4 +68,15 @@ export const inspect: Command = {
       text: args.flag('tensors') ? `${summary}\n\n${formatTable([['Tensor', 'Type', 'Shape', 'Size', 'File'], ...tensors])}` : summary,
     }
   },
+}
+
+function kvCacheLine({
+  kvBytesPerToken,
+  hasKvScales,
+}: {
+  readonly kvBytesPerToken: number | null
+  readonly hasKvScales?: boolean
+}): string {
+  const scales = hasKvScales === true ? '; brings scales for --kv-dtype fp8' : ''
+  return kvBytesPerToken === null ? 'unknown' : `${formatBytes(kvBytesPerToken)} per token (f16)${scales}`
 }

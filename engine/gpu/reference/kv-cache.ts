@@ -1,6 +1,6 @@
 /** Paged keys and values of all layers in the dtype that the layout names. A slot is block · blockSize + offset. */
 import { LatheError } from '../../contract/errors.ts'
-import { kvTokenBytes, quantizeKvRow, valueDtypeOf } from '../kv-format.ts'
+import { kvTokenBytes, quantizeKvRow, staticScaleOf, valueDtypeOf } from '../kv-format.ts'
 import type { KvCache, KvDtype, KvLayout } from '../program.ts'
 import { decodeF16, encodeF16 } from './float16.ts'
 
@@ -41,7 +41,10 @@ export class ReferenceKvCache implements KvCache {
     const { headDim } = this.layout
     const dtype = which === 'k' ? this.layout.dtype : valueDtypeOf(this.layout)
     if (dtype !== 'f32' && dtype !== 'f16') {
-      for (let at = 0; at < values.length; at += headDim) store.set(quantizeKvRow(values.subarray(at, at + headDim), dtype), start + at)
+      for (let at = 0; at < values.length; at += headDim) {
+        const scale = staticScaleOf(this.layout, which, layer, at / headDim)
+        store.set(quantizeKvRow(values.subarray(at, at + headDim), dtype, scale), start + at)
+      }
       return
     }
     for (const [i, value] of values.entries()) store[start + i] = store instanceof Uint16Array ? encodeF16(value) : value

@@ -3,7 +3,7 @@
  * a head's keys within a block are contiguous. Rows are padded to 16 bytes; quantized ones are a scale and codes (kv-format.ts). Which block belongs to whom is the runtime's business.
  */
 import { LatheError } from '../../contract/errors.ts'
-import { isQuantized, kvRowBytes, valueDtypeOf } from '../kv-format.ts'
+import { isQuantized, kvRowBytes, staticScaleOf, valueDtypeOf } from '../kv-format.ts'
 import type { KvCache, KvDtype, KvLayout } from '../program.ts'
 import type { GpuDevice } from './device.ts'
 import type { LedgerAccount } from './ledger.ts'
@@ -13,11 +13,25 @@ import { halfToFloat } from './weights.ts'
 export interface KvBuffers {
   readonly keys: readonly GPUBuffer[]
   readonly values: readonly GPUBuffer[]
+  /** Per layer f32 [2 · kvHeads]: of the keys' heads, then of the values'; null = rows have scales of their own. */
+  readonly staticScales: readonly GPUBuffer[] | null
 }
 
 /** Whether either side has scales; both are then read word by word. */
 export function isScaled(layout: KvLayout): boolean {
   return layout.dtype !== valueDtypeOf(layout) || isQuantized(layout.dtype)
+}
+
+function hasStaticScales(layout: KvLayout): boolean {
+  return (layout.staticScales ?? null) !== null && (layout.dtype === 'fp8' || valueDtypeOf(layout) === 'fp8')
+}
+
+/** f32 [2 · kvHeads]; 1 where a side has none. */
+function staticScalesOf(layout: KvLayout, layer: number): Float32Array<ArrayBuffer> {
+  const { kvHeads } = layout
+  return Float32Array.from({ length: 2 * kvHeads }, (_, i) => {
+    return staticScaleOf(layout, i < kvHeads ? 'k' : 'v', layer, i % kvHeads) ?? 1
+  })
 }
 
 /** Head dimension as attention sees it: whole 16-byte units, or whole words of eight 4-bit codes. */
@@ -35,6 +49,7 @@ export class WebGpuKvCache implements KvCache, KvBuffers {
   readonly layout: KvLayout
   readonly keys: readonly GPUBuffer[]
   readonly values: readonly GPUBuffer[]
+  readonly staticScales: readonly GPUBuffer[] | null
   readonly #gpu: GpuDevice
   readonly #account: LedgerAccount
   #disposed = false
@@ -44,7 +59,8 @@ export class WebGpuKvCache implements KvCache, KvBuffers {
     this.#account = account
     this.layout = layout
     this.keys = buffers.slice(0, layout.layers)
-    this.values = buffers.slice(layout.layers)
+    this.values = buffers.slice(layout.layers, 2 * layout.layers)
+    this.staticScales = hasStaticScales(layout) ? buffers.slice(2 * layout.layers) : null
   }
 
   static async create(gpu: GpuDevice, account: LedgerAccount, layout: KvLayout): Promise<WebGpuKvCache> {
@@ -70,13 +86,20 @@ export class WebGpuKvCache implements KvCache, KvBuffers {
       const keys = index < layers
       return { name: `${keys ? 'keys' : 'values'} of layer ${index % layers}`, bytes: sizes[keys ? 0 : 1] ?? bytes, usage }
     })
-    const buffers = await account.allocate(requests)
+    const scaleBytes = 2 * kvHeads * 4
+    const scales = [...Array(hasStaticScales(layout) ? layers : 0).keys()].map((layer) => {
+      return { name: `cache scales of layer ${layer}`, bytes: scaleBytes, usage }
+    })
+    const buffers = await account.allocate([...requests, ...scales])
     try {
       // Dawn zeroes lazily: touching the pool now makes the driver commit it now, not in the middle of a chat (runtime.md §4.9).
       await gpu.scoped('zeroing the key-value cache', () => {
         const encoder = gpu.device.createCommandEncoder({ label: 'zero kv' })
         for (const buffer of buffers) encoder.clearBuffer(buffer)
         gpu.device.queue.submit([encoder.finish()])
+        for (const [layer, buffer] of buffers.slice(2 * layers).entries()) {
+          gpu.device.queue.writeBuffer(buffer, 0, staticScalesOf(layout, layer))
+        }
       })
       await gpu.guard(gpu.device.queue.onSubmittedWorkDone())
     } catch (thrown) {

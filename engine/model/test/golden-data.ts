@@ -26,10 +26,12 @@ export const MISSING_DATA = 'skipped: the shared test data (../shared/data) is n
 
 /** Packed checkpoints that lie beside this file, made with their golden values by `packed/make.py` and `make_foreign.py`. */
 export const PACKED_MODELS = ['w8a16-channel', 'w4a16-asym-g32', 'gptq-w4-g32-desc', 'gptq-v2-w8', 'awq-w4-g32'] as const
+/** As those, by `packed/make_fp8_cache.py`: its golden values are those of a cache with the scales that the checkpoint brings. */
+export const FP8_CACHE_MODEL = 'fp8-cache'
 const packedFolder = fileURLToPath(new URL('packed', import.meta.url))
 
 export function isPacked(name: string): boolean {
-  return PACKED_MODELS.some((packed) => packed === name)
+  return name === FP8_CACHE_MODEL || PACKED_MODELS.some((packed) => packed === name)
 }
 
 export function modelFolder(name: string): string {

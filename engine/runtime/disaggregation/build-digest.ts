@@ -17,5 +17,9 @@ export async function buildDigest(checkpoint: Checkpoint, program: Program): Pro
       digest.update(await values.read(0, Math.min(SAMPLE_BYTES, values.byteLength)))
     }
   }
+  for (const [name, { byteLength }] of checkpoint.tensors) {
+    // Scales of an FP8 cache change what it holds, and are no weight.
+    if (/\.[kv]_scale$/.test(name)) digest.update(name).update(await checkpoint.open(name).read(0, byteLength))
+  }
   return digest.digest('hex')
 }

@@ -3,19 +3,14 @@
  * slow readers, oversize bodies. At the end blocks, requests and handles must be back where they were, every answer to a fixed prompt must have
  * been the same, and the lag of the event loop is printed. `node engine/server/bench/soak.ts [seconds] [seed] [--webgpu] [--speculate]`.
  */
+import { fork } from 'node:child_process'
+import { once } from 'node:events'
 import { connect } from 'node:net'
-import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import OpenAI from 'openai'
-import { createReferenceBackend } from '../../gpu/reference/backend.ts'
-import { openBackend } from '../../gpu/webgpu/backend.ts'
-import { createModelManager } from '../../runtime/manager.ts'
-import { openRuntime } from '../../runtime/open-runtime.ts'
-import type { Runtime } from '../../runtime/types.ts'
-import { loadTokenizer } from '../../tokenizer/tokenizer.ts'
-import { startServer } from '../http-server.ts'
-import { createServedCollection } from '../served-collection.ts'
+import type { FromServer, MemorySample, ToServer } from './soak-server.ts'
+import { verdict } from './memory-growth.ts'
 
 const seconds = Number(process.argv[2] ?? 60)
 let state = Number(process.argv[3] ?? 1)
@@ -25,46 +20,40 @@ const random = (): number => {
   mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed
   return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32
 }
-const folder = fileURLToPath(new URL('../../../assets/demo-model', import.meta.url))
-const backend = process.argv.includes('--webgpu') ? await openBackend(null) : createReferenceBackend()
-const manager = createModelManager({ budgetBytes: () => null })
-let runtime: Runtime | null = null
-const speculation = process.argv.includes('--speculate') ? ({ kind: 'ngram' } as const) : undefined
-const collection = createServedCollection(
-  [{ name: 'demo', pinned: true }],
-  {
-    acquire: ({ name }, signal) =>
-      manager.acquire({
-        modelId: 'demo',
-        name,
-        contextTokens: 512,
-        kvDtype: 'f16',
-        estimatedBytes: null,
-        signal,
-        open: async (options) => {
-          runtime = await openRuntime({
-            ...options,
-            source: folder,
-            backend,
-            modelId: 'demo',
-            contextTokens: 512,
-            kvDtype: 'f16',
-            maxQueued: 24,
-            speculation,
-          })
-          return runtime
-        },
-      }),
-    unload: () => manager.unload('demo'),
-    tokenizer: () => loadTokenizer(folder),
-  },
-  { idleMs: null, log: () => {} },
-)
-await collection.start(new AbortController().signal)
-const server = await startServer({ models: collection, apiKey: null, port: 0, version: 'soak', log: () => {} })
+const only = process.argv
+  .find((argument) => argument.startsWith('--only='))
+  ?.slice(7)
+  .split(',')
+const every = Number(process.argv.find((argument) => argument.startsWith('--every='))?.slice(8) ?? 60)
+const flags = process.argv.slice(2).filter((argument) => argument === '--webgpu' || argument === '--speculate')
+const child = fork(fileURLToPath(new URL('soak-server.ts', import.meta.url)), flags, { execArgv: ['--expose-gc'] })
+const exited = once(child, 'exit')
+
+/** The next message of that kind; rejects when the server's process ends instead. */
+async function received<K extends FromServer['kind']>(kind: K): Promise<Extract<FromServer, { kind: K }>> {
+  const { promise, resolve, reject } = Promise.withResolvers<Extract<FromServer, { kind: K }>>()
+  const onMessage = (message: FromServer): void => {
+    if (message.kind === kind) resolve(message as Extract<FromServer, { kind: K }>)
+  }
+  const onExit = (code: number | null): void => reject(new Error(`The server's process ended with ${code} before its ${kind}`))
+  child.on('message', onMessage)
+  child.once('exit', onExit)
+  try {
+    return await promise
+  } finally {
+    child.off('message', onMessage)
+    child.off('exit', onExit)
+  }
+}
+
+async function ask<K extends 'sample' | 'balance'>(kind: K): Promise<Extract<FromServer, { kind: K }>> {
+  const answer = received(kind)
+  child.send(kind)
+  return answer
+}
+
+const server = await received('ready')
 const client = new OpenAI({ apiKey: 'none', baseURL: server.url, maxRetries: 0, timeout: 120_000 })
-const loaded = runtime as Runtime | null
-if (loaded === null) throw new Error('The model was not loaded')
 
 const messages = [{ role: 'user' as const, content: 'What kind of pet does Gus have?' }]
 const fixed = { model: 'demo', messages, temperature: 1, seed: 11, max_tokens: 24 }
@@ -169,12 +158,25 @@ async function refused(call: () => Promise<unknown>, status: number): Promise<st
   return 'refused'
 }
 
-const lag = monitorEventLoopDelay({ resolution: 5 })
-lag.enable()
-const names = Object.keys(kinds)
+const names = only ?? Object.keys(kinds)
 const wrong: string[] = []
-const before = process.memoryUsage().rss
-const end = performance.now() + seconds * 1000
+let requests = 0
+const samples: { readonly requests: number; readonly seconds: number; readonly memory: MemorySample }[] = []
+const began = performance.now()
+async function record(): Promise<void> {
+  const { sample: memory } = await ask('sample')
+  const at = { requests, seconds: Math.round((performance.now() - began) / 1000), memory }
+  samples.push(at)
+  console.log(
+    `${at.seconds} s, ${requests} requests, MB: ${Object.entries(memory)
+      .map(([name, value]) => `${name} ${value}`)
+      .join(', ')}`,
+  )
+}
+child.send('measure' satisfies ToServer)
+await record()
+const end = began + seconds * 1000
+const recorder = setInterval(() => void record(), every * 1000)
 const workers = Array.from({ length: 12 }, async () => {
   while (performance.now() < end) {
     const name = names[Math.floor(random() * names.length)] ?? 'fixed'
@@ -184,40 +186,20 @@ const workers = Array.from({ length: 12 }, async () => {
       if (error instanceof OpenAI.RateLimitError) count(`${name}: 429`)
       else wrong.push(`${name}: ${String(error)}`)
     }
+    requests++
   }
 })
 await Promise.all(workers)
-lag.disable()
-for (let tries = 0; loaded.active > 0 && tries < 100; tries++) await sleep(50)
-const { running, waiting, kvBlocksUsed, preemptions, speculation: speculated } = loaded.telemetry()
-const leftovers = {
-  running,
-  waiting,
-  kvBlocksUsed,
-  inFlight: server.inFlight,
-  live: server.live.list().filter((request) => request.endedAt === null).length,
-}
-await server.close()
-await collection[Symbol.asyncDispose]()
-await manager[Symbol.asyncDispose]()
-const held = [...backend.usage().values()].reduce((sum, { bytes }) => sum + bytes, 0)
-await backend[Symbol.asyncDispose]()
-// Closed sockets leave with the next turns of the loop.
-await sleep(300)
-const handles = process.getActiveResourcesInfo().filter((name) => !/^(TTYWrap|PipeWrap|FSReqCallback|Timeout)$/.test(name))
+clearInterval(recorder)
+await record()
+const { balance } = await ask('balance')
+await exited
+const { leftovers, lagMs, speculation, ...rest } = balance
 console.log(Object.fromEntries([...outcomes].toSorted()))
-if (speculated !== undefined)
-  console.log({ drafts: speculated.drafts, draftTokens: speculated.draftTokens, accepted: speculated.acceptedTokens })
-console.log({
-  seconds,
-  preemptions,
-  leftovers,
-  gpuBytesHeld: held,
-  handles,
-  rssGrowthMB: Math.round((process.memoryUsage().rss - before) / 1e6),
-})
-console.log(
-  `event loop lag p50 ${(lag.percentile(50) / 1e6).toFixed(1)} ms, p99 ${(lag.percentile(99) / 1e6).toFixed(1)} ms, max ${(lag.max / 1e6).toFixed(0)} ms`,
-)
+if (speculation !== null) console.log({ speculation })
+console.log({ seconds, leftovers, ...rest })
+for (const line of verdict(samples)) console.log(line)
+console.log(`event loop lag of the server p50 ${lagMs.p50.toFixed(1)} ms, p99 ${lagMs.p99.toFixed(1)} ms, max ${lagMs.most.toFixed(0)} ms`)
 if (wrong.length > 0) console.log('WRONG', wrong.slice(0, 10), wrong.length)
-process.exitCode = wrong.length > 0 || Object.values(leftovers).some((left) => left > 0) || held > 0 || handles.length > 0 ? 1 : 0
+const left = Object.values(leftovers).some((held) => held > 0) || rest.gpuBytesHeld > 0 || rest.handles.length > 0
+process.exitCode = wrong.length > 0 || left ? 1 : 0

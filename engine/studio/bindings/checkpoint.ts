@@ -55,6 +55,7 @@ export async function inspectModelFolder(folder: string): Promise<FolderFacts> {
     bytesByKind: sumBytes(tensors, (tensor) => tensor.kind),
     unsupported: trouble ?? unsupportedReason(checkpoint),
     kvBytesPerToken: kvBytesOf(checkpoint),
+    hasKvScales: checkpoint.tensors.has('model.layers.0.self_attn.k_scale'),
   }
 }
 

@@ -61,6 +61,8 @@ export function MemoryCard({ hardware, updatedAt }: { readonly hardware: Hardwar
                   <span className={styles.caption}>
                     {formatBytes(model.weightBytes, 'memory')} weights, {formatBytes(model.kvBytes, 'memory')} KV cache for{' '}
                     {formatInteger(model.contextLimit)} tokens
+                    {model.kvDtype !== undefined && ` as ${model.kvDtype}`}
+                    {model.kvScales === 'checkpoint' && ' with the scales of its calibration'}
                   </span>
                 </span>
                 <Button

@@ -39,11 +39,15 @@ function rowBytesOf(layout: KvLayout): number {
   return kvRowBytes(layout.dtype, padded) + kvRowBytes(valueDtypeOf(layout), padded)
 }
 
-/** Bindings: qkv, positions, slots, rotation table, q, keys, values, q norm, k norm. One workgroup per (head of q, k and v; token). */
+/**
+ * Bindings: qkv, positions, slots, rotation table, q, keys, values, q norm, k norm, and a cache's static scales where it has some. One workgroup
+ * per (head of q, k and v; token).
+ */
 export async function planRopeAppend(context: PlanContext, operation: Op<'ropeAppend'>): Promise<readonly Dispatch[]> {
   const { qkv, q, heads, kvHeads, headDim, qNorm, kNorm, rope, layer } = operation
   const layout = context.kvLayout
   const padded = paddedHeadDim(layout)
+  const { staticScales } = context.kv
   const kernel = await context.kernel({
     name: 'rope-append',
     constants: {
@@ -61,8 +65,12 @@ export async function planRopeAppend(context: PlanContext, operation: Op<'ropeAp
       ...(qNorm === null ? {} : { Q_NORM: true }),
       ...(kNorm === null ? {} : { K_NORM: true }),
       ...storageConstants(layout),
+      ...(staticScales === null ? {} : { STATIC_SCALES: true }),
     },
-    bindings: ['read', 'read', 'read', 'read', 'write', 'write', 'write', 'read', 'read'],
+    bindings: [
+      ...(['read', 'read', 'read', 'read', 'write', 'write', 'write', 'read', 'read'] as const),
+      ...(staticScales === null ? [] : (['read'] as const)),
+    ],
     immediateWords: 0,
   })
   const norm = (weight: typeof qNorm): { buffer: GPUBuffer } => {
@@ -78,6 +86,7 @@ export async function planRopeAppend(context: PlanContext, operation: Op<'ropeAp
     { buffer: bufferAt(context.kv.values, layer) },
     norm(qNorm),
     norm(kNorm),
+    ...(staticScales === null ? [] : [{ buffer: bufferAt(staticScales, layer) }]),
   ])
   const rowBytes = rowBytesOf(layout)
   return [

@@ -29,7 +29,11 @@
   let most = max(high, -low);
   var scale = select(low, high, high >= -low) / -8.0f;
   if (kind == 2u) {
+//#if STATIC_SCALES
+    scale = staticScales[select(KV_HEADS, 0u, isKey) + kvHead];
+//#else
     scale = most / 448.0f;
+//#end
   }
   if (kind == 3u) {
     scale = most / 127.0f;

@@ -11,6 +11,10 @@
 @group(0) @binding(6) var<storage, read_write> vals: array<u32>;
 @group(0) @binding(7) var<storage, read> qNorm: array<f32>;
 @group(0) @binding(8) var<storage, read> kNorm: array<f32>;
+//#if STATIC_SCALES
+// Of the keys' heads, then of the values'.
+@group(0) @binding(9) var<storage, read> staticScales: array<f32>;
+//#end
 var<workgroup> row: array<f32, PADDED_DIM>;
 var<workgroup> sums: array<f32, WORKGROUP>;
 //#if KV_WORDS

@@ -78,8 +78,8 @@ def write_safetensors(path, tensors):
             file.write(np.ascontiguousarray(tensors[name][1]).tobytes())
 
 
-def forward(config, w, ids):
-    """Logits at every position, float64, no cache."""
+def forward(config, w, ids, cached=lambda x, layer, which: x):
+    """Logits at every position, float64. `cached` is what a cache makes of keys (after rotation) and values, [tokens, kv heads, dim]."""
     hidden, heads, kv, dim = (config[k] for k in ("hidden_size", "num_attention_heads", "num_key_value_heads", "head_dim"))
     eps, n = config["rms_norm_eps"], len(ids)
     norm = lambda x, name: x / np.sqrt((x * x).mean(-1, keepdims=True) + eps) * w[name]
@@ -97,8 +97,8 @@ def forward(config, w, ids):
         p = f"model.layers.{i}."
         y = norm(x, p + "input_layernorm.weight")
         q = rope(linear(y, p + "self_attn.q_proj").reshape(n, heads, dim))
-        k = rope(linear(y, p + "self_attn.k_proj").reshape(n, kv, dim)).repeat(heads // kv, 1)
-        v = linear(y, p + "self_attn.v_proj").reshape(n, kv, dim).repeat(heads // kv, 1)
+        k = cached(rope(linear(y, p + "self_attn.k_proj").reshape(n, kv, dim)), i, "k").repeat(heads // kv, 1)
+        v = cached(linear(y, p + "self_attn.v_proj").reshape(n, kv, dim), i, "v").repeat(heads // kv, 1)
         scores = np.einsum("ihd,jhd->hij", q, k) / np.sqrt(dim) + causal
         p_attn = np.exp(scores - scores.max(-1, keepdims=True))
         p_attn /= p_attn.sum(-1, keepdims=True)
@@ -115,14 +115,14 @@ def log_softmax(x):
     return x - np.log(np.exp(x).sum(-1, keepdims=True))
 
 
-def golden(config, w, prompts, steps=32):
+def golden(config, w, prompts, steps=32, **cache):
     out = []
     for ids in prompts:
-        logits = forward(config, w, ids)
+        logits = forward(config, w, ids, **cache)
         logprobs = log_softmax(logits)
         greedy, gaps, sequence = [], [], list(ids)
         for _ in range(steps):
-            last = forward(config, w, sequence)[-1]
+            last = forward(config, w, sequence, **cache)[-1]
             order = np.argsort(-last, kind="stable")
             gaps.append(last[order[0]] - last[order[1]])
             greedy.append(int(order[0]))
