@@ -64,7 +64,7 @@ function message({ assembler }: Choice, prefix: string): object {
 
 /** The whole answer as one object. */
 export async function chatCompletion(run: RequestRun, fields: ChatFields): Promise<object> {
-  const prepared = prepareChat(run.model, fields)
+  const prepared = prepareChat(run.model, fields, run.overlong)
   const { tokenizer } = run.model
   const choices = newChoices(fields, prepared)
   let scores: ScoreResult | null = null
@@ -124,7 +124,7 @@ function deltaOf(part: AnswerPart): object {
  * role chunk goes out with the first output, not before: clients time the first token by it.
  */
 export async function streamChatCompletion(run: RequestRun, fields: ChatFields, open: () => EventStream): Promise<void> {
-  const prepared = prepareChat(run.model, fields)
+  const prepared = prepareChat(run.model, fields, run.overlong)
   // A form that can't be compiled is refused while there is still a status to refuse it with.
   if (prepared.structured) (await run.model.grammars.compile(prepared.structured, run.signal))[Symbol.dispose]()
   const stream = open()

@@ -1,9 +1,9 @@
 /** Body of POST /v1/chat/completions (specs/runtime.md §12): messages as templates want them, and what the answer may be. */
 import { z } from 'zod'
 import type { ChatTurn } from '../tokenizer/chat-template.ts'
-import { GENERATION_SHAPE, generationFields } from './generation-fields.ts'
+import { GENERATION_SHAPE, MEANINGLESS_FIELDS, generationFields } from './generation-fields.ts'
 import type { GenerationFields } from './generation-fields.ts'
-import { badRequest, notImplemented, optional, parseBody } from './parse-body.ts'
+import { badRequest, optional, parseBody } from './parse-body.ts'
 import { ResponseFormatSchema, responseFormat } from './structured-fields.ts'
 import { ToolChoiceSchema, ToolSchema, toolChoice } from './tools/tool-request.ts'
 import type { ToolUse } from './tools/tool-request.ts'
@@ -35,7 +35,7 @@ const ChatSchema = z.object({
   tool_choice: optional(ToolChoiceSchema),
   parallel_tool_calls: optional(z.boolean()),
   reasoning_effort: optional(z.string()),
-  thinking_token_budget: optional(z.number()),
+  thinking_token_budget: optional(z.number().int().min(0)),
   add_generation_prompt: optional(z.boolean()),
   continue_final_message: optional(z.boolean()),
   add_special_tokens: optional(z.boolean()),
@@ -43,6 +43,9 @@ const ChatSchema = z.object({
   chat_template_kwargs: optional(z.record(z.string(), z.unknown())),
   echo: optional(z.boolean()),
 })
+
+/** Fields that are understood, or are known to mean nothing here. */
+export const CHAT_FIELDS: ReadonlySet<string> = new Set([...Object.keys(ChatSchema.shape), ...MEANINGLESS_FIELDS])
 
 /** How a conversation becomes a prompt. */
 export interface ChatPrompt {
@@ -63,6 +66,8 @@ export interface ChatFields extends GenerationFields {
   readonly tools: ToolUse | null
   /** Put the text that the answer continues in front of it. */
   readonly echo: boolean
+  /** Most tokens of thinking before the answer must begin. */
+  readonly thinkingBudget: number | undefined
 }
 
 type Message = z.output<typeof MessageSchema>
@@ -72,7 +77,6 @@ export function parseChatRequest(value: unknown): ChatFields {
   const body = parseBody(ChatSchema, value)
   if (body.top_logprobs !== undefined && body.logprobs !== true)
     throw badRequest('top_logprobs', '"top_logprobs" is only allowed when "logprobs" is true.')
-  if (body.thinking_token_budget !== undefined) throw notImplemented('thinking_token_budget', 'A budget for thinking')
   const maxTokens = body.max_completion_tokens ?? body.max_tokens
   if (maxTokens === 0) throw badRequest('max_tokens', '"max_tokens" must be at least 1.')
   const format = responseFormat(body.response_format)
@@ -89,6 +93,7 @@ export function parseChatRequest(value: unknown): ChatFields {
     topLogprobs: body.top_logprobs ?? 0,
     tools,
     echo: body.echo ?? false,
+    thinkingBudget: body.thinking_token_budget,
   }
 }
 

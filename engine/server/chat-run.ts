@@ -8,7 +8,8 @@ import type { TokenMaskProvider } from '../runtime/types.ts'
 import { ApiError } from './api-error.ts'
 import type { ChatFields } from './chat-request.ts'
 import { fitPrompt, resolveMaxTokens } from './completion-run.ts'
-import type { PromptRun } from './completion-run.ts'
+import type { Overlong, PromptRun } from './completion-run.ts'
+import { notImplemented } from './parse-body.ts'
 import { ReasoningSplitter, afterReasoning, reasoningStart } from './reasoning.ts'
 import type { ReasoningStart } from './reasoning.ts'
 import type { ServedModel, ServedTokenizer } from './served-model.ts'
@@ -16,6 +17,7 @@ import { HERMES_OPEN, LLAMA_MARK, MISTRAL_MARK, toolForm, toolFormatOf } from '.
 import type { ToolFormat } from './tools/tool-format.ts'
 import { ToolParser } from './tools/tool-parser.ts'
 import type { ToolPart } from './tools/tool-parser.ts'
+import { limitThinking } from './thinking-budget.ts'
 import { templateTools } from './tools/tool-request.ts'
 
 const THINK_TAGS = ['<think>', '</think>'] as const
@@ -29,7 +31,7 @@ export interface PreparedChat extends PromptRun {
 }
 
 /** Everything that can be refused about a conversation is refused here, before a byte of the answer is sent. */
-export function prepareChat(model: ServedModel, fields: ChatFields): PreparedChat {
+export function prepareChat(model: ServedModel, fields: ChatFields, overlong: Overlong = 'reject'): PreparedChat {
   const { tools, prompt } = fields
   const template = prompt.template ?? model.template({ withTools: tools !== null })
   const toolFormat = tools === null ? null : toolFormatOf(template)
@@ -52,18 +54,32 @@ export function prepareChat(model: ServedModel, fields: ChatFields): PreparedCha
   const openId = specialId(model.tokenizer, THINK_TAGS[0])
   return {
     promptTokens: tokens,
-    maxTokens: resolveMaxTokens(tokens.length, fields.maxTokens, contextLimit, 'messages'),
+    maxTokens: resolveMaxTokens(tokens.length, fields.maxTokens, contextLimit, { param: 'messages', overlong }),
     firstChoice: 0,
     topLogprobs: fields.topLogprobs,
     structured,
     // Markup that is a special token would be left out of the text in which it is looked for.
     skipSpecialTokens: fields.skipSpecialTokens && !markup.some((mark) => isSpecial(model.tokenizer, mark)),
     wrapMask: (mask: TokenMaskProvider) => afterReasoning(mask, reasoning, { openId, tokenBytes: (id) => model.tokenizer.tokenBytes(id) }),
+    ...(fields.thinkingBudget !== undefined && { limitMask: thinkingLimit(model, fields.thinkingBudget, reasoning, openId) }),
     toolFormat,
     reasoning,
     continued: prompt.continueFinalMessage ? String(prompt.messages.at(-1)?.content ?? '') : '',
     dropped,
   }
+}
+
+/** Throws ApiError 501 for a model whose end of thinking is spread over several tokens: there is no single one to demand. */
+function thinkingLimit(
+  model: ServedModel,
+  budget: number,
+  start: ReasoningStart,
+  openId: number | null,
+): NonNullable<PromptRun['limitMask']> {
+  const closeId = specialId(model.tokenizer, THINK_TAGS[1])
+  if (start !== 'none' && closeId === null) throw notImplemented('thinking_token_budget', `A budget for the thinking of ${model.name}`)
+  const { vocabulary } = model.runtime.info
+  return (mask) => (closeId === null ? mask : limitThinking(mask, start, budget, { openId, closeId, vocabulary }))
 }
 
 function renderPrompt(model: ServedModel, { prompt, tools }: ChatFields): string {

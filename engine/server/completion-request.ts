@@ -1,6 +1,6 @@
 /** Body of POST /v1/completions (specs/runtime.md §12). */
 import { z } from 'zod'
-import { GENERATION_SHAPE, generationFields } from './generation-fields.ts'
+import { GENERATION_SHAPE, MEANINGLESS_FIELDS, generationFields } from './generation-fields.ts'
 import type { GenerationFields } from './generation-fields.ts'
 import { badRequest, notImplemented, optional, parseBody } from './parse-body.ts'
 import { ResponseFormatSchema, responseFormat } from './structured-fields.ts'
@@ -16,6 +16,9 @@ const CompletionSchema = z.object({
   add_special_tokens: optional(z.boolean()),
   response_format: optional(ResponseFormatSchema),
 })
+
+/** Fields that are understood, or are known to mean nothing here. */
+export const COMPLETION_FIELDS: ReadonlySet<string> = new Set([...Object.keys(CompletionSchema.shape), ...MEANINGLESS_FIELDS])
 
 export interface CompletionFields extends GenerationFields {
   readonly prompts: readonly (string | readonly number[])[]

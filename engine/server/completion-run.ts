@@ -46,6 +46,7 @@ export interface RequestRun {
   readonly metrics: ServingMetrics
   readonly tracker: RequestTracker
   readonly signal: AbortSignal
+  readonly overlong: Overlong
   /** Of the request, from its body or its header. */
   readonly id: string
 }
@@ -60,17 +61,23 @@ export interface PromptRun {
   readonly skipSpecialTokens?: boolean
   /** Wraps the grammar's state of one choice. */
   readonly wrapMask?: (mask: TokenMaskProvider) => TokenMaskProvider
+  /** Binds a choice besides, with a grammar or without. */
+  readonly limitMask?: (mask: TokenMaskProvider | null) => TokenMaskProvider | null
   readonly signal?: AbortSignal
 }
 
-/** Tokens a request may generate. An explicit limit that can't be met is refused, as vLLM does. */
+/** What happens to a limit that the context has no room for: refused as vLLM does, or cut to the room, for clients that always ask for a lot. */
+export type Overlong = 'reject' | 'clamp'
+
+/** Tokens a request may generate. A prompt without room for one is refused in any case. */
 export function resolveMaxTokens(
   promptTokens: number,
   asked: number | undefined,
   contextLimit: number,
-  param: 'messages' | 'prompt',
+  { param, overlong }: { readonly param: 'messages' | 'prompt'; readonly overlong: Overlong },
 ): number {
   const room = contextLimit - promptTokens
+  if (room > 0 && asked !== undefined && overlong === 'clamp') return Math.min(asked, room)
   if (room <= 0 || (asked !== undefined && asked > room)) {
     const wish = asked === undefined ? '' : ` and asked for ${asked} more`
     throw new ApiError(
@@ -106,7 +113,9 @@ export async function runChoices(run: RequestRun, fields: GenerationFields, prom
   // Before anything is sent: what is no grammar is a bad request.
   using grammar = structured === null ? null : await model.grammars.compile(structured, signal)
   const wrap = prompt.wrapMask ?? ((mask) => mask)
-  const maskOf = grammar === null ? undefined : (): TokenMaskProvider => wrap(grammar.start())
+  const { limitMask } = prompt
+  const bound = grammar === null ? null : (): TokenMaskProvider => wrap(grammar.start())
+  const maskOf = limitMask === undefined ? (bound ?? undefined) : () => limitMask(bound?.() ?? null) ?? undefined
   const request: GenerationRequest = {
     id: randomUUID(),
     promptTokens: prompt.promptTokens,

@@ -29,7 +29,10 @@ function preparePrompts(run: RequestRun, fields: CompletionFields): Prompt[] {
     if (foreign !== undefined) throw new ApiError(400, `Token ${foreign} is outside the vocabulary of ${vocabulary}.`, { param: 'prompt' })
     const { tokens, dropped } = fitPrompt(encoded, fields, contextLimit)
     const text = typeof prompt === 'string' && dropped === 0 ? prompt : tokenizer.decode(tokens, { skipSpecialTokens: false })
-    const maxTokens = fields.maxTokens === 0 ? 0 : resolveMaxTokens(tokens.length, fields.maxTokens, contextLimit, 'prompt')
+    const maxTokens =
+      fields.maxTokens === 0
+        ? 0
+        : resolveMaxTokens(tokens.length, fields.maxTokens, contextLimit, { param: 'prompt', overlong: run.overlong })
     return { tokens, text, maxTokens, dropped }
   })
 }

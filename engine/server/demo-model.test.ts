@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { createReferenceBackend } from '../gpu/reference/backend.ts'
 import { createModelManager } from '../runtime/manager.ts'
 import { openRuntime } from '../runtime/open-runtime.ts'
-import type { ModelManager, Runtime } from '../runtime/types.ts'
+import type { AcquireOptions, ModelManager, Runtime } from '../runtime/types.ts'
 import { loadTokenizer } from '../tokenizer/tokenizer.ts'
 import { startServer } from './http-server.ts'
 import type { RunningServer } from './http-server.ts'
@@ -29,17 +29,34 @@ describe.skipIf(!existsSync(folder))('the demo model, served', () => {
   beforeAll(async () => {
     const backend = createReferenceBackend()
     manager = createModelManager({ budgetBytes: () => null })
-    const open = async ({ signal }: { signal: AbortSignal }): Promise<Runtime> => {
+    const open = async (options: Parameters<AcquireOptions['open']>[0]): Promise<Runtime> => {
       loads.push(
-        await openRuntime({ source: folder, backend, modelId: 'demo', contextTokens: 256, kvDtype: 'f32', fixedTokenBudget: 64, signal }),
+        await openRuntime({
+          source: folder,
+          backend,
+          modelId: 'demo',
+          contextTokens: 256,
+          kvDtype: 'f32',
+          fixedTokenBudget: 64,
+          ...options,
+        }),
       )
       return loads.at(-1)!
     }
     collection = createServedCollection(
       [{ name: 'demo model', aliases: ['d'] }, { name: 'second' }],
       {
-        acquire: (entry, signal) =>
-          manager.acquire({ modelId: 'demo', name: entry.name, contextTokens: 256, kvDtype: 'f32', estimatedBytes: null, open, signal }),
+        acquire: (entry, signal, onProgress) =>
+          manager.acquire({
+            modelId: 'demo',
+            name: entry.name,
+            contextTokens: 256,
+            kvDtype: 'f32',
+            estimatedBytes: null,
+            open,
+            signal,
+            onProgress,
+          }),
         unload: () => manager.unload('demo'),
         tokenizer: () => loadTokenizer(folder),
       },
@@ -158,16 +175,68 @@ describe.skipIf(!existsSync(folder))('the demo model, served', () => {
     expect(server.live.list().filter((request) => request.endedAt === null)).toEqual([])
   })
 
+  test('clients that leave while their requests are preempted free everything too', async () => {
+    const runtime = loads[0]!
+    const before = runtime.telemetry().preemptions
+    const controller = new AbortController()
+    const calls = Array.from({ length: 6 }, (_, index) =>
+      client.completions
+        .create(
+          { model: 'd', prompt: Array.from({ length: 44 }, (_, at) => 40 + index + at), max_tokens: 200, ignore_eos: true } as never,
+          {
+            signal: controller.signal,
+          },
+        )
+        .catch((error: unknown) => error),
+    )
+    // Five prompts of three blocks leave one of the sixteen: as they grow, somebody has to wait for its turn again.
+    await expect.poll(() => runtime.telemetry().preemptions, { timeout: 60_000 }).toBeGreaterThan(before)
+    controller.abort()
+    expect((await Promise.all(calls)).every((error) => error instanceof OpenAI.APIUserAbortError)).toBe(true)
+    await expect
+      .poll(() => [runtime.active, runtime.telemetry().running, runtime.telemetry().waiting, runtime.telemetry().kvBlocksUsed], {
+        timeout: 20_000,
+      })
+      .toEqual([0, 0, 0, 0])
+  })
+
+  test('a model is loaded with its progress shown, listed with what it holds, and unloaded unless it is used', async () => {
+    const origin = server.url.slice(0, -3)
+    const post = (path: string, body: object): Promise<Response> =>
+      fetch(`${origin}${path}`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) })
+    const state = async (): Promise<unknown[]> =>
+      (
+        (await (await fetch(`${origin}/studio/models`)).json()) as {
+          models: { name: string; state: string; weight_bytes: number | null }[]
+        }
+      ).models.map((model) => [model.name, model.state, (model.weight_bytes ?? 0) > 1e6])
+    expect((await post('/studio/models/unload', { model: 'd' })).status).toBe(200)
+    expect((await state())[0]).toEqual(['demo-model', 'unloaded', false])
+    const events = (await (await post('/studio/models/load', { model: 'd', stream: true })).text())
+      .split('\n\n')
+      .filter((frame) => frame !== '')
+    const kinds = events.map((frame) => /^event: (\w+)/.exec(frame)![1])
+    expect([kinds.at(-1), kinds.length > 2, kinds.slice(0, -1).every((kind) => kind === 'progress')]).toEqual(['loaded', true, true])
+    expect(events.at(-1)).toContain('"state":"loaded"')
+    expect((await state())[0]).toEqual(['demo-model', 'loaded', true])
+    const { slots } = (await (await fetch(`${origin}/studio/slots`)).json()) as { slots: { model: string; kv_blocks_total: number }[] }
+    expect(slots[0]).toMatchObject({ model: 'demo-model', running: 0, kv_blocks_used: 0, requests: [] })
+    expect(slots[0]!.kv_blocks_total).toBeGreaterThan(0)
+    expect((await post('/studio/models/load', { model: 'nobody' })).status).toBe(404)
+    expect((await fetch(`${origin}/health`)).status).toBe(200)
+  })
+
   test('sleep frees it, the next question wakes it', async () => {
     const origin = server.url.slice(0, -3)
     expect(await (await fetch(`${origin}/reset_prefix_cache?model=d`, { method: 'POST' })).json()).toEqual({
       results: [{ model: 'demo-model', reset: true }],
     })
     expect((await fetch(`${origin}/sleep?level=1`, { method: 'POST' })).status).toBe(200)
-    expect(loads[0]!.failure).not.toBeNull()
+    expect(loads.at(-1)!.failure).not.toBeNull()
     expect(await (await fetch(`${origin}/is_sleeping`)).json()).toEqual({ is_sleeping: true })
+    const before = loads.length
     await client.completions.create({ model: 'd', prompt: 'x', max_tokens: 1 })
-    expect([loads.length, await (await fetch(`${origin}/is_sleeping`)).json()]).toEqual([2, { is_sleeping: false }])
+    expect([loads.length, await (await fetch(`${origin}/is_sleeping`)).json()]).toEqual([before + 1, { is_sleeping: false }])
     const metrics = await (await fetch(`${origin}/metrics`)).text()
     expect(metrics).toMatch(/vllm:prefix_cache_queries_total\{model_name="demo-model",engine="0"\} [1-9]/)
     await client.completions.create({ model: 'second', prompt: 'x', max_tokens: 1 })

@@ -63,6 +63,18 @@ export const GENERATION_SHAPE = {
   kv_transfer_params: optional(z.unknown()),
 }
 
+/** What clients send that changes no answer of a server with one user: taken without a word. */
+export const MEANINGLESS_FIELDS = [
+  'user',
+  'store',
+  'metadata',
+  'service_tier',
+  'safety_identifier',
+  'prompt_cache_key',
+  'spaces_between_special_tokens',
+  'guided_decoding_backend',
+]
+
 export type GenerationBody = z.output<z.ZodObject<typeof GENERATION_SHAPE>>
 
 export interface GenerationFields {

@@ -193,7 +193,9 @@ describe('refusals', () => {
     ['/v1/chat/completions', { ...CHAT, max_tokens: 0 }, 400, 'max_tokens'],
     ['/v1/chat/completions', { ...CHAT, best_of: 3 }, 400, 'best_of'],
     ['/v1/chat/completions', { ...CHAT, use_beam_search: true }, 501, 'use_beam_search'],
-    ['/v1/chat/completions', { ...CHAT, thinking_token_budget: 5 }, 501, 'thinking_token_budget'],
+    ['/v1/chat/completions', { ...CHAT, thinking_token_budget: -1 }, 400, 'thinking_token_budget'],
+    ['/studio/models/load', {}, 400, 'model'],
+    ['/studio/models/unload', { model: 'echo' }, 501, null],
     ['/v1/chat/completions', { ...CHAT, tools: [{}] }, 400, 'tools.0.type'],
     ['/v1/chat/completions', { ...CHAT, tool_choice: 'required' }, 400, 'tool_choice'],
     ['/v1/chat/completions', { ...CHAT, response_format: { type: 'json' } }, 400, 'response_format.type'],
@@ -236,6 +238,22 @@ describe('refusals', () => {
         })
       ).status,
     ).toBe(200)
+  })
+
+  test('a field that nobody knows is ignored, and said once', async () => {
+    const said: string[] = []
+    const { post } = await start({}, { log: (_level, text) => said.push(text) })
+    for (let i = 0; i < 2; i++)
+      expect((await post('/v1/chat/completions', { ...CHAT, temprature: 1, user: 'me', 'bad\nname': 1 })).status).toBe(200)
+    expect(said).toEqual(['The field "temprature" of a request is not known here and was ignored.'])
+  })
+
+  test('a limit beyond the context is cut to it where the server was told so', async () => {
+    const { post, runtime } = await start({}, { overlong: 'clamp' })
+    expect((await post('/v1/chat/completions', { ...CHAT, max_tokens: 100 })).status).toBe(200)
+    expect((await post('/v1/completions', { model: 'echo', prompt: 'ab', max_tokens: 100 })).status).toBe(200)
+    expect(runtime.requests.map((request) => request.maxTokens)).toEqual([57, 62])
+    expect((await post('/v1/completions', { model: 'echo', prompt: 'x'.repeat(64) })).status).toBe(400)
   })
 
   test('broken JSON, wrong content type, oversize body, wrong method, unknown path', async () => {

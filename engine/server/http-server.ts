@@ -7,6 +7,7 @@ import { createHash, randomUUID, timingSafeEqual } from 'node:crypto'
 import { createServer } from 'node:http'
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import { ApiError, toApiError } from './api-error.ts'
+import type { Overlong } from './completion-run.ts'
 import type { Exchange } from './http-exchange.ts'
 import { sendJson } from './http-exchange.ts'
 import { LiveRequests } from './live-requests.ts'
@@ -28,6 +29,8 @@ export interface ServerOptions {
   readonly allowedOrigins?: readonly string[]
   readonly version: string
   readonly log: (level: 'info' | 'warn' | 'error', text: string) => void
+  /** What happens to a `max_tokens` for which the context has no room; default `reject`. */
+  readonly overlong?: Overlong
   /** Default: a new one. Give one to watch the requests. */
   readonly live?: LiveRequests
 }
@@ -67,11 +70,8 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   const allowedOrigins = new Set(options.allowedOrigins ?? [])
   const active = new Set<AbortController>()
   const live = options.live ?? new LiveRequests()
-  const service = new ModelService(models, live, log)
-  const routes = {
-    ...serverRoutes(service, { version: options.version, load: () => Math.max(0, active.size - 1) }),
-    'GET /health': async ({ response }: Exchange): Promise<void> => void response.writeHead(200).end(),
-  }
+  const service = new ModelService(models, live, log, options.overlong)
+  const routes = serverRoutes(service, { version: options.version, load: () => Math.max(0, active.size - 1) })
   const paths = new Map<string, string[]>()
   for (const route of Object.keys(routes)) {
     const [method = '', path = ''] = route.split(' ')
@@ -150,9 +150,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
         return
       }
       guard(request, path)
-      const handler = Object.hasOwn(routes, `${request.method} ${path}`)
-        ? routes[`${request.method} ${path}` as keyof typeof routes]
-        : undefined
+      const handler = Object.hasOwn(routes, `${request.method} ${path}`) ? routes[`${request.method} ${path}`] : undefined
       if (handler === undefined) {
         const methods = paths.get(path)
         if (methods !== undefined) throw new ApiError(405, `${path} answers ${methods.join(' and ')} only.`)

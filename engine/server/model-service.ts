@@ -1,12 +1,15 @@
 /** Models as the routes use them: held while a request runs, with their metrics, live requests and the requests that can be aborted by id. */
 import { ApiError } from './api-error.ts'
 import type { Exchange } from './http-exchange.ts'
-import type { RequestRun } from './completion-run.ts'
+import type { Overlong, RequestRun } from './completion-run.ts'
 import type { LiveRequests } from './live-requests.ts'
 import { exposition } from './metrics.ts'
 import type { ServedModel, ServedModels } from './served-model.ts'
 import { ServingMetrics } from './serving-metrics.ts'
 import { EventStream } from './sse.ts'
+
+/** A client may send any number of names; a log does not have to hold them all. */
+const MOST_NOTED = 100
 
 export class ModelService {
   readonly models: ServedModels
@@ -15,7 +18,17 @@ export class ModelService {
   readonly #metrics = new Map<string, ServingMetrics>()
   readonly #running = new Map<string, Set<() => void>>()
 
-  constructor(models: ServedModels, live: LiveRequests, log: (level: 'info' | 'warn' | 'error', text: string) => void) {
+  readonly #overlong: Overlong
+  /** Unknown fields that have been spoken of. */
+  readonly #noted = new Set<string>()
+
+  constructor(
+    models: ServedModels,
+    live: LiveRequests,
+    log: (level: 'info' | 'warn' | 'error', text: string) => void,
+    overlong: Overlong = 'reject',
+  ) {
+    this.#overlong = overlong
     this.models = models
     this.live = live
     this.#log = log
@@ -45,7 +58,14 @@ export class ModelService {
     this.#running.set(id, aborts.add(exchange.abort))
     try {
       return await this.use(name, exchange.signal, (model) =>
-        body({ model, metrics: this.metricsOf(model), tracker: this.live.tracker(endpoint, model.name), signal: exchange.signal, id }),
+        body({
+          model,
+          metrics: this.metricsOf(model),
+          tracker: this.live.tracker(endpoint, model.name),
+          signal: exchange.signal,
+          overlong: this.#overlong,
+          id,
+        }),
       )
     } finally {
       aborts.delete(exchange.abort)
@@ -58,6 +78,16 @@ export class ModelService {
     const found = [...this.#running.keys()].filter((id) => ids === null || ids.includes(id))
     for (const id of found) for (const abort of this.#running.get(id) ?? []) abort()
     return found
+  }
+
+  /** Says once per name that a field was ignored: a typing error in a parameter is otherwise found by nobody. Names only, never values. */
+  noteUnknown(body: unknown, known: ReadonlySet<string>): void {
+    if (typeof body !== 'object' || body === null) return
+    for (const name of Object.keys(body)) {
+      if (known.has(name) || this.#noted.has(name) || this.#noted.size >= MOST_NOTED || !/^\w{1,64}$/.test(name)) continue
+      this.#noted.add(name)
+      this.#log('info', `The field "${name}" of a request is not known here and was ignored.`)
+    }
   }
 
   /** For the routes whose `model` is optional: the one named, or the first. */

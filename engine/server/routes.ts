@@ -3,8 +3,8 @@ import { z } from 'zod'
 import { anthropicRoutes } from './anthropic/routes.ts'
 import { ApiError } from './api-error.ts'
 import { chatCompletion, streamChatCompletion } from './chat-completions.ts'
-import { MessageSchema, chatTurn, parseChatRequest } from './chat-request.ts'
-import { parseCompletionRequest } from './completion-request.ts'
+import { CHAT_FIELDS, MessageSchema, chatTurn, parseChatRequest } from './chat-request.ts'
+import { COMPLETION_FIELDS, parseCompletionRequest } from './completion-request.ts'
 import { completion, streamCompletion } from './completions.ts'
 import { embeddingsRoute } from './embeddings.ts'
 import { readJson, readOptionalJson, sendJson } from './http-exchange.ts'
@@ -13,6 +13,7 @@ import { METRICS_CONTENT_TYPE } from './metrics.ts'
 import type { ModelService } from './model-service.ts'
 import { optional, parseBody } from './parse-body.ts'
 import { tokenText } from './token-logprobs.ts'
+import { studioRoutes } from './studio-routes.ts'
 import { ToolSchema, templateTools } from './tools/tool-request.ts'
 
 const TokenizeSchema = z.object({
@@ -42,6 +43,15 @@ const NOT_BUILT = [
   '/v1/files',
 ]
 
+/** 503 while a model that should be in memory is not; asking starts what brings it back. */
+function health(service: ModelService): Handler {
+  return async ({ response }) => {
+    const fault = service.models.fault?.() ?? null
+    if (fault === null) response.writeHead(200).end()
+    else sendJson(response, 503, new ApiError(503, `A model has lost its device and is being loaded again: ${fault.message}`).body())
+  }
+}
+
 export function serverRoutes(
   service: ModelService,
   info: { readonly version: string; readonly load: () => number },
@@ -61,7 +71,9 @@ export function serverRoutes(
   return {
     ...refused,
     ...anthropicRoutes(service),
-    'GET /ping': async ({ response }) => void response.writeHead(200).end(),
+    ...studioRoutes(service),
+    'GET /health': health(service),
+    'GET /ping': health(service),
     'GET /version': async ({ response }) => sendJson(response, 200, { version: info.version }),
     'GET /load': async ({ response }) => sendJson(response, 200, { server_load: info.load() }),
     'GET /metrics': async ({ response, signal }) => {
@@ -85,7 +97,9 @@ export function serverRoutes(
       sendJson(response, 200, { object: 'list', data })
     },
     'POST /v1/chat/completions': async (exchange) => {
-      const fields = parseChatRequest(await readJson(exchange.request))
+      const body = await readJson(exchange.request)
+      const fields = parseChatRequest(body)
+      service.noteUnknown(body, CHAT_FIELDS)
       await service.run(exchange, fields.model, fields.requestId, 'chat', async (run) => {
         if (!fields.stream) return sendJson(exchange.response, 200, await chatCompletion(run, fields))
         await streamChatCompletion(run, fields, () => service.openStream(exchange))
@@ -93,7 +107,9 @@ export function serverRoutes(
       })
     },
     'POST /v1/completions': async (exchange) => {
-      const fields = parseCompletionRequest(await readJson(exchange.request))
+      const body = await readJson(exchange.request)
+      const fields = parseCompletionRequest(body)
+      service.noteUnknown(body, COMPLETION_FIELDS)
       await service.run(exchange, fields.model, fields.requestId, 'completions', async (run) => {
         if (!fields.stream) return sendJson(exchange.response, 200, await completion(run, fields))
         await streamCompletion(run, fields, () => service.openStream(exchange))
@@ -164,6 +180,5 @@ export function serverRoutes(
       sendJson(response, 200, { is_sleeping: false })
     },
     'GET /is_sleeping': async ({ response }) => sendJson(response, 200, { is_sleeping: models.asleep?.() ?? false }),
-    'GET /studio/requests': async ({ response }) => sendJson(response, 200, { requests: service.live.list() }),
   }
 }

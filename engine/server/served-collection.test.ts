@@ -1,4 +1,5 @@
 import { afterEach, expect, test, vi } from 'vitest'
+import { LatheError } from '../contract/errors.ts'
 import type { Runtime } from '../runtime/types.ts'
 import type { Tokenizer } from '../tokenizer/tokenizer.ts'
 import { createServedCollection } from './served-collection.ts'
@@ -22,9 +23,10 @@ function setup(entries: readonly { name: string; aliases?: readonly string[]; pi
   const collection = createServedCollection(
     entries,
     {
-      acquire: async ({ name }, signal) => {
+      acquire: async ({ name }, signal, onProgress) => {
         signal.throwIfAborted()
-        if (!runtimes.has(name)) {
+        if (!runtimes.has(name) || runtimes.get(name)!.failure !== null) {
+          onProgress({ phase: 'reading', doneBytes: 1, totalBytes: 1 })
           runtimes.set(name, createEchoRuntime())
           events.push(`load ${name}`)
         }
@@ -40,7 +42,11 @@ function setup(entries: readonly { name: string; aliases?: readonly string[]; pi
     },
     { idleMs, log: () => {} },
   )
-  return { collection, events, held }
+  const fail = (name: string): void => {
+    const error = new LatheError('gpu.device-lost', 'The GPU was lost.', 'Wait.')
+    Object.defineProperty(runtimes.get(name)!, 'failure', { value: error })
+  }
+  return { collection, events, held, fail }
 }
 
 test('a model is loaded when it is first asked for, by any of its names, and never another in its place', async () => {
@@ -89,6 +95,40 @@ test('sleep waits for nobody and takes nothing from those who are busy', async (
   expect([collection.asleep!(), events]).toEqual([true, ['load a', 'load b', 'unload a', 'unload b']])
   await collection.wake!(never)
   expect([collection.asleep!(), events.at(-1)]).toEqual([false, 'load a'])
+  await collection[Symbol.asyncDispose]()
+})
+
+test('a pinned model whose device is lost is a fault until it is loaded again, and is pinned as before', async () => {
+  vi.useFakeTimers()
+  const { collection, events, fail } = setup([{ name: 'kept', pinned: true }])
+  await collection.start(never)
+  expect([collection.fault!(), collection.status!()[0]]).toEqual([
+    null,
+    expect.objectContaining({ state: 'loaded', inUse: 0, pinned: true }),
+  ])
+  fail('kept')
+  expect([collection.status!()[0]!.state, collection.fault!()?.message]).toEqual(['failed', 'The GPU was lost.'])
+  await vi.advanceTimersByTimeAsync(0)
+  expect([collection.fault!(), collection.status!()[0]!.state, events]).toEqual([null, 'loaded', ['load kept', 'load kept']])
+  await vi.advanceTimersByTimeAsync(5000)
+  expect(collection.status!()[0]).toMatchObject({ state: 'loaded', inUse: 0, unloadAt: null })
+  await collection[Symbol.asyncDispose]()
+})
+
+test('an unloaded model is gone until it is asked for; one in use is refused; a pinned one is pinned again by loading it', async () => {
+  const { collection, events, held } = setup([{ name: 'a', pinned: true }, { name: 'b' }], null)
+  await collection.start(never)
+  const lease = await collection.acquire('b', never)
+  await expect(collection.unload!('b')).rejects.toMatchObject({ code: 'model.busy' })
+  lease!.release()
+  expect([(await collection.unload!('b'))!.state, (await collection.unload!('a'))!.state, await collection.unload!('c')]).toEqual([
+    'unloaded',
+    'unloaded',
+    null,
+  ])
+  const steps: string[] = []
+  expect(await collection.load!('a', never, ({ phase }) => steps.push(phase))).toMatchObject({ state: 'loaded', inUse: 0 })
+  expect([steps, held.get('a'), events.at(-1)]).toEqual([['reading'], 1, 'load a'])
   await collection[Symbol.asyncDispose]()
 })
 

@@ -4,7 +4,7 @@
  */
 import { createGrammarEngine } from '../runtime/structured/grammar-engine.ts'
 import type { GrammarEngine } from '../runtime/structured/grammar-engine.ts'
-import type { Runtime } from '../runtime/types.ts'
+import type { LoadProgress, Runtime } from '../runtime/types.ts'
 import { pickTemplate } from '../tokenizer/chat-template.ts'
 import type { RenderOptions } from '../tokenizer/chat-template.ts'
 import type { Tokenizer } from '../tokenizer/tokenizer.ts'
@@ -41,6 +41,23 @@ export interface ServedModelCard {
   readonly contextLimit: number | null
 }
 
+/** A model of the server and what it holds of the machine, for people and scripts that manage it. */
+export interface ServedModelStatus {
+  readonly name: string
+  readonly aliases: readonly string[]
+  /** `failed`: its device is gone; the next request loads it anew. */
+  readonly state: 'unloaded' | 'loading' | 'loaded' | 'failed'
+  readonly pinned: boolean
+  /** Requests that hold it. */
+  readonly inUse: number
+  /** Weights, cache and the rest on the device; null until loaded. */
+  readonly bytes: { readonly weights: number; readonly kv: number; readonly other: number } | null
+  readonly contextLimit: number | null
+  readonly loading: LoadProgress | null
+  /** Milliseconds since the epoch at which it is unloaded unless somebody asks for it; null = not planned. */
+  readonly unloadAt: number | null
+}
+
 export interface ServedModels {
   cards(): readonly ServedModelCard[]
   /** The model of that exact name or alias, loading it if need be; null when there is none: no other model ever answers in its place. */
@@ -49,6 +66,13 @@ export interface ServedModels {
   sleep?(): Promise<void>
   wake?(signal: AbortSignal): Promise<void>
   asleep?(): boolean
+  status?(): readonly ServedModelStatus[]
+  /** Loads it and keeps it as long as an asked one is kept. null = no such model. Aborting gives the load up unless others wait for it. */
+  load?(name: string, signal: AbortSignal, onProgress: (progress: LoadProgress) => void): Promise<ServedModelStatus | null>
+  /** Frees its memory until it is asked for again. null = no such model. Throws `model.busy` while a request uses it. */
+  unload?(name: string): Promise<ServedModelStatus | null>
+  /** Why a model that should be in memory is not: its device was lost, and it is being loaded again. null = nothing is wrong. */
+  fault?(): Error | null
 }
 
 /** A name as clients and metrics can use it. */

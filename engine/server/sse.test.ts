@@ -1,6 +1,6 @@
 import { EventEmitter } from 'node:events'
 import type { ServerResponse } from 'node:http'
-import { expect, test } from 'vitest'
+import { afterEach, expect, test, vi } from 'vitest'
 import { ApiError } from './api-error.ts'
 import { EventStream } from './sse.ts'
 
@@ -46,6 +46,18 @@ test('what a full socket does not take waits, is joined, and goes out in order w
   response.full = false
   response.emit('drain')
   expect([response.written, response.writableEnded]).toEqual([['data: 1\n\n', 'data: 2\n\ndata: 3\n\ndata: [DONE]\n\n'], true])
+})
+
+afterEach(() => void vi.useRealTimers())
+
+test('a silent stream says that it lives, until it ends', () => {
+  vi.useFakeTimers()
+  const { response, stream } = open()
+  vi.advanceTimersByTime(25_000)
+  expect(response.written).toEqual([': ping\n\n', ': ping\n\n'])
+  stream.end()
+  vi.advanceTimersByTime(60_000)
+  expect(response.written.slice(2)).toEqual(['data: [DONE]\n\n'])
 })
 
 test('a reader that is hopelessly behind is dropped, once', () => {

@@ -116,7 +116,9 @@ function messagesOf(message: z.output<typeof Message>, index: number): readonly 
     return block.data
   })
   const results = blocks.flatMap((block) =>
-    block.type === 'tool_result' ? [{ role: 'tool', tool_call_id: block.tool_use_id, content: resultText(block.content) }] : [],
+    block.type === 'tool_result'
+      ? [{ role: 'tool', tool_call_id: block.tool_use_id, content: resultText(block.content, `messages.${index}.content`) }]
+      : [],
   )
   const text = blocks.flatMap((block) => (block.type === 'text' ? [block.text] : [])).join('\n')
   const thinking = blocks.flatMap((block) => (block.type === 'thinking' ? [block.thinking] : [])).join('\n')
@@ -130,6 +132,16 @@ function messagesOf(message: z.output<typeof Message>, index: number): readonly 
   return [...results, ...rest]
 }
 
-function resultText(content: string | readonly { readonly text?: string | undefined }[] | undefined): string {
-  return typeof content === 'string' ? content : (content ?? []).map((part) => part.text ?? '').join('\n')
+function resultText(
+  content: string | readonly { readonly type: string; readonly text?: string | undefined }[] | undefined,
+  param: string,
+): string {
+  if (typeof content === 'string') return content
+  return (content ?? [])
+    .map((part) => {
+      if (part.type !== 'text')
+        throw badRequest(param, `The result of a tool holds a part of type "${part.type}"; this model reads text only.`)
+      return part.text ?? ''
+    })
+    .join('\n')
 }

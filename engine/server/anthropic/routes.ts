@@ -66,7 +66,7 @@ function inputOf(text: string): unknown {
 }
 
 async function message(run: RequestRun, fields: ChatFields): Promise<object> {
-  const prepared = prepareChat(run.model, fields)
+  const prepared = prepareChat(run.model, fields, run.overlong)
   const assembler = new AnswerAssembler(prepared, fields)
   let end: ChoiceEnd | null = null
   await runChoices(run, fields, prepared, {
@@ -141,7 +141,7 @@ class BlockWriter {
 }
 
 async function streamMessage(run: RequestRun, fields: ChatFields, open: () => EventStream): Promise<void> {
-  const prepared = prepareChat(run.model, fields)
+  const prepared = prepareChat(run.model, fields, run.overlong)
   // A form that can't be compiled is refused while there is still a status to refuse it with.
   if (prepared.structured) (await run.model.grammars.compile(prepared.structured, run.signal))[Symbol.dispose]()
   const stream = open()
