@@ -182,14 +182,14 @@ describe.skipIf(!existsSync(folder))('the demo model, served', () => {
     const calls = Array.from({ length: 6 }, (_, index) =>
       client.completions
         .create(
-          { model: 'd', prompt: Array.from({ length: 44 }, (_, at) => 40 + index + at), max_tokens: 200, ignore_eos: true } as never,
+          { model: 'd', prompt: Array.from({ length: 62 }, (_text, at) => 40 + index + at), max_tokens: 200, ignore_eos: true } as never,
           {
             signal: controller.signal,
           },
         )
         .catch((error: unknown) => error),
     )
-    // Five prompts of three blocks leave one of the sixteen: as they grow, somebody has to wait for its turn again.
+    // Six prompts of two blocks leave three of the fifteen: as all grow into a third, somebody has to wait for its turn again.
     await expect.poll(() => runtime.telemetry().preemptions, { timeout: 60_000 }).toBeGreaterThan(before)
     controller.abort()
     expect((await Promise.all(calls)).every((error) => error instanceof OpenAI.APIUserAbortError)).toBe(true)

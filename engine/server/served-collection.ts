@@ -185,7 +185,7 @@ class Collection<E extends ServedEntry> implements ServedCollection {
   /** A pinned model that lost its device is loaded again without waiting for a request. */
   fault(): Error | null {
     const lost = this.#slots.find((slot) => slot.pin !== null && isLost(slot.pin.model.runtime))
-    if (lost?.pin == null) return null
+    if (lost === undefined || lost.pin === null) return null
     if (lost.reviving === null && !this.#closed) {
       lost.reviving = this.#hold(lost, this.#closing.signal)
         .then((held) => held.release())
