@@ -1,16 +1,17 @@
 /**
- * `node engine/gpu/bench/decoder-bench.ts [adapter] [--layers N]`: whole steps of a decoder with the shapes of Llama 3.1 8B and made-up weights, per
+ * `node engine/gpu/bench/decoder-bench.ts [adapter] [--layers N] [--formats BF16,…] [--shares]`: whole steps of a decoder with the shapes of Llama 3.1 8B and made-up weights, per
  * stored format: decode of 1, 8 and 32 sequences at a context of 1024 tokens, and prefill of 2048 tokens in steps of 512. Prints a table.
  *
  * A decode step must read every weight and every cached key and value once; the bytes of that, divided by the wall time of the step, against the
  * streaming-read speed of the same adapter in the same run are the share printed. Times are wall times of runs of steps in
  * a row, host included, per step, medians over rounds in which batches take turns; before them comes a second and a half of steps not counted, since
- * an idle GPU lowers its clock to a sixth. Prefill counts two operations per weight and token, attention left out.
+ * an idle GPU lowers its clock to a sixth. Prefill counts two operations per weight and token, attention left out. With --shares, also what each
+ * kernel takes of each step by GPU timestamps, one pass per dispatch.
  */
 import { parseArgs } from 'node:util'
 import { measureLimits } from '../bandwidth.ts'
 import { weightBytes } from '../check-program.ts'
-import type { Executable, KvCache, KvLayout, Program, StepInput, WeightFormat } from '../program.ts'
+import type { Executable, KernelTiming, KvCache, KvLayout, Program, StepInput, WeightFormat } from '../program.ts'
 import { openBackend, WebGpuBackend } from '../webgpu/backend.ts'
 import { batchStep, decoderProgram, type DecoderShape } from './synthetic.ts'
 
@@ -35,9 +36,20 @@ const FORMATS: readonly (readonly [string, WeightFormat])[] = [
   ['BF16', { kind: 'dense', dtype: 'bf16' }],
   ['W8A16 g128', packed(8, 128)],
   ['W4A16 g128', packed(4, 128)],
+  ['FP8 g128', { kind: 'packed-float', element: 'e4m3', groupSize: 128, scaleDtype: 'bf16', hasGlobalScale: false }],
+  ['NVFP4A16', { kind: 'packed-float', element: 'e2m1', groupSize: 16, scaleDtype: 'e4m3', hasGlobalScale: true }],
 ]
+const DEFAULT_FORMATS = 'BF16,W8A16 g128,W4A16 g128'
 
-const { positionals, values } = parseArgs({ allowPositionals: true, options: { layers: { type: 'string', default: '32' } } })
+const { positionals, values } = parseArgs({
+  allowPositionals: true,
+  options: {
+    layers: { type: 'string', default: '32' },
+    formats: { type: 'string', default: DEFAULT_FORMATS },
+    shares: { type: 'boolean', default: false },
+  },
+})
+const chosen = values.formats.split(',')
 const opened = await openBackend(positionals[0] ?? null)
 if (!(opened instanceof WebGpuBackend)) throw new Error('this benchmark needs a WebGPU adapter')
 await using backend = opened
@@ -115,7 +127,8 @@ console.log(
   `| format | weights read GB | ${BATCHES.map((batch) => `batch ${batch} tok/s | of read speed | `).join('')}prefill tok/s | TFLOP/s |`,
 )
 console.log(`|---|--:|${'--:|--:|'.repeat(BATCHES.length)}--:|--:|`)
-for (const [name, format] of FORMATS) {
+const details: string[] = []
+for (const [name, format] of FORMATS.filter(([known]) => chosen.includes(known))) {
   using loaded = await load(format)
   const { executable, program } = loaded
   const cases = [...decodes, prefill]
@@ -137,4 +150,35 @@ for (const [name, format] of FORMATS) {
   console.log(
     `| ${[name, (bytes / 1e9).toFixed(2), ...cells, (PROMPT / prompt).toFixed(0), (operations / prompt / 1e12).toFixed(1)].join(' | ')} |`,
   )
+  if (values.shares) {
+    const labels = [...BATCHES.map((batch) => `batch ${batch}`), `prefill ${PROMPT_STEP}`]
+    const inputs = [...decodes.map(([input]) => input), prefill.at(-1)]
+    for (const [i, input] of inputs.entries())
+      if (input !== undefined) details.push(...(await shares(executable, `${name}, ${labels[i] ?? ''}`, input)))
+  }
+}
+for (const line of details) console.log(line)
+
+/** Lines of a table: median milliseconds of each kernel over a few profiled steps. */
+async function shares(executable: Executable, title: string, input: StepInput): Promise<readonly string[]> {
+  const profiles: (readonly KernelTiming[])[] = []
+  for (let i = 0; i < ROUNDS; i++) profiles.push(await executable.profile(input))
+  const rows = (profiles[0] ?? []).map((timing) => {
+    const milliseconds = median(profiles.map((profile) => profile.find(({ kernel }) => kernel === timing.kernel)?.milliseconds ?? NaN))
+    return { ...timing, milliseconds }
+  })
+  const total = rows.reduce((sum, { milliseconds }) => sum + milliseconds, 0)
+  return [
+    `\n${title}: ${total.toFixed(2)} ms in kernels, ${rows.reduce((sum, { dispatches }) => sum + dispatches, 0)} dispatches`,
+    '| kernel | dispatches | ms | share | µs each | GB/s | TFLOP/s |',
+    '|---|--:|--:|--:|--:|--:|--:|',
+    ...rows.map(({ kernel, dispatches, milliseconds, bytes, operations }) => {
+      const cells = [
+        milliseconds.toFixed(3),
+        `${((100 * milliseconds) / total).toFixed(1)} %`,
+        ((1000 * milliseconds) / dispatches).toFixed(1),
+      ]
+      return `| ${[kernel, dispatches, ...cells, (bytes / milliseconds / 1e6).toFixed(0), (operations / milliseconds / 1e9).toFixed(2)].join(' | ')} |`
+    }),
+  ]
 }
