@@ -55,9 +55,16 @@ function prepare(codec: TextCodec, sample: TextSample, options: PerplexityOption
   })
   const windows = options.maxWindows === null ? all : all.slice(0, options.maxWindows)
   const scored = windows.reduce((sum, window) => sum + window.input.length - window.from, 0)
-  // A cut text is charged its proportional share of bytes: exact byte ends per token would need every tokenizer's own offsets.
-  const bytes = Math.round((Buffer.byteLength(sample.text) * scored) / tokens.length)
+  const bytes = scored === tokens.length ? Buffer.byteLength(sample.text) : scoredBytes(codec, windows, sample, scored / tokens.length)
   return { windows, tokens: scored, bytes }
+}
+
+/** Of a cut text: the bytes of the tokens themselves, or its share of the text's where a tokenizer does not tell them. */
+function scoredBytes(codec: TextCodec, windows: readonly ScoredWindow[], sample: TextSample, share: number): number {
+  if (codec.tokenBytes === undefined) return Math.round(Buffer.byteLength(sample.text) * share)
+  let bytes = 0
+  for (const { input, from } of windows) for (const id of input.subarray(from)) bytes += codec.tokenBytes(id).length
+  return bytes
 }
 
 function resultOf(

@@ -9,9 +9,9 @@ import { runServedBenchmark } from '../../../engine/benchmark/load/served-benchm
 import type { BenchmarkOutcome, ServedBenchmarkOptions } from '../../../engine/benchmark/load/served-benchmark.ts'
 import { latencyTable } from '../../../engine/benchmark/load/summarize-load.ts'
 import type { Tokenize } from '../../../engine/benchmark/load/synthetic-prompts.ts'
-import { LatheError, SERVICE_LEVELS } from '../../../engine/contract/index.ts'
+import { SERVICE_LEVELS } from '../../../engine/contract/index.ts'
 import type { LatencyConvention, LatencySummary, LoadProfile, ServedRun } from '../../../engine/contract/index.ts'
-import { isObject, OpenAiClient } from '../../../engine/evaluate/remote/openai-client.ts'
+import { OpenAiClient } from '../../../engine/evaluate/remote/openai-client.ts'
 import type { Arguments, OptionSpec } from '../arguments.ts'
 import { latheVersion } from '../assets.ts'
 import type { CommandContext } from '../command.ts'
@@ -116,25 +116,9 @@ export async function remoteLoadTarget(
   const client = new OpenAiClient({ url, apiKey: args.text('api-key') ?? process.env['LATHE_API_KEY'] ?? null })
   const model = await client.pick(args.text('model'), context.signal)
   const chat = args.flag('chat')
-  const ask: Tokenize = async (text) => {
-    const body = await client.request(
-      'POST',
-      `${client.rootUrl}/tokenize`,
-      { model: model.id, prompt: text, add_special_tokens: false },
-      context.signal,
-    )
-    const tokens = isObject(body) ? body['tokens'] : null
-    if (!Array.isArray(tokens))
-      throw new LatheError('remote.invalid-response', '/tokenize gives no tokens.', 'The lengths will be estimates.')
-    return tokens as number[]
-  }
-  const tokenizes =
-    !chat &&
-    (await ask('a').then(
-      () => true,
-      () => false,
-    ))
-  return { target: createHttpLoadTarget({ client, model: model.id, api: chat ? 'chat' : 'completions' }), tokenize: tokenizes ? ask : null }
+  const tokenizes = !chat && (await client.canTokenize(model.id, context.signal))
+  const tokenize: Tokenize | null = tokenizes ? (text) => client.tokenize(model.id, text, { signal: context.signal }) : null
+  return { target: createHttpLoadTarget({ client, model: model.id, api: chat ? 'chat' : 'completions' }), tokenize }
 }
 
 export async function runLoadCommand(

@@ -24,6 +24,8 @@ const FIRST_WAIT_MS = 500
 /** A long answer of a slow model; a connection silent for longer is dead. */
 const REQUEST_LIMIT_MS = 15 * 60_000
 
+const isId = (token: unknown): token is number => typeof token === 'number' && Number.isSafeInteger(token) && token >= 0
+
 export class OpenAiClient {
   /** Ends in /v1. */
   readonly baseUrl: string
@@ -85,6 +87,33 @@ export class OpenAiClient {
         : `${this.baseUrl} has no model "${name}"; it serves ${list || 'none'}.`,
       'Name one of them.',
     )
+  }
+
+  /**
+   * Token ids of a text as the server counts them; none are added unless asked for. Throws `remote.unsupported` where there is no /tokenize, and
+   * `remote.invalid-response` for an answer that is not whole numbers from 0: ids of which one is missing would be another text.
+   */
+  async tokenize(
+    model: string,
+    text: string,
+    options: { readonly addSpecialTokens?: boolean; readonly signal?: AbortSignal | undefined } = {},
+  ): Promise<number[]> {
+    const url = `${this.rootUrl}/tokenize`
+    const asked = { model, prompt: text, add_special_tokens: options.addSpecialTokens ?? false }
+    const body = await this.request('POST', url, asked, options.signal)
+    const tokens: unknown = isObject(body) ? body['tokens'] : null
+    if (!Array.isArray(tokens) || !tokens.every(isId)) throw invalidResponse(url, 'has no token ids')
+    return tokens
+  }
+
+  /** Whether `tokenize` works. Throws what has nothing to do with it: a server that is gone, a refused key. */
+  async canTokenize(model: string, signal?: AbortSignal): Promise<boolean> {
+    try {
+      return (await this.tokenize(model, 'word', { signal })).length > 0
+    } catch (error) {
+      if (error instanceof LatheError && (error.code === 'remote.unsupported' || error.code === 'remote.invalid-response')) return false
+      throw error
+    }
   }
 
   /**

@@ -37,30 +37,13 @@ const EQUAL_LOGPROB = 1e-6
 
 export async function connectRemoteTarget(options: RemoteTargetOptions): Promise<EvaluationTarget> {
   const { client, model, signal } = options
-  const tokenizes = await tokenize(client, model, 'a', false, signal).then(
-    () => true,
-    (error: unknown) => {
-      if (error instanceof LatheError && (error.code === 'remote.unsupported' || error.code === 'remote.invalid-response')) return false
-      throw error
-    },
-  )
-  const prefixToken =
-    options.prefixToken ?? (tokenizes ? ((await tokenize(client, model, '', true, signal).catch(() => []))[0] ?? null) : null)
-  return new RemoteTarget(options, tokenizes, prefixToken)
-}
-
-async function tokenize(
-  client: OpenAiClient,
-  model: RemoteModel,
-  text: string,
-  addSpecialTokens: boolean,
-  signal: AbortSignal | undefined,
-): Promise<number[]> {
-  const url = `${client.rootUrl}/tokenize`
-  const body = await client.request('POST', url, { model: model.id, prompt: text, add_special_tokens: addSpecialTokens }, signal)
-  const tokens = isObject(body) ? body['tokens'] : null
-  if (!Array.isArray(tokens) || !tokens.every((token) => typeof token === 'number')) throw invalidResponse(url, 'has no tokens')
-  return tokens
+  const tokenizes = await client.canTokenize(model.id, signal)
+  const startToken = async (): Promise<number | null> => {
+    if (!tokenizes) return null
+    // Some servers refuse an empty text; then there is no telling.
+    return (await client.tokenize(model.id, '', { addSpecialTokens: true, signal }).catch(() => []))[0] ?? null
+  }
+  return new RemoteTarget(options, tokenizes, options.prefixToken ?? (await startToken()))
 }
 
 class RemoteTarget implements EvaluationTarget {
@@ -94,10 +77,14 @@ class RemoteTarget implements EvaluationTarget {
     return this.#tokenizes ? this.#likelihoodOfTokens(context, continuation, signal) : this.#likelihoodOfText(context, continuation, signal)
   }
 
+  #encode(text: string, signal: AbortSignal | undefined): Promise<number[]> {
+    return this.#client.tokenize(this.#model.id, text, { signal })
+  }
+
   async #likelihoodOfTokens(context: string, continuation: string, signal: AbortSignal | undefined): Promise<Loglikelihood> {
-    const whole = await tokenize(this.#client, this.#model, context + continuation, false, signal)
+    const whole = await this.#encode(context + continuation, signal)
     const trimmed = context.trimEnd()
-    const contextTokens = trimmed === '' ? 0 : (await tokenize(this.#client, this.#model, trimmed, false, signal)).length
+    const contextTokens = trimmed === '' ? 0 : (await this.#encode(trimmed, signal)).length
     const tokens = contextTokens === 0 ? [this.#requirePrefix(), ...whole] : whole
     const from = Math.max(1, contextTokens)
     if (tokens.length <= from) throw emptyContinuation(continuation)
@@ -142,7 +129,7 @@ class RemoteTarget implements EvaluationTarget {
         'Use a server with /tokenize (vLLM, Lathe), or another task.',
       )
     }
-    const tokens = Uint32Array.from(await tokenize(this.#client, this.#model, text, false, signal))
+    const tokens = Uint32Array.from(await this.#encode(text, signal))
     const size = Math.min(window, (this.#model.contextLimit ?? Infinity) - 1)
     let logprob = 0
     for (const { input, from } of rollingWindows(tokens, size, this.#requirePrefix()))

@@ -7,6 +7,8 @@ import { connectRemoteTarget } from './remote-target.ts'
 /** One token a letter; log p of a token is −its letter's place in the alphabet / 10; "a" is always the top token. */
 interface Ability {
   readonly tokenize?: boolean
+  /** Whatever was asked. */
+  readonly tokens?: readonly unknown[]
   readonly score?: 'echo-0' | 'echo-1' | 'prompt-logprobs' | null
   readonly completions?: boolean
   /** Statuses to answer first. */
@@ -40,7 +42,7 @@ async function serve(ability: Ability) {
     if (path === '/tokenize')
       return ability.tokenize === false
         ? send(404, { error: { message: 'no such path' } })
-        : send(200, { tokens: [...(body['add_special_tokens'] === true ? [0] : []), ...ids(String(body['prompt']))] })
+        : send(200, { tokens: ability.tokens ?? [...(body['add_special_tokens'] === true ? [0] : []), ...ids(String(body['prompt']))] })
     if (path === '/v1/chat/completions')
       return send(200, { choices: [{ message: { content: 'hello STOP more' } }], usage: { completion_tokens: 3 } })
     if (path === '/v1/completions' && ability.completions !== false) return send(...complete(body, ability))
@@ -121,6 +123,16 @@ describe('a remote target', () => {
     expect(scored.logprob).toBeCloseTo(-0.6, 9)
     await expect(target.rolling('abc', 2, undefined)).rejects.toThrow(/the server has no \/tokenize/)
     await expect(target.loglikelihood({ context: '', continuation: 'b' }, undefined)).rejects.toMatchObject({ code: 'remote.unsupported' })
+  })
+
+  test('ids of which one is no id are refused whole, and a refused key is not "no /tokenize"', async () => {
+    const odd = await serve({ tokens: [1, null, 3] })
+    await expect(odd.client.tokenize('m', 'abc')).rejects.toMatchObject({ code: 'remote.invalid-response' })
+    expect(await odd.client.canTokenize('m')).toBe(false)
+    expect(await (await serve({ tokens: [] })).client.canTokenize('m')).toBe(false)
+    expect(await (await serve({ tokenize: false })).client.canTokenize('m')).toBe(false)
+    expect(await (await serve({})).client.canTokenize('m')).toBe(true)
+    await expect((await serve({ failures: [401] })).client.canTokenize('m')).rejects.toMatchObject({ code: 'remote.refused' })
   })
 
   test('a server without likelihoods says what it refused', async () => {

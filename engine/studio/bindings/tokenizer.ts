@@ -50,6 +50,7 @@ function toFolderTokenizer(tokenizer: Tokenizer): FolderTokenizer {
     bosTokenId: tokenizer.bosTokenId,
     eosTokenId: tokenizer.eosTokenId,
     encode: (text, options) => tokenizer.encode(text, options),
+    tokenBytes: (id) => tokenizer.tokenBytes(id),
     decode: (ids) => tokenizer.decode(ids, { skipSpecialTokens: false }),
     info: {
       vocabSize: tokenizer.vocabSize,

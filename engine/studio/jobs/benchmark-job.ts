@@ -14,27 +14,15 @@ import { runServedBenchmark } from '../../benchmark/load/served-benchmark.ts'
 import type { Tokenize } from '../../benchmark/load/synthetic-prompts.ts'
 import { LatheError, ServedRunSchema, StartServedBenchmarkSchema } from '../../contract/index.ts'
 import type { BenchmarkExportFormat, Job, Provenance, ServedRun, StartServedBenchmark } from '../../contract/index.ts'
-import { isObject } from '../../evaluate/remote/openai-client.ts'
-import type { Library } from '../library.ts'
-import type { GpuPort, ModelsPort, TokenizerPort } from '../ports.ts'
-import type { Remotes } from '../remotes.ts'
-import type { Results } from '../results.ts'
 import type { JobRecord } from '../store/job-store.ts'
 import type { ModelRecord } from '../store/model-store.ts'
 import { refOf } from './evaluate-job.ts'
-import type { EvaluatorParts } from './evaluator.ts'
+import { measurable, provenanceOn } from './measuring.ts'
+import type { MeasuringParts } from './measuring.ts'
 import type { JobQueue } from './queue.ts'
 import type { JobContext, JobWorker } from './worker.ts'
 
-export interface BenchmarkJobParts {
-  readonly library: Library
-  readonly results: Results
-  readonly remotes: Remotes
-  readonly models: ModelsPort
-  readonly tokenizers: TokenizerPort
-  readonly gpu: GpuPort
-  readonly loadSettings: EvaluatorParts['loadSettings']
-  readonly latheVersion: string
+export interface BenchmarkJobParts extends MeasuringParts {
   /** Raw times of every benchmark. */
   readonly folder: string
 }
@@ -64,7 +52,7 @@ export class BenchmarkWorker implements JobWorker {
   }
 
   async start(queue: JobQueue, request: StartServedBenchmark): Promise<Job> {
-    const record = await this.#usable(request.modelId)
+    const record = await measurable(this.#parts.library, request.modelId)
     if (request.profile === 'trace') await this.#trace(request)
     return queue.enqueue({
       kind: 'benchmark',
@@ -82,7 +70,7 @@ export class BenchmarkWorker implements JobWorker {
   async run(context: JobContext): Promise<void> {
     if (context.isDone('load')) return
     const request = StartServedBenchmarkSchema.parse(context.job.request)
-    const record = await this.#usable(context.job.modelId)
+    const record = await measurable(this.#parts.library, context.job.modelId)
     context.start('load')
     const path = this.#rawPath(context.job)
     const raw: RawFile = (await readRaw(path)) ?? { startedAt: new Date().toISOString(), runs: [], records: [] }
@@ -144,11 +132,6 @@ export class BenchmarkWorker implements JobWorker {
     return join(this.#parts.folder, `${job.id}.json`)
   }
 
-  async #usable(modelId: string): Promise<ModelRecord> {
-    const record = this.#parts.library.record(modelId)
-    return record.origin === 'remote' && record.removedAt === null ? record : this.#parts.library.runnable(modelId)
-  }
-
   async #trace(request: StartServedBenchmark) {
     if (request.profile !== 'trace') return null
     if (request.traceFile === null)
@@ -162,33 +145,15 @@ export class BenchmarkWorker implements JobWorker {
     request: StartServedBenchmark,
     stack: DisposableStack,
   ): Promise<{ readonly target: LoadTarget; readonly tokenize: Tokenize | null; readonly provenance: Provenance }> {
-    const about = {
-      latheVersion: this.#parts.latheVersion,
-      platform: `${process.platform} ${process.arch}`,
-      measuredAt: new Date().toISOString(),
-    }
     if (record.origin === 'remote') {
       context.working(`Connecting to ${record.name}`)
       const { client, model } = await this.#parts.remotes.connect(record, context.signal)
-      const ask: Tokenize = async (text) => {
-        const body = await client.request(
-          'POST',
-          `${client.rootUrl}/tokenize`,
-          { model: model.id, prompt: text, add_special_tokens: false },
-          context.signal,
-        )
-        const tokens = isObject(body) ? body['tokens'] : null
-        return Array.isArray(tokens) ? tokens.filter((token) => typeof token === 'number') : []
-      }
-      const tokenizes = await ask('word').then(
-        (tokens) => tokens.length > 0,
-        () => false,
-      )
+      const tokenizes = await client.canTokenize(model.id, context.signal)
       if (!tokenizes) context.log('warn', 'The server has no /tokenize: prompt lengths are estimates, and its own counts are shown.')
       return {
         target: createHttpLoadTarget({ client, model: model.id, api: 'completions' }),
-        tokenize: tokenizes ? ask : null,
-        provenance: { ...about, adapter: `remote: ${client.baseUrl}`, adapterType: 'unknown', driver: '' },
+        tokenize: tokenizes ? (text) => client.tokenize(model.id, text, { signal: context.signal }) : null,
+        provenance: provenanceOn(this.#parts, client),
       }
     }
     context.working(`Loading ${record.name}`)
@@ -201,7 +166,7 @@ export class BenchmarkWorker implements JobWorker {
     return {
       target: createRuntimeLoadTarget(lease.runtime, record.name),
       tokenize,
-      provenance: { ...about, adapter: adapter.name, adapterType: adapter.type, driver: adapter.driver },
+      provenance: provenanceOn(this.#parts, adapter),
     }
   }
 }

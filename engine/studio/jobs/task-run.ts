@@ -25,27 +25,16 @@ import type { ScoredTask } from '../../evaluate/tasks/score-task.ts'
 import type { EvaluationTarget } from '../../evaluate/tasks/target.ts'
 import type { TaskConfig, TaskFile } from '../../evaluate/tasks/task-config.ts'
 import { readItems } from '../../evaluate/tasks/task-data.ts'
-import type { Library } from '../library.ts'
-import type { GpuPort, ModelsPort, TokenizerPort } from '../ports.ts'
-import type { Remotes } from '../remotes.ts'
-import type { Results } from '../results.ts'
 import type { ModelRecord } from '../store/model-store.ts'
 import { refOf } from './evaluate-job.ts'
-import type { EvaluatorParts } from './evaluator.ts'
+import { measurable, provenanceOn } from './measuring.ts'
+import type { MeasuringParts } from './measuring.ts'
 import type { JobQueue } from './queue.ts'
 import type { JobContext } from './worker.ts'
 
 export const TaskRunRequestSchema = z.object({ taskRun: TaskRunOptionsSchema })
 
-export interface TaskRunParts {
-  readonly library: Library
-  readonly results: Results
-  readonly remotes: Remotes
-  readonly models: ModelsPort
-  readonly tokenizers: TokenizerPort
-  readonly gpu: GpuPort
-  readonly loadSettings: EvaluatorParts['loadSettings']
-  readonly latheVersion: string
+export interface TaskRunParts extends MeasuringParts {
   /** Where answers are kept. */
   readonly cacheFolder: string
   /** Bundled task files by name. */
@@ -79,7 +68,7 @@ export class TaskRuns {
   async start(queue: JobQueue, modelIds: readonly string[], options: TaskRunOptions): Promise<Job[]> {
     await this.#plan(options)
     const records: ModelRecord[] = []
-    for (const modelId of new Set(modelIds)) records.push(await this.#usable(modelId))
+    for (const modelId of new Set(modelIds)) records.push(await measurable(this.#parts.library, modelId))
     return records.map((record) =>
       queue.enqueue({
         kind: 'evaluate',
@@ -109,7 +98,7 @@ export class TaskRuns {
     const { taskRun: options } = TaskRunRequestSchema.parse(context.job.request)
     if (context.isDone('tasks')) return
     const { work, file } = await this.#plan(options)
-    const subject = await this.#usable(context.job.modelId)
+    const subject = await measurable(this.#parts.library, context.job.modelId)
     const root = this.#parts.library.familyRoot(subject.id)
     context.start('tasks')
     await using stack = new AsyncDisposableStack()
@@ -137,11 +126,6 @@ export class TaskRuns {
     context.finish('tasks')
   }
 
-  async #usable(modelId: string): Promise<ModelRecord> {
-    const record = this.#parts.library.record(modelId)
-    return record.origin === 'remote' && record.removedAt === null ? record : this.#parts.library.runnable(modelId)
-  }
-
   async #plan(options: TaskRunOptions): Promise<{ readonly work: readonly Work[]; readonly file: TaskFile }> {
     const files = await Promise.all(
       options.tasks.map((path) => openTaskFile(BUNDLED.has(path) ? join(this.#parts.tasksFolder, `${path}.jsonl`) : path)),
@@ -164,18 +148,13 @@ export class TaskRuns {
 
   async #open(context: JobContext, record: ModelRecord, stack: AsyncDisposableStack): Promise<Asked> {
     const { models, tokenizers, gpu, remotes } = this.#parts
-    const provenance = {
-      latheVersion: this.#parts.latheVersion,
-      platform: `${process.platform} ${process.arch}`,
-      measuredAt: new Date().toISOString(),
-    }
     if (record.origin === 'remote') {
       context.working(`Connecting to ${record.name}`)
       const { client, model } = await remotes.connect(record, context.signal)
       const target = await connectRemoteTarget({ client, model, name: record.name, signal: context.signal })
       // A server may change what a name stands for: its answers are kept for this job only.
       const cache = await openEvaluationCache(join(this.#parts.cacheFolder, `job-${context.job.id}.jsonl`))
-      return { target, cache, provenance: { ...provenance, adapter: `remote: ${client.baseUrl}`, adapterType: 'unknown', driver: '' } }
+      return { target, cache, provenance: provenanceOn(this.#parts, client) }
     }
     context.working(`Loading ${record.name}`)
     const adapter = await gpu.current()
@@ -184,13 +163,13 @@ export class TaskRuns {
     const fingerprint = await modelFingerprint(record.path)
     const target = createLocalTarget({ name: record.name, runtime: lease.runtime, codec, modelFingerprint: fingerprint })
     const cache = await openEvaluationCache(join(this.#parts.cacheFolder, `${fingerprint}.jsonl`))
-    return { target, cache, provenance: { ...provenance, adapter: adapter.name, adapterType: adapter.type, driver: adapter.driver } }
+    return { target, cache, provenance: provenanceOn(this.#parts, adapter) }
   }
 
   /** null, with a remark, where the original does not fit beside the variant. */
   async #openBaseline(context: JobContext, root: ModelRecord, stack: AsyncDisposableStack): Promise<Asked | null> {
     try {
-      return await this.#open(context, root.origin === 'remote' ? root : await this.#usable(root.id), stack)
+      return await this.#open(context, root.origin === 'remote' ? root : await measurable(this.#parts.library, root.id), stack)
     } catch (error) {
       if (
         !(error instanceof LatheError) ||

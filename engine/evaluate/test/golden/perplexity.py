@@ -2,7 +2,8 @@
 
     python perplexity.py <folder with models/ and text/> <repository root> [slice] [whole] > perplexity.json
 
-Protocols as lm-evaluation-harness (rolling, context length 1), IST-DASLab/gptq and llama.cpp's perplexity tool define them.
+Protocols as lm-evaluation-harness (rolling, context length 1), IST-DASLab/gptq and llama.cpp's perplexity tool define them. Bytes are those of the
+scored tokens' own pieces (a byte-level letter or a <0x..> is one byte); where every token of the text is scored, the bytes of the text.
 """
 import json, struct, sys
 import numpy as np
@@ -80,13 +81,31 @@ def windows(protocol, ids, w, prefix, bos):
                 block[0] = bos
             yield block, 1 if protocol == "gptq" else w // 2
 
-def measure(model, ids, protocol, w, prefix, bos):
-    total, count = 0.0, 0
+def token_bytes(tokenizer):
+    """UTF-8 bytes that each id stands for."""
+    byte_level = json.loads(tokenizer.to_str())["decoder"]["type"] == "ByteLevel"
+    added = set(tokenizer.get_added_tokens_decoder())
+    def size(i):
+        piece = tokenizer.id_to_token(i)
+        if i in added:
+            return len(piece.encode())
+        if byte_level:
+            return len(piece)
+        if len(piece) == 6 and piece.startswith("<0x"):
+            return 1
+        return len(piece.replace("\u2581", " ").encode())
+    return np.array([size(i) for i in range(tokenizer.get_vocab_size())])
+
+def measure(model, ids, protocol, w, prefix, bos, sizes, whole):
+    total, count, scored = 0.0, 0, 0
     for block, first in windows(protocol, ids, w, prefix, bos):
         lp = model.logprobs(block)[first:]
         total -= lp.sum()
         count += len(lp)
-    return {"protocol": protocol, "window": w, "tokens": int(count), "perplexity": float(np.exp(total / count))}
+        scored += int(sizes[block[first:]].sum())
+    size = whole if count == len(ids) else scored
+    return {"protocol": protocol, "window": w, "tokens": int(count), "bytes": size, "perplexity": float(np.exp(total / count)),
+            "bits_per_byte": float(total / (size * np.log(2)))}
 
 def main(data, root, wanted):
     subjects = [
@@ -117,12 +136,12 @@ def main(data, root, wanted):
             sizes = (64,) if what == "slice" else (512,)
             for w in sizes:
                 for protocol in ("rolling", "gptq", "llamacpp"):
-                    figure = measure(model, ids, protocol, w, bos if bos is not None else eos, bos)
+                    figure = measure(model, ids, protocol, w, bos if bos is not None else eos, bos, token_bytes(tokenizer), len(part.encode()))
                     out.append({"model": name, "text": what, "characters": len(part), **figure})
                     print(out[-1], file=sys.stderr)
     json.dump({"made_by": "perplexity.py, numpy " + np.__version__ + " float64", "figures": out}, sys.stdout, indent=2)
     print()
 
-# Slices take seconds, whole texts half an hour on one core: `slice`, `whole` or both as further arguments.
+# Slices take seconds, whole texts half an hour on one core (perplexity-whole.py takes minutes): `slice`, `whole` or both as further arguments.
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], sys.argv[3:] or ["slice", "whole"])
+    main(sys.argv[1], sys.argv[2], sys.argv[3:] or ["slice"])
