@@ -13,6 +13,10 @@ export function toCliReport(report: CompressReport): CliReport {
     peak_rss_bytes: report.peakRssBytes,
     peak_gpu_bytes: report.peakGpuBytes ?? null,
     resumed: report.resumed,
+    taken_over:
+      report.takenOver === undefined || report.takenOver === null
+        ? null
+        : { from: report.takenOver.from, layers: report.takenOver.layers, tensors: report.takenOver.tensors },
     tensors: report.tensors.map((tensor) => ({
       name: tensor.name,
       scheme: tensor.scheme,

@@ -10,8 +10,8 @@ import { z } from 'zod'
 import { LatheError } from '../contract/errors.ts'
 
 export const JOURNAL_FILE = 'journal.jsonl'
-/** Raise whenever the same input would give other bytes: an older journal is then not continued. */
-const JOURNAL_VERSION = 1
+/** Raise whenever the same input would give other bytes: an older journal is then not continued, and nothing is taken over from an older result. */
+export const BYTES_VERSION = 1
 /** A line has under 1 KB, the largest models 100,000 tensors. Anything larger is not ours. */
 const MAX_JOURNAL_BYTES = 512 << 20
 
@@ -55,6 +55,8 @@ const EntrySchema = z.object({
   figures: FiguresSchema.nullable(),
   /** See TensorResult. */
   decodedSha256: z.string().optional(),
+  /** Copied from another result (take-over.ts), not made by this run. */
+  takenOver: z.literal(true).optional(),
 })
 export type JournalEntry = z.infer<typeof EntrySchema>
 
@@ -68,7 +70,7 @@ export async function openJournal(path: string, subject: JournalSubject, validBy
   const handle = await open(path, validBytes === null ? 'wx' : 'r+')
   try {
     if (validBytes === null) {
-      await write(handle, 0, [{ journal: 'lathe-compression', version: JOURNAL_VERSION, ...subject }])
+      await write(handle, 0, [{ journal: 'lathe-compression', version: BYTES_VERSION, ...subject }])
     } else await handle.truncate(validBytes)
   } catch (error) {
     await handle.close()
@@ -118,7 +120,7 @@ export async function readJournal(path: string): Promise<ReadJournal | null> {
   if (first === undefined) return null
   const header = HeaderSchema.safeParse(parse(first))
   if (!header.success) throw mismatch('its journal is not one that Lathe wrote')
-  if (header.data.version !== JOURNAL_VERSION) throw mismatch('it was made by another version of Lathe')
+  if (header.data.version !== BYTES_VERSION) throw mismatch('it was made by another version of Lathe')
   const entries = rest.map((line) => {
     const entry = EntrySchema.safeParse(parse(line))
     if (!entry.success) throw mismatch('its journal is damaged')

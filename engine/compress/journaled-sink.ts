@@ -16,7 +16,11 @@ export const JOURNAL_BATCH_BYTES = 128 << 20
 const JOURNAL_BATCH_MS = 2000
 
 export interface JournaledSink extends OutputSink {
-  /** Journals what is finished. */
+  /** All stored tensors of `item` are complete, and `entry` is what there is to say of them. */
+  takeOver(item: PlanItem, entry: JournalEntry): Promise<void>
+  /** Journals what is finished so far. */
+  flush(): Promise<void>
+  /** The same at the end. */
   close(): Promise<void>
 }
 
@@ -41,8 +45,21 @@ export function journaledSink(
     await journal.append(batch.map(({ entry }) => entry))
     for (const { item, entry } of batch) onFinished(item, entry)
   }
+  const enter = async (item: PlanItem, entry: JournalEntry): Promise<void> => {
+    waiting.push({ item, entry })
+    waitingBytes += entry.outputs.reduce((sum, output) => sum + output.bytes, 0)
+    if (waitingBytes < batchBytes && performance.now() - lastFlush < JOURNAL_BATCH_MS) return
+    // One at a time, in order; a tensor that finishes meanwhile joins the next.
+    flushing = flushing.then(flush)
+    await flushing
+  }
   return {
     write: (name, bytes) => writer.write(name, bytes),
+    async takeOver(item, entry) {
+      const open = entry.outputs.find(({ name }) => !writer.isComplete(name))
+      if (open !== undefined) throw new Error(`${open.name} was declared finished too early`)
+      await enter(item, entry)
+    },
     async finish(item, result) {
       const outputs = outputNames(item).map((name, i) => {
         const place = placeOfOutput.get(name)
@@ -55,19 +72,15 @@ export function journaledSink(
       })
       const { epsilonScales, scales, decodedSha256 } = result
       const figures = result.error === null ? null : { ...errorFigures(result.error), epsilonScales, scales }
-      waiting.push({
-        item,
-        entry: {
-          tensor: item.source.name,
-          sourceSha256: result.sourceSha256,
-          outputs,
-          figures,
-          ...(decodedSha256 === undefined ? {} : { decodedSha256 }),
-        },
+      await enter(item, {
+        tensor: item.source.name,
+        sourceSha256: result.sourceSha256,
+        outputs,
+        figures,
+        ...(decodedSha256 === undefined ? {} : { decodedSha256 }),
       })
-      waitingBytes += outputs.reduce((sum, output) => sum + output.bytes, 0)
-      if (waitingBytes < batchBytes && performance.now() - lastFlush < JOURNAL_BATCH_MS) return
-      // One at a time, in order; a tensor that finishes meanwhile joins the next.
+    },
+    async flush() {
       flushing = flushing.then(flush)
       await flushing
     },

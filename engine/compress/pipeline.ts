@@ -12,8 +12,11 @@ import { basename, dirname, join, relative, resolve } from 'node:path'
 import { diskError } from '../checkpoint/files.ts'
 import { openCheckpoint } from '../checkpoint/open.ts'
 import { createSafetensorsWriter, syncFolder, writeWholeFile } from '../checkpoint/safetensors-writer.ts'
+import type { Checkpoint } from '../checkpoint/types.ts'
 import { LatheError } from '../contract/errors.ts'
-import type { TensorError } from '../contract/index.ts'
+import type { TakenOver, TensorError } from '../contract/index.ts'
+import { openBase } from './base-variant.ts'
+import type { OpenedBase } from './base-variant.ts'
 import { JOURNAL_FILE, openJournal } from './journal.ts'
 import type { JournalEntry, ReadJournal } from './journal.ts'
 import { JOURNAL_BATCH_BYTES, journaledSink } from './journaled-sink.ts'
@@ -43,7 +46,10 @@ import { runRecord } from './run-record.ts'
 import { checkThatItRuns } from './sanity-check.ts'
 import { schemeName } from './scheme.ts'
 import { DEFAULT_BLOCK_BYTES, streamingProducer } from './streaming-producer.ts'
-import type { CompressOptions, CompressReport, CompressTuning } from './types.ts'
+import { sameMaking } from './same-making.ts'
+import type { Making } from './same-making.ts'
+import { takeOver, takenOverSummary } from './take-over.ts'
+import type { CalibrationRecord, CompressOptions, CompressReport, CompressTuning, LayerFigures } from './types.ts'
 import { verifyOutput } from './verify.ts'
 import { createWorkerPool } from './worker-pool.ts'
 
@@ -78,6 +84,9 @@ export async function compress(options: CompressOptions, tuning: CompressTuning 
     await using calibration = isLayered(recipe) ? await prepareCalibration(options, source, recipe) : null
     const subject = await subjectOf(options, opened, plan, recipeText, configBytes, calibration?.sha256 ?? null)
 
+    const making: Making = { recipe, plan, seed: options.seed, calibration: calibration === null ? null : calibratedOn(calibration.record) }
+    await using base = await usableBase(options, source, making)
+
     const partial = partialFolderOf(outFolder)
     const modelFolder = join(partial, MODEL_FOLDER)
     if (!options.resume && (await exists(partial))) options.onLog?.({ level: 'info', text: 'Discarding an unfinished run.' })
@@ -96,6 +105,9 @@ export async function compress(options: CompressOptions, tuning: CompressTuning 
     const entries = await intactEntries(modelFolder, plan, previous, signal)
     const tensors: TensorError[] = []
     const warnings = [...plan.warnings]
+    const layers = new Map<number, LayerFigures>()
+    let sparsities: ReadonlyMap<number, readonly number[]> = new Map()
+    let takenOver: TakenOver | null = null
     const report = (item: PlanItem, entry: JournalEntry): void => {
       const error = tensorErrorOf(item, entry, plan.schemeName)
       if (error === null) return
@@ -109,7 +121,6 @@ export async function compress(options: CompressOptions, tuning: CompressTuning 
         ...(previous === null ? {} : { resume: { finished: finishedOutputs(entries) } }),
       })
       await using journal = await openJournal(join(partial, JOURNAL_FILE), subject, previous?.validBytes ?? null)
-      const remaining = plan.items.filter((item) => !entries.has(item.source.name))
       for (const item of plan.items) {
         const entry = entries.get(item.source.name)
         if (entry === undefined) continue
@@ -123,6 +134,16 @@ export async function compress(options: CompressOptions, tuning: CompressTuning 
         meter.finishTensor()
         report(item, entry)
       })
+      if (base !== null) {
+        const trouble = await takeOver({ base, source, making, finished: new Map(entries), sink, pool, signal, onTaken: meter.takeOver })
+        await sink.flush()
+        if (trouble !== null) options.onLog?.({ level: 'warn', text: `${base.name}: ${trouble}.` })
+      }
+      takenOver = takenOverSummary(plan, entries, options.base?.name ?? 'another variant')
+      if (takenOver !== null) {
+        for (const figures of figuresOf(takenOver, base)) layers.set(figures.layer, figures)
+        tellTakenOver(takenOver, [...layers.values()], options)
+      }
       const streaming = streamingProducer(pool, tuning.blockBytes ?? DEFAULT_BLOCK_BYTES)
       const produce =
         calibration === null
@@ -140,12 +161,18 @@ export async function compress(options: CompressOptions, tuning: CompressTuning 
               meter,
               warnings,
               roundOn: tuning.roundOn ?? null,
+              sparsities: takenOver === null || base === null ? null : sparsitiesOf(takenOver, base),
+              onSparsities: (found) => (sparsities = found),
+              onLayer(layer) {
+                layers.set(layer.layer, layer)
+                options.onLayer?.(layer)
+              },
             })
       try {
         await produce({
           source,
           plan,
-          remaining,
+          remaining: plan.items.filter((item) => !entries.has(item.source.name)),
           finished: entries,
           seed: options.seed,
           sink,
@@ -198,12 +225,24 @@ export async function compress(options: CompressOptions, tuning: CompressTuning 
       peakGpuBytes: calibration?.peakGpuBytes() ?? null,
       calibration: calibration?.record ?? null,
       resumed: previous !== null,
+      takenOver,
       tensors,
       ignored: plan.ignored,
       warnings,
     }
     const sourceName = options.sourceName ?? basename(resolve(options.sourceFolder))
-    const run = runRecord({ options, plan, report: result, entries, sourceName, startedAt, recipeText, threads: pool.size })
+    const run = runRecord({
+      options,
+      plan,
+      report: result,
+      entries,
+      sourceName,
+      startedAt,
+      recipeText,
+      threads: pool.size,
+      layers: [...layers.values()],
+      sparsities,
+    })
     await writeWholeFile(modelFolder, RUN_FILE, Buffer.from(run))
     const card = modelCard({
       name: basename(outFolder),
@@ -235,6 +274,39 @@ export async function compress(options: CompressOptions, tuning: CompressTuning 
     }
     throw isSystemError(error) ? diskError(error, `writing ${outFolder}`) : error
   }
+}
+
+/** null without one, or with one that does not fit, after saying why. */
+async function usableBase({ base, onLog }: CompressOptions, source: Checkpoint, making: Making): Promise<OpenedBase | null> {
+  if (base === undefined) return null
+  const opened = await openBase(base, source)
+  const reason = typeof opened === 'string' ? opened : sameMaking(source, making, opened.making).nothing
+  if (reason === null && typeof opened !== 'string') return opened
+  if (typeof opened !== 'string') await opened[Symbol.asyncDispose]()
+  onLog?.({ level: 'warn', text: `Nothing is taken over from ${base.name}: ${reason}.` })
+  return null
+}
+
+function calibratedOn({ sha256, adapter, propagate }: CalibrationRecord): Making['calibration'] {
+  return { sha256, adapter, propagate }
+}
+
+function tellTakenOver(takenOver: TakenOver, figures: readonly LayerFigures[], { onLog, onTakenOver }: CompressOptions): void {
+  const { from, layers, ofLayers, tensors, ofTensors } = takenOver
+  const text = `${layers.length} of ${ofLayers} layers taken over from ${from}: ${tensors} of ${ofTensors} tensors, byte for byte.`
+  onLog?.({ level: 'info', text })
+  onTakenOver?.(takenOver, figures)
+}
+
+function figuresOf(takenOver: TakenOver, base: OpenedBase | null): readonly LayerFigures[] {
+  const known = new Map(base?.run.layers.map((layer) => [layer.layer, layer.output_error]))
+  return takenOver.layers.map((layer) => ({ layer, outputError: known.get(layer) ?? null }))
+}
+
+/** A layer that was taken over says that pruning shares zeros out as it did for the base. */
+function sparsitiesOf(takenOver: TakenOver, { run }: OpenedBase): ReadonlyMap<number, readonly number[]> | null {
+  const known = Object.entries(run.sparsities).map(([step, shares]) => [Number(step), shares] as const)
+  return takenOver.layers.length === 0 || known.length === 0 ? null : new Map(known)
 }
 
 function assertOutside(source: string, out: string): void {

@@ -7,6 +7,8 @@ export interface ProgressMeter {
   add(phase: CompressPhaseId, bytes: number, tensor: string): void
   /** A tensor that an interrupted run finished: done, but not by this one. */
   skip(item: PlanItem, entry: JournalEntry): void
+  /** One that another result had; `finishTensor` follows when it is journaled. */
+  takeOver(item: PlanItem, entry: JournalEntry): void
   finishTensor(): void
   setLayer(layer: LayerProgress | null): void
   peakRssBytes(): number
@@ -44,6 +46,12 @@ export function progressMeter(plan: CompressionPlan, onProgress: ((progress: Com
       rssBytes,
     })
   }
+  const count = (item: PlanItem, entry: JournalEntry): void => {
+    done.read += item.source.byteLength
+    done.quantize += item.source.byteLength
+    done.write += entry.outputs.reduce((sum, output) => sum + output.bytes, 0)
+    skippedBytes += item.source.byteLength
+  }
   return {
     add(phase, bytes, tensor) {
       done[phase] += bytes
@@ -51,11 +59,13 @@ export function progressMeter(plan: CompressionPlan, onProgress: ((progress: Com
       tell()
     },
     skip(item, entry) {
-      done.read += item.source.byteLength
-      done.quantize += item.source.byteLength
-      done.write += entry.outputs.reduce((sum, output) => sum + output.bytes, 0)
-      skippedBytes += item.source.byteLength
+      count(item, entry)
       tensorsDone++
+      tell()
+    },
+    takeOver(item, entry) {
+      count(item, entry)
+      currentTensor = item.source.name
       tell()
     },
     finishTensor() {

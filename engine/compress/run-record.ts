@@ -3,11 +3,12 @@
  * between equal runs. Field names are snake_case, as in the command line's JSON.
  */
 import { availableParallelism, platform, release } from 'node:os'
+import { BYTES_VERSION } from './journal.ts'
 import type { JournalEntry } from './journal.ts'
 import type { CompressionPlan } from './plan.ts'
 import { sha256 } from './sha256.ts'
 import { toCliReport } from './cli-report.ts'
-import type { CompressOptions, CompressReport } from './types.ts'
+import type { CompressOptions, CompressReport, LayerFigures } from './types.ts'
 
 export interface RunFacts {
   readonly options: CompressOptions
@@ -18,6 +19,10 @@ export interface RunFacts {
   readonly startedAt: Date
   readonly recipeText: string
   readonly threads: number
+  /** Of a calibrated run, as far as they are known: those of layers that an interrupted run finished are not. */
+  readonly layers: readonly LayerFigures[]
+  /** What OWL gave each layer, by the step's place in the recipe. */
+  readonly sparsities: ReadonlyMap<number, readonly number[]>
 }
 
 export function runRecord(facts: RunFacts): string {
@@ -27,6 +32,7 @@ export function runRecord(facts: RunFacts): string {
   const record = {
     run: 'lathe-compression',
     lathe_version: options.latheVersion,
+    bytes_version: BYTES_VERSION,
     node_version: process.version,
     platform: `${platform()} ${release()} ${process.arch}`,
     cores: availableParallelism(),
@@ -47,6 +53,11 @@ export function runRecord(facts: RunFacts): string {
         entry.figures === null ? [] : [[entry.tensor, { count: entry.figures.scales, of_zero_groups: entry.figures.epsilonScales }]],
       ),
     ),
+    decoded: Object.fromEntries(
+      ordered.flatMap(({ tensor, decodedSha256 }) => (decodedSha256 === undefined ? [] : [[tensor, { sha256: decodedSha256 }]])),
+    ),
+    layers: facts.layers.map(({ layer, outputError }) => ({ layer, output_error: outputError })),
+    sparsities: Object.fromEntries(facts.sparsities),
     output: Object.fromEntries(
       ordered.flatMap((entry) => entry.outputs.map(({ name, file, bytes, sha256: digest }) => [name, { file, bytes, sha256: digest }])),
     ),

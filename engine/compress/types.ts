@@ -3,7 +3,7 @@
  * pipeline.ts; `predict` in plan.ts answers "how large would it be" from headers alone. Nothing here knows jobs, screens or stores.
  */
 import type { Backend } from '../gpu/program.ts'
-import type { Outcome, TensorError } from '../contract/index.ts'
+import type { Outcome, TakenOver, TensorError } from '../contract/index.ts'
 import type { RecipeChoice } from './presets.ts'
 
 /** Text that a calibrated recipe is fitted to (calibration/samples.ts). */
@@ -35,6 +35,15 @@ export interface CalibrationRecord {
   /** Of all token ids and sample lengths. */
   readonly sha256: string
   readonly adapter: string
+  /** As in CalibrationOptions. */
+  readonly propagate: 'compressed' | 'original'
+}
+
+/** A finished result of the same source, of which what this run would make the same way is taken over byte for byte. */
+export interface BaseVariant {
+  readonly folder: string
+  /** For people. */
+  readonly name: string
 }
 
 export interface CompressOptions {
@@ -45,6 +54,8 @@ export interface CompressOptions {
   readonly sourceFolder: string
   /** The final folder; must not exist. Work happens in the sibling `.<name>.partial` and is renamed into place at the end. */
   readonly outFolder: string
+  /** Changes no byte of the result: what it does not fit is computed, and the log says why. */
+  readonly base?: BaseVariant
   /** A preset's id or a whole recipe (recipe.ts). */
   readonly recipe: RecipeChoice
   /** Divergence of at most so many nats per token is promised and measured at the end (studio/outcomes); null or absent = nothing is. */
@@ -62,6 +73,8 @@ export interface CompressOptions {
   readonly onProgress?: (progress: CompressProgress) => void
   /** Each stored tensor as it finishes (also those that a resumed run found finished), in no particular order. */
   readonly onTensor?: (error: TensorError) => void
+  /** Once, before anything is computed; also after a resume. Not called where nothing was taken over. */
+  readonly onTakenOver?: (what: TakenOver, layers: readonly LayerFigures[]) => void
   /** Each layer of a calibrated run as it finishes. */
   readonly onLayer?: (report: LayerReport) => void
   readonly onLog?: (line: { readonly level: 'info' | 'warn'; readonly text: string }) => void
@@ -75,6 +88,12 @@ export interface LayerReport {
   readonly seconds: number
   /** Estimate for the layers to come, from those done. */
   readonly secondsLeft: number
+}
+
+/** Kept in run.json, so that a later run that takes the layer over can show it. */
+export interface LayerFigures {
+  readonly layer: number
+  readonly outputError: number | null
 }
 
 /** Where a calibrated run is. */
@@ -155,6 +174,8 @@ export interface CompressReport {
   readonly resumed: boolean
   /** What was measured before this result was kept; null or absent where nothing was promised. */
   readonly outcome?: Outcome | null
+  /** null where everything was computed. */
+  readonly takenOver?: TakenOver | null
   readonly tensors: readonly TensorError[]
   readonly ignored: readonly IgnoredTensor[]
   readonly warnings: readonly string[]
@@ -188,6 +209,8 @@ export interface CliReport {
   /** null without calibration. */
   readonly peak_gpu_bytes: number | null
   readonly resumed: boolean
+  /** null where everything was computed. */
+  readonly taken_over: { readonly from: string; readonly layers: readonly number[]; readonly tensors: number } | null
   readonly tensors: readonly {
     readonly name: string
     readonly scheme: string

@@ -15,6 +15,17 @@ export const JobPhaseSchema = z.object({
   unit: z.string(),
 })
 
+/** What a compression did not do again because another variant had it. */
+export const TakenOverSchema = z.object({
+  /** Name of that variant. */
+  from: z.string(),
+  /** Layers of which every tensor was taken over. */
+  layers: z.array(z.number().int()),
+  ofLayers: z.number().int(),
+  tensors: z.number().int(),
+  ofTensors: z.number().int(),
+})
+
 /** A compression, layer by layer. */
 export const JobLayersSchema = z.object({
   total: z.number().int(),
@@ -28,6 +39,8 @@ export const JobLayersSchema = z.object({
   finished: z.array(z.object({ layer: z.number().int(), error: z.number().nullable(), seconds: z.number().nullable() })),
   /** Most held of the device so far; null where no device is used. */
   deviceBytes: z.number().nullable().default(null),
+  /** null where everything was computed. */
+  takenOver: TakenOverSchema.nullable().default(null),
 })
 
 export const JobSchema = z.object({
@@ -68,5 +81,6 @@ export type Job = z.infer<typeof JobSchema>
 export type JobKind = z.infer<typeof JobKindSchema>
 export type JobState = z.infer<typeof JobStateSchema>
 export type JobLayers = z.infer<typeof JobLayersSchema>
+export type TakenOver = z.infer<typeof TakenOverSchema>
 export type JobPhase = z.infer<typeof JobPhaseSchema>
 export type JobLogLine = z.infer<typeof JobLogLineSchema>

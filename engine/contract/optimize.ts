@@ -73,6 +73,8 @@ export const StartCompressionSchema = z
     overrides: z.array(SchemeOverrideSchema).default([]),
     /** What calibrated recipes are fitted to; ignored by others. null = the bundled text with DEFAULT_CALIBRATION, as the command line does. */
     calibration: CalibrationChoiceSchema.nullable().default(null),
+    /** A variant of the same model: what would come out the same is taken over from it, byte for byte. null = everything is computed. */
+    baseVariantId: z.string().nullable().default(null),
     /** Parent folder for the outputs; null = the studio's own variants folder. */
     outputFolder: z.string().nullable(),
     evaluate: EvaluationOptionsSchema,

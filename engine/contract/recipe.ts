@@ -165,6 +165,8 @@ export const RaisePlanSchema = z.object({
   addedBytes: z.number(),
   /** What runs again, said as it is. */
   recomputes: z.string(),
+  /** Of the variant's layers, how many need not be made again; 0 of 0 where the model has no numbered layers. */
+  takesOver: z.object({ layers: z.number().int(), ofLayers: z.number().int() }).default({ layers: 0, ofLayers: 0 }),
 })
 
 export type CalibrationChoice = z.infer<typeof CalibrationChoiceSchema>

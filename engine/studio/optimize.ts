@@ -189,6 +189,7 @@ export class Optimize {
         presetId,
         recipe: yaml,
         calibration: calibrated ? (request.calibration ?? DEFAULT_CALIBRATION) : null,
+        baseVariantId: request.baseVariantId,
         sourceName: record.name,
         variantName: variantName(record.name, title, out, slug),
         seed: request.seed,

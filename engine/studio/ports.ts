@@ -8,7 +8,15 @@ import type { RecipePlan } from '../compress/authoring/recipe-plan.ts'
 import type { LossTable, MixedTarget, SchemeMap } from '../compress/mixed-precision/scheme-map.ts'
 import type { Recipe } from '../compress/recipe.ts'
 import type { Scheme } from '../compress/scheme.ts'
-import type { CalibrationOptions, CompressOptions, CompressReport, ModelCardEvaluation, Prediction } from '../compress/types.ts'
+import type { SameMaking } from '../compress/same-making.ts'
+import type {
+  BaseVariant,
+  CalibrationOptions,
+  CompressOptions,
+  CompressReport,
+  ModelCardEvaluation,
+  Prediction,
+} from '../compress/types.ts'
 import type {
   Adapter,
   Architecture,
@@ -151,6 +159,8 @@ export interface CompressPort {
   /** What every unit of linears loses in each of the schemes. */
   losses(folder: string, request: LossRequest): Promise<LossTable>
   choose(folder: string, table: LossTable, target: MixedTarget): Promise<SchemeMap>
+  /** Layers that `base` has as this recipe would make them, from headers and records; text and adapter are taken to be those of the base. */
+  takesOver(folder: string, recipe: Recipe, base: BaseVariant): Promise<Pick<SameMaking, 'layers' | 'ofLayers' | 'nothing'>>
   /** A calibrated run tells what it holds of the device as it goes. */
   compress(options: CompressOptions, onDeviceBytes?: (bytes: number) => void): Promise<CompressReport>
   /** Deletes what an interrupted run left beside `outFolder`; nothing if there is nothing. */

@@ -241,7 +241,8 @@ export class Recipes {
     const to = higher === null || !unit.options.some(({ scheme }) => scheme === schemeName(higher)) ? null : schemeName(higher)
     const after = await this.overridden(source.path, recipe, [{ target: module, scheme: to }])
     const calibration = isLayered(after.recipe) ? (this.#parts.calibrationOf(variantId) ?? recordedCalibration(run.json)) : null
-    const otherText = calibration === null ? ' The text it was calibrated on is not recorded: the bundled text is used.' : ''
+    const same = await compressor.takesOver(source.path, after.recipe, { folder: variant.path, name: variant.name })
+    const knownText = calibration !== null || !isLayered(after.recipe)
     const place = unit.layer === null ? unit.role : `layer ${unit.layer} ${unit.role}`
     return {
       modelId: source.id,
@@ -253,11 +254,26 @@ export class Recipes {
       from: unit.scheme,
       to,
       addedBytes: after.plan.weightBytes - before.weightBytes,
-      recomputes: isLayered(after.recipe)
-        ? `All layers are calibrated and stored again: what a later layer is fitted to depends on this one, and earlier ones are not taken over from the variant.${otherText}`
-        : 'All layers are stored again. Each is found from its own weights alone, so all but this one come out with the same bytes.',
+      recomputes: knownText
+        ? recomputes(isLayered(after.recipe), unit.layer, same)
+        : 'All layers are made again: the text that this variant was calibrated on is not recorded, and the bundled text is used.',
+      takesOver: knownText ? { layers: same.layers.length, ofLayers: same.ofLayers } : { layers: 0, ofLayers: same.ofLayers },
     }
   }
+}
+
+/** What runs again, for people. */
+function recomputes(
+  calibrated: boolean,
+  layer: number | null,
+  { layers, ofLayers, nothing }: Awaited<ReturnType<CompressPort['takesOver']>>,
+): string {
+  if (nothing !== null) return `All layers are made again: ${nothing}.`
+  const open = ofLayers - layers.length
+  const taken = `${layers.length} of ${ofLayers} layers are taken over from this variant byte for byte`
+  if (layer === null || open <= 1) return `${taken}; ${layer === null ? 'this module' : `layer ${layer}`} is made again.`
+  if (!calibrated) return `${taken}; ${open} are made again.`
+  return `${taken}; layer ${layer} and the ${open - 1} after it, which are fitted to what it puts out, are made again.`
 }
 
 /** As the presets search (engine/compress/presets.ts). */

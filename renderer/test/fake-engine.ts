@@ -612,8 +612,8 @@ export class FakeEngine implements Connection {
             from: variant.scheme,
             to: 'W8A16 g128',
             addedBytes: 262_144,
-            recomputes:
-              'All layers are stored again. Each is found from its own weights alone, so all but this one come out with the same bytes.',
+            recomputes: '5 of 6 layers are taken over from this variant byte for byte; layer 0 is made again.',
+            takesOver: { layers: 5, ofLayers: 6 },
           }
         }),
       },

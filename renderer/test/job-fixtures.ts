@@ -73,6 +73,7 @@ export function mixedJobs(engine: FakeEngine): void {
         metric: 'output',
         finished: [0.012, 0.034, 0.021].map((error, layer) => ({ layer, error, seconds: 4.2 })),
         deviceBytes: 96_000_000,
+        takenOver: null,
       },
       rate: { value: 187_000_000, unit: 'bytes' },
       peakRssBytes: 214_000_000,

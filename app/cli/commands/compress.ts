@@ -1,6 +1,6 @@
 /** `lathe compress`: one compression of a folder into another, with the studio's own presets or a recipe file. */
 import { readFile } from 'node:fs/promises'
-import { resolve } from 'node:path'
+import { basename, resolve } from 'node:path'
 import { toCliReport } from '../../../engine/compress/cli-report.ts'
 import { listPresets, presetById } from '../../../engine/compress/presets.ts'
 import { parseRecipeYaml } from '../../../engine/compress/recipe-yaml.ts'
@@ -18,7 +18,7 @@ import { assetsFolder, latheVersion } from '../assets.ts'
 
 export const compress: Command = {
   usage:
-    'lathe compress <folder> --preset <name> | --recipe <file> --out <folder> [--calibration <jsonl|txt>] [--samples N] [--seq N] [--seed N] [--resume]',
+    'lathe compress <folder> --preset <name> | --recipe <file> --out <folder> [--calibration <jsonl|txt>] [--samples N] [--seq N] [--seed N] [--base <folder>] [--resume]',
   summary: 'make a smaller model folder',
   options: {
     preset: {
@@ -37,6 +37,11 @@ export const compress: Command = {
       value: 'FILE',
       help: 'text for recipes that need it: .jsonl of {"text"} or {"messages"}, or .txt (bundled text)',
     },
+    base: {
+      type: 'string',
+      value: 'FOLDER',
+      help: 'an earlier result of the same model: what would come out the same is taken over from it',
+    },
     samples: { type: 'string', value: 'N', help: `calibration samples (${CALIBRATION_DEFAULTS.samples})` },
     seq: { type: 'string', value: 'N', help: `tokens per calibration sample (${CALIBRATION_DEFAULTS.sequenceLength})` },
   },
@@ -50,6 +55,7 @@ export const compress: Command = {
       outFolder: resolve(args.required('out')),
       recipe,
       ...(calibration === null ? {} : { calibration, openBackend: () => openBackend(args.text('adapter')) }),
+      ...baseOf(args),
       seed: args.integer('seed', { min: 0 }) ?? 0,
       resume: args.flag('resume'),
       latheVersion: latheVersion(),
@@ -73,6 +79,11 @@ export const compress: Command = {
     context.progress(null)
     return { json: { ...toCliReport(report) }, text: describe(report) }
   },
+}
+
+function baseOf(args: Arguments): Pick<CompressOptions, 'base'> {
+  const folder = args.text('base')
+  return folder === null ? {} : { base: { folder: resolve(folder), name: basename(resolve(folder)) } }
 }
 
 async function readRecipe(args: Arguments): Promise<CompressOptions['recipe']> {
@@ -132,6 +143,12 @@ function describe(report: CompressReport): string {
     ['Peak memory', formatBytes(report.peakRssBytes)],
     ['Compressed', `${report.tensors.length} matrices as ${report.scheme}`],
   ]
+  const { takenOver = null } = report
+  if (takenOver !== null)
+    facts.push([
+      'Taken over',
+      `${takenOver.layers.length} of ${takenOver.ofLayers} layers, ${takenOver.tensors} of ${takenOver.ofTensors} tensors, from ${takenOver.from}`,
+    ])
   if (worst.length > 0) facts.push(['Largest error', worst.join(', ')])
   if (report.ignored.length > 0)
     facts.push([

@@ -13,6 +13,7 @@ import type { PlanItem } from '../plan.ts'
 import type { Producer, ProducerContext } from '../producer.ts'
 import { isStoringStep } from '../recipe.ts'
 import type { PruningStep, Recipe } from '../recipe.ts'
+import { layerOfTensor } from '../same-making.ts'
 import type { LayerReport } from '../types.ts'
 import type { WorkerPool } from '../worker-pool.ts'
 import { createActivationStore } from './activations.ts'
@@ -47,6 +48,9 @@ export interface LayeredOptions {
   readonly written: Checkpoint
   /** Streams what lies outside the layers. */
   readonly outside: Producer
+  /** What OWL gives each layer, where a base variant's record tells; null = it is found out. */
+  readonly sparsities: ReadonlyMap<number, readonly number[]> | null
+  readonly onSparsities: (sparsities: ReadonlyMap<number, readonly number[]>) => void
   readonly onLayer: (report: LayerReport) => void
   readonly onNote: (layer: number, text: string) => void
   readonly onWarning: (text: string) => void
@@ -55,24 +59,21 @@ export interface LayeredOptions {
 
 /** Gram matrices held at once on the device; 14336² floats have 822 MB. */
 const GRAM_BYTES = 1 << 30
-const LAYER = /^model\.layers\.(\d+)\./
-
-export function layerOf(item: PlanItem): number | null {
-  const layer = LAYER.exec(item.source.name)?.[1]
-  return layer === undefined ? null : Number(layer)
-}
-
 export function layeredProducer(options: LayeredOptions): Producer {
   return async (context) => {
     const { spec, samples } = options
     const inLayers = new Map<number, PlanItem[]>()
     for (const item of context.plan.items) {
-      const layer = layerOf(item)
+      const layer = layerOfTensor(item.source.name)
       // What is kept as it is (a buffer of integers) streams with what lies outside.
       if (item.action !== 'keep' && layer !== null && layer < spec.layers) inLayers.set(layer, [...(inLayers.get(layer) ?? []), item])
     }
     const layered = new Set([...inLayers.values()].flat())
     await options.outside({ ...context, remaining: context.remaining.filter((item) => !layered.has(item)) })
+    const isOpen = (layer: number): boolean => inLayers.get(layer)?.some((item) => !context.finished.has(item.source.name)) ?? false
+    // Nobody asks for what the layers behind the last open one make of the text.
+    const lastOpen = Array.from({ length: spec.layers }, (_, layer) => layer).findLast(isOpen)
+    if (lastOpen === undefined) return
     const lengths = samples.samples.map((ids) => ids.length)
     await using runner = await LayerRunner.create(spec, options.backend, lengths, context.throwIfCancelled)
     await using store = createActivationStore(
@@ -81,22 +82,24 @@ export function layeredProducer(options: LayeredOptions): Producer {
       { memoryBytes: options.activationBytes, folder: options.spillFolder },
     )
     const run: Run = { context, options, runner, store }
-    const sparsities = await sparsitiesOf(run)
+    const sparsities = options.sparsities ?? (await sparsitiesOf(run))
+    options.onSparsities(sparsities)
     await embedAll(run)
     const measured: number[] = []
-    for (let layer = 0; layer < spec.layers; layer++) {
+    for (let layer = 0; layer <= lastOpen; layer++) {
       const started = performance.now()
       const items = inLayers.get(layer) ?? []
-      const isLast = layer === spec.layers - 1
-      if (items.every((item) => context.finished.has(item.source.name))) {
-        if (!isLast) await propagate(run, layer, options.propagate === 'original' ? context.source : await readStored(run, layer, items))
+      const isLast = layer === lastOpen
+      if (!isOpen(layer)) {
+        options.onNote(layer, 'Finished already: only its outputs are computed')
+        await propagate(run, layer, options.propagate === 'original' ? context.source : await readStored(run, layer, items))
         continue
       }
       const report = await compressLayer(run, layer, items, sparsities, isLast)
       const seconds = (performance.now() - started) / 1000
       options.onPeakBytes(runner.peakBytes)
       measured.push(seconds)
-      const left = spec.layers - 1 - layer
+      const left = Array.from({ length: lastOpen - layer }, (_, i) => layer + 1 + i).filter(isOpen).length
       options.onLayer({ ...report, layer, layers: spec.layers, seconds, secondsLeft: left * secondsPerLayer(measured) })
     }
   }
@@ -236,7 +239,6 @@ async function readStored({ context, options }: Run, layer: number, items: reado
       values.set(item.source.name, widenToF32(bytes, item.source.dtype))
     }
   }
-  options.onNote(layer, 'Finished before the interruption')
   return withValues(context.source, values)
 }
 

@@ -19,7 +19,7 @@ import type { ProgressMeter } from '../progress.ts'
 import type { Recipe } from '../recipe.ts'
 import { MODEL_FOLDER } from '../resume.ts'
 import { sha256 } from '../sha256.ts'
-import type { CalibrationRecord, CompressOptions } from '../types.ts'
+import type { CalibrationRecord, CompressOptions, LayerReport } from '../types.ts'
 import type { WorkerPool } from '../worker-pool.ts'
 import { layeredProducer } from './layered-producer.ts'
 import { calibrationNeeds } from './needs.ts'
@@ -86,12 +86,12 @@ export async function prepareCalibration(options: CompressOptions, source: Check
     seed: samples.seed,
     sha256: samples.sha256,
     adapter: backend.id,
+    propagate: calibration.propagate ?? 'compressed',
   }
   const activationBytes = calibration.activationBytes ?? ACTIVATION_BYTES
   const longest = Math.max(...samples.samples.map((ids) => ids.length))
   const software = backend.kind !== 'webgpu' || backend.software
   const needs = calibrationNeeds(spec, { tokens: samples.tokens, longest, activationBytes, software })
-  const propagate = calibration.propagate ?? 'compressed'
   let peak = 0
   return {
     spec,
@@ -101,7 +101,7 @@ export async function prepareCalibration(options: CompressOptions, source: Check
     record,
     needs,
     activationBytes,
-    sha256: sha256(JSON.stringify([samples.sha256, backend.id, propagate])),
+    sha256: sha256(JSON.stringify([samples.sha256, backend.id, record.propagate])),
     log: [
       {
         level: 'info',
@@ -153,6 +153,10 @@ export interface ProducerParts {
   /** Gets what the run warns of. */
   readonly warnings: string[]
   readonly roundOn: 'device' | 'processor' | null
+  /** See LayeredOptions. */
+  readonly sparsities: ReadonlyMap<number, readonly number[]> | null
+  readonly onSparsities: (sparsities: ReadonlyMap<number, readonly number[]>) => void
+  readonly onLayer: (report: LayerReport) => void
 }
 
 export function calibratedProducer(parts: ProducerParts): Producer {
@@ -175,6 +179,8 @@ export function calibratedProducer(parts: ProducerParts): Producer {
       roundOn: parts.roundOn,
       written,
       outside: parts.streaming,
+      sparsities: parts.sparsities,
+      onSparsities: parts.onSparsities,
       onNote: (layer, note) => meter.setLayer({ layer, layers: spec.layers, note, secondsLeft }),
       onWarning(text) {
         parts.warnings.push(text)
@@ -182,7 +188,7 @@ export function calibratedProducer(parts: ProducerParts): Producer {
       },
       onLayer(report) {
         secondsLeft = report.secondsLeft
-        options.onLayer?.(report)
+        parts.onLayer(report)
         const error = report.outputError === null ? '' : ` output error ${(report.outputError * 100).toPrecision(2)} %,`
         const left = report.secondsLeft > 0 ? `, about ${Math.ceil(report.secondsLeft)} s left` : ''
         const text = `Layer ${report.layer + 1} of ${report.layers}:${error} ${report.seconds.toFixed(1)} s${left}.`

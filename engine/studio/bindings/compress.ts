@@ -3,6 +3,7 @@
  * its memory is returned whole at the end, and a lost device takes no chat with it.
  */
 import { openCheckpoint } from '../../checkpoint/open.ts'
+import { takenOverBy } from '../../compress/base-variant.ts'
 import { planRecipe } from '../../compress/authoring/recipe-plan.ts'
 import { readDocuments } from '../../compress/calibration/documents.ts'
 import { chooseSchemes, measureLosses, schemeUnits } from '../../compress/mixed-precision/scheme-map.ts'
@@ -38,7 +39,7 @@ const MAX_WINDOWS = 4
 /** What needs no device: also what fakes are made of. */
 export const headersOnly: Pick<
   CompressPort,
-  'listPresets' | 'presetRecipe' | 'plan' | 'choose' | 'predict' | 'discardPartial' | 'updateModelCard'
+  'listPresets' | 'presetRecipe' | 'plan' | 'takesOver' | 'choose' | 'predict' | 'discardPartial' | 'updateModelCard'
 > = {
   listPresets,
   presetRecipe: (presetId) => presetById(presetId).recipe,
@@ -51,6 +52,10 @@ export const headersOnly: Pick<
   plan: async (folder, recipe) => {
     await using checkpoint = await openCheckpoint(folder)
     return planRecipe(checkpoint, recipe)
+  },
+  takesOver: async (folder, recipe, base) => {
+    await using checkpoint = await openCheckpoint(folder)
+    return takenOverBy(checkpoint, recipe, base)
   },
   choose: async (folder, table, target) => {
     await using checkpoint = await openCheckpoint(folder)

@@ -5,10 +5,10 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
-import { CalibrationChoiceSchema, EvaluationOptionsSchema } from '../../contract/index.ts'
+import { CalibrationChoiceSchema, EvaluationOptionsSchema, LatheError } from '../../contract/index.ts'
 import type { Provenance, TensorError } from '../../contract/index.ts'
 import { parseRecipeYaml } from '../../compress/recipe-yaml.ts'
-import type { CompressPhaseId, CompressProgress } from '../../compress/types.ts'
+import type { CompressOptions, CompressPhaseId, CompressProgress } from '../../compress/types.ts'
 import type { Library } from '../library.ts'
 import { calibrationOptions } from '../calibration-source.ts'
 import type { CompressPort, GpuPort } from '../ports.ts'
@@ -28,6 +28,8 @@ export const CompressRequestSchema = z.object({
   /** Fields below are younger than the first stored requests. A recipe's text; null = that of the preset. */
   recipe: z.string().nullable().default(null),
   calibration: CalibrationChoiceSchema.nullable().default(null),
+  /** Younger still: a variant to take unchanged tensors over from. */
+  baseVariantId: z.string().nullable().default(null),
   variantName: z.string(),
   sourceName: z.string(),
   seed: z.number().int(),
@@ -124,6 +126,19 @@ export class CompressWorker implements JobWorker {
     return run.tensorErrors
   }
 
+  /** One that has gone meanwhile costs time, not the job. */
+  async #base(context: JobContext, { baseVariantId }: CompressJobRequest): Promise<Pick<CompressOptions, 'base'>> {
+    if (baseVariantId === null) return {}
+    try {
+      const { path, name } = await this.#parts.library.usable(baseVariantId)
+      return { base: { folder: path, name } }
+    } catch (error) {
+      if (!(error instanceof LatheError)) throw error
+      context.log('warn', `Everything is computed: ${error.message}`)
+      return {}
+    }
+  }
+
   async #produce(context: JobContext, request: CompressJobRequest, sourceFolder: string): Promise<readonly TensorError[]> {
     const { calibration } = request
     const { compressor, assetsFolder, latheVersion } = this.#parts
@@ -143,6 +158,8 @@ export class CompressWorker implements JobWorker {
           showProgress(context, progress)
           layers.at(progress)
         },
+        ...(await this.#base(context, request)),
+        onTakenOver: (what, figures) => layers.takeOver(what, figures),
         onLayer: (layer) => layers.finish(layer.layer, layer.layers, layer.outputError, layer.seconds),
         onTensor: (tensor) => layers.tensor(tensor),
         onLog: (line) => context.log(line.level, line.text),

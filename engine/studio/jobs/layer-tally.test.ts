@@ -22,7 +22,11 @@ const tensor = (layer: number | null, relativeError: number): TensorError => ({ 
 
 it('a calibrated run tells its layer, says that it lives, and keeps what an earlier run had finished', () => {
   const finished = [{ layer: 0, error: 0.1, seconds: 2 }]
-  const { tally: layers, shown, said } = tally(true, { total: 3, current: null, note: null, metric: 'output', finished, deviceBytes: 5 })
+  const {
+    tally: layers,
+    shown,
+    said,
+  } = tally(true, { total: 3, current: null, note: null, metric: 'output', finished, deviceBytes: 5, takenOver: null })
   layers.at(at(1, 'GPTQ q_proj'))
   layers.at(at(1, 'GPTQ q_proj'))
   layers.device(4)
@@ -39,6 +43,7 @@ it('a calibrated run tells its layer, says that it lives, and keeps what an earl
     metric: 'output',
     finished: [...finished, { layer: 1, error: 0.2, seconds: 3 }],
     deviceBytes: 9,
+    takenOver: null,
   })
 })
 
@@ -62,5 +67,6 @@ it('a data-free run keeps the worst matrix of each layer, in the order of layers
       { layer: 1, error: 0.2, seconds: null },
     ],
     deviceBytes: null,
+    takenOver: null,
   })
 })

@@ -2,8 +2,8 @@
  * Where a compression stands among the layers, from what the compressor reports: layers as they finish with the error of their output (calibrated
  * runs), or the worst error of each layer's matrices (all others). Keeps what an earlier run of the same job had finished.
  */
-import type { CompressProgress } from '../../compress/types.ts'
-import type { JobLayers, TensorError } from '../../contract/index.ts'
+import type { CompressProgress, LayerFigures } from '../../compress/types.ts'
+import type { JobLayers, TakenOver, TensorError } from '../../contract/index.ts'
 import type { JobContext } from './worker.ts'
 
 type Finished = JobLayers['finished'][number]
@@ -16,6 +16,7 @@ export class LayerTally {
   #current: number | null = null
   #note: string | null = null
   #deviceBytes: number | null
+  #takenOver: TakenOver | null
 
   constructor(context: Pick<JobContext, 'setLayers' | 'working' | 'job'>, calibrated: boolean) {
     const before = context.job.layers
@@ -24,6 +25,7 @@ export class LayerTally {
     this.#finished = new Map(before?.finished.map((layer) => [layer.layer, layer]))
     this.#total = before?.total ?? 0
     this.#deviceBytes = before?.deviceBytes ?? null
+    this.#takenOver = before?.takenOver ?? null
   }
 
   at({ layer = null }: CompressProgress): void {
@@ -54,6 +56,15 @@ export class LayerTally {
     this.#show()
   }
 
+  /** Another variant had these; their errors are those that it was measured with. */
+  takeOver(what: TakenOver, figures: readonly LayerFigures[]): void {
+    this.#takenOver = what
+    this.#total = Math.max(this.#total, what.ofLayers)
+    for (const { layer, outputError } of figures)
+      if (this.#metric === 'output') this.#finished.set(layer, { layer, error: outputError, seconds: null })
+    this.#show()
+  }
+
   /** Held of the device at this moment; the most is kept. */
   device(bytes: number): void {
     if (bytes <= (this.#deviceBytes ?? 0)) return
@@ -70,6 +81,7 @@ export class LayerTally {
       metric: this.#metric,
       finished,
       deviceBytes: this.#deviceBytes,
+      takenOver: this.#takenOver,
     })
   }
 }

@@ -27,10 +27,10 @@ export function RaiseLayer({ variantId, name }: { readonly variantId: string; re
       </p>
     )
   }
-  return plan.data === undefined ? null : <Raise plan={plan.data} />
+  return plan.data === undefined ? null : <Raise plan={plan.data} variantId={variantId} />
 }
 
-function Raise({ plan }: { readonly plan: RaisePlan }) {
+function Raise({ plan, variantId }: { readonly plan: RaisePlan; readonly variantId: string }) {
   const { client, queries } = useEngine()
   const [, navigate] = useLocation()
   const settings = useQuery(queries.settings.get.queryOptions()).data ?? DEFAULT_SETTINGS
@@ -44,6 +44,7 @@ function Raise({ plan }: { readonly plan: RaisePlan }) {
         recipes: [recipe],
         overrides: [],
         calibration,
+        baseVariantId: variantId,
         outputFolder: null,
         evaluate: settings.evaluate,
         seed,

@@ -97,6 +97,7 @@ export function Workbench({ model }: { readonly model: ModelSummary }) {
     recipes: custom === null || !customReady ? [] : [{ title: custom.title.trim(), yaml: custom.yaml }],
     overrides: Object.values(changes),
     calibration: calibrated && !lacksFile ? calibration : null,
+    baseVariantId: null,
     outputFolder: folder === '' ? null : folder,
     evaluate: possibleEvaluation(parseEvaluation(rawEvaluate, settings.evaluate), model.hasTokenizer),
     seed: runSeed,
