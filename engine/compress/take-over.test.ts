@@ -187,7 +187,7 @@ describe('a run that is stopped, or a base that is not what it was', () => {
     const calibration = { path: text, samples: 3, sequenceLength: 22, seed: 3 }
     expect((await run('other-text', change, { base, calibration })).takenOver).toBeNull()
 
-    const record = JSON.parse(readFileSync(join(damaged, 'run.json'), 'utf8')) as Record<string, never>
+    const record = JSON.parse(readFileSync(join(damaged, 'run.json'), 'utf8')) as Record<string, unknown>
     const rewrite = (changes: object): void => writeFileSync(join(damaged, 'run.json'), JSON.stringify({ ...record, ...changes }))
     rewrite({ bytes_version: 0 })
     expect((await run('other-version', change, { base: { folder: damaged, name: 'base' } })).takenOver).toBeNull()

@@ -56,10 +56,10 @@ export async function takeOver(options: TakeOverOptions): Promise<string | null>
   })
   if (changed !== null) return `${String(changed)} of the original is not what it was made of`
   let damaged: string | null = null
-  const entryOf = entriesOf(base, making.plan)
+  const recordOf = entriesOf(base, making.plan)
   for (const item of wanted) {
     signal?.throwIfAborted()
-    const entry = entryOf(item)
+    const entry = recordOf(item)
     if (entry === null || !(await isIntact(entry, base.checkpoint, digest))) {
       damaged = item.source.name
       continue
