@@ -128,8 +128,9 @@ interface Ready {
 }
 
 describe('serve', () => {
-  it('says where it is, answers a completion with its key only, and ends with Ctrl-C', async () => {
-    const child = spawn(process.execPath, [main, 'serve', demo, '--port', '0', '--name', 'pebble demo', '--context', '256'], {
+  it('says where it is, answers a completion with its key only, reads prompts apart, and ends with Ctrl-C', async () => {
+    const apart = ['--prefill-engines', '1']
+    const child = spawn(process.execPath, [main, 'serve', demo, '--port', '0', '--name', 'pebble demo', '--context', '256', ...apart], {
       cwd: folder,
       env: { ...process.env, LATHE_ADAPTER: 'reference' },
       stdio: ['ignore', 'pipe', 'pipe'],
@@ -146,7 +147,9 @@ describe('serve', () => {
         headers: { 'content-type': 'application/json', authorization: `Bearer ${key}` },
         body: JSON.stringify({
           model: 'pebble-demo',
-          messages: [{ role: 'user', content: 'Who is Mara?' }],
+          messages: [
+            { role: 'user', content: 'Mara lives by the harbour and paints boats. She has a dog named Gus who swims. Who is Mara?' },
+          ],
           max_tokens: 4,
           temperature: 0,
         }),
@@ -157,6 +160,8 @@ describe('serve', () => {
     const body = (await answered.json()) as { choices: { message: { content: string } }[]; usage: { completion_tokens: number } }
     expect(body.choices[0]?.message.content).toMatch(/Mara/)
     expect(body.usage.completion_tokens).toBe(4)
+    const metrics = await fetch(new URL('/metrics', ready.url), { headers: { authorization: `Bearer ${ready.api_key}` } })
+    expect(await metrics.text()).toMatch(/vllm:prompt_tokens_by_source_total\{[^}]*external_kv_transfer[^}]*\} 32\n/)
     child.kill('SIGINT')
     expect(await closed).toBe(0)
   })
@@ -165,6 +170,9 @@ describe('serve', () => {
     expect(await failure(['serve', demo, '--speculate', 'guesses'])).toMatchObject({
       code: 'runtime.invalid-request',
       hint: 'Use ngram[:k] | draft:<folder>.',
+    })
+    expect(await failure(['serve', demo, '--prefill-engines', '0', '--prefill-adapter', 'reference'])).toMatchObject({
+      message: expect.stringMatching(/--prefill-engines/),
     })
     expect(await failure(['serve', demo, '--kv-dtype', 'int9'])).toMatchObject({ message: expect.stringMatching(/int8, int4/) })
   })

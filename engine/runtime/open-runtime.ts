@@ -17,6 +17,7 @@ import type { Tokenizer } from '../tokenizer/tokenizer.ts'
 import { BlockPool } from './block-pool.ts'
 import { Core } from './core.ts'
 import { buildDigest } from './disaggregation/build-digest.ts'
+import { openDisaggregated } from './disaggregation/open.ts'
 import { LocalRuntime } from './local-runtime.ts'
 import { PrefixHasher } from './prefix-hash.ts'
 import { Request } from './request.ts'
@@ -40,6 +41,11 @@ const LEAST_ROWS = 32
 
 /** Throws what opening the checkpoint, the tokenizer or the model throws, and the signal's reason when aborted. */
 export async function openRuntime(options: OpenRuntimeOptions): Promise<Runtime> {
+  const { disaggregation } = options
+  return disaggregation === undefined ? openOne(options) : openDisaggregated(options, disaggregation, openOne)
+}
+
+async function openOne(options: OpenRuntimeOptions): Promise<Runtime> {
   const { source, signal, onProgress } = options
   const began = performance.now()
   signal?.throwIfAborted()
@@ -168,7 +174,8 @@ async function tokenizerOf(folder: string): Promise<Tokenizer | null> {
 async function budgetFor(model: LoadedModel, options: OpenRuntimeOptions): Promise<StepBudget> {
   if (options.fixedTokenBudget !== undefined) return new FixedStepBudget(options.fixedTokenBudget)
   const { capacity, executable, kv, contextTokens } = model
-  const budget = new TimedStepBudget(capacity.tokens, capacity.sequences)
+  const { decodingElsewhere } = options
+  const budget = new TimedStepBudget(capacity.tokens, capacity.sequences, decodingElsewhere)
   const count = Math.min(CALIBRATION_TOKENS, capacity.tokens, contextTokens)
   const { blockSize } = kv.layout
   const request = new Request('calibration', new Uint32Array(count + 1), { kind: 'score', from: 1, topCount: 0 }, 0)

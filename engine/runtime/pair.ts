@@ -7,6 +7,7 @@
  */
 import { LatheError } from '../contract/errors.ts'
 import type { DriftRows, Executable, StepInput } from '../gpu/program.ts'
+import { DisaggregatedRuntime } from './disaggregation/disaggregated-runtime.ts'
 import { LocalRuntime } from './local-runtime.ts'
 import { Request } from './request.ts'
 import { validateScore } from './sampling.ts'
@@ -91,6 +92,7 @@ function exclusively<T>(runtimes: readonly LocalRuntime[], section: () => Promis
 
 function localOf(runtime: Runtime): LocalRuntime {
   if (runtime instanceof LocalRuntime) return runtime
+  if (runtime instanceof DisaggregatedRuntime) return runtime.decode
   throw new LatheError(
     'evaluate.incomparable',
     `${runtime.info.modelId} does not run in this process.`,

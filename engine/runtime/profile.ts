@@ -4,6 +4,7 @@
  */
 import { LatheError } from '../contract/errors.ts'
 import type { KernelTiming } from '../gpu/program.ts'
+import { DisaggregatedRuntime } from './disaggregation/disaggregated-runtime.ts'
 import { LocalRuntime } from './local-runtime.ts'
 import { Request } from './request.ts'
 import { resolveSampling } from './sampling.ts'
@@ -18,7 +19,8 @@ export interface ProfileShape {
 }
 
 /** Throws `runtime.aborted` when cancelled while it waits for its turn, and what a step throws. */
-export async function profileStep(runtime: Runtime, shape: ProfileShape, signal?: AbortSignal): Promise<readonly KernelTiming[]> {
+export async function profileStep(whole: Runtime, shape: ProfileShape, signal?: AbortSignal): Promise<readonly KernelTiming[]> {
+  const runtime = whole instanceof DisaggregatedRuntime ? whole.decode : whole
   if (!(runtime instanceof LocalRuntime)) {
     throw new LatheError('gpu.unsupported', `${runtime.info.modelId} does not run in this process.`, 'Load it here to profile it.')
   }

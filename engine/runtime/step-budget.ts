@@ -28,18 +28,20 @@ const SMOOTHING = 0.3
 export class TimedStepBudget implements StepBudget {
   readonly #least: number
   readonly #most: number
+  readonly #decodingElsewhere: () => boolean
   #millisecondsPerToken: number | null = null
   #largestSeen: number
 
-  /** `sequences`: every running request must get its token, however slow the device. */
-  constructor(capacityTokens: number, sequences: number) {
+  /** `sequences`: every running request must get its token, however slow the device. `decodingElsewhere`: beside this runtime, on its device. */
+  constructor(capacityTokens: number, sequences: number, decodingElsewhere: () => boolean = () => false) {
+    this.#decodingElsewhere = decodingElsewhere
     this.#most = capacityTokens
     this.#least = Math.min(Math.max(LEAST_CHUNK, sequences), capacityTokens)
     this.#largestSeen = this.#least / GROWTH
   }
 
   tokens(decoding: boolean): number {
-    const target = decoding ? DECODING_STEP_MS : PREFILL_STEP_MS
+    const target = decoding || this.#decodingElsewhere() ? DECODING_STEP_MS : PREFILL_STEP_MS
     const affordable = this.#millisecondsPerToken === null ? this.#least : Math.floor(target / this.#millisecondsPerToken)
     return Math.min(Math.max(affordable, this.#least), this.#most, Math.max(this.#least, this.#largestSeen * GROWTH))
   }

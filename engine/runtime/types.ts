@@ -257,6 +257,14 @@ export interface SpeculationTelemetry {
   readonly active: boolean
 }
 
+/** Prompts are read by runtimes of their own and handed over (disaggregation/). Answers are the same, bit for bit, on devices of one kind. */
+export interface Disaggregation {
+  /** ≥ 1; each holds the weights again. */
+  readonly prefillEngines: number
+  /** The device that they use; default that of the answers. Becomes the runtime's own. */
+  readonly prefillBackend?: Backend | undefined
+}
+
 /** How to speculate. Results are the same with and without, bit for bit; only the time they take differs. */
 export type Speculation =
   /** Proposes what followed the last few tokens when they occurred before. `tokens`: most per step, 1…16, default 4. */
@@ -315,6 +323,10 @@ export interface OpenRuntimeOptions {
   readonly maxQueued?: number | undefined
   /** Keys and values can be handed to and taken from other runtimes of the same model (disaggregation/). Default false. */
   readonly handover?: boolean | undefined
+  /** Default: the runtime that answers reads prompts too. */
+  readonly disaggregation?: Disaggregation | undefined
+  /** Whether another runtime on this device owes somebody the next word: then steps stay as short as if it were here. */
+  readonly decodingElsewhere?: (() => boolean) | undefined
   /** Default: the folder's own. null = none, as for a folder without one: tokens then have no text and stop strings are refused. */
   readonly tokenizer?: Tokenizer | null | undefined
   readonly signal?: AbortSignal | undefined

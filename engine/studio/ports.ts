@@ -124,6 +124,8 @@ export interface AcquireModel extends ModelRef {
   readonly maxQueued?: number | undefined
   /** How a load made for this speculates; one that exists is shared as it is, since its answers are the same. */
   readonly speculation?: Speculation | undefined
+  /** Runtimes that read prompts for a new load, and the adapter they use (null: that of the answers). */
+  readonly disaggregation?: { readonly prefillEngines: number; readonly prefillAdapter: string | null } | undefined
   readonly signal: AbortSignal
   readonly onProgress?: (progress: LoadProgress) => void
 }

@@ -12,6 +12,7 @@ import { startServer } from '../../../engine/server/http-server.ts'
 import { createServedCollection } from '../../../engine/server/served-collection.ts'
 import { loadTokenizer } from '../../../engine/tokenizer/tokenizer.ts'
 import { latheVersion } from '../assets.ts'
+import type { Arguments } from '../arguments.ts'
 import type { Command } from '../command.ts'
 import { acquire, modelAt } from './with-model.ts'
 
@@ -21,6 +22,8 @@ const DEFAULT_CONTEXT = 4096
 /** More than a desktop answers while anybody still waits. */
 const DEFAULT_QUEUE = 256
 const DEFAULT_IDLE_SECONDS = 900
+/** Each holds the weights again. */
+const MOST_PREFILL_ENGINES = 8
 
 export const serve: Command = {
   usage: 'lathe serve <folder> [<folder>…] [--port N] [--api-key K] [--name NAME] [--context N] [--kv-dtype TYPE] [--speculate MODE]',
@@ -40,6 +43,12 @@ export const serve: Command = {
       help: `type of the KV cache: ${KV_DTYPES.join(', ')}, or keys/values like int8/int4 (f16)`,
     },
     speculate: { type: 'string', value: 'MODE', help: `speculative decoding: ${SPECULATION_USAGE}; answers stay the same (off)` },
+    'prefill-engines': {
+      type: 'string',
+      value: 'N',
+      help: 'read prompts in N runtimes of their own, each with the weights again; pays with --prefill-adapter only (0)',
+    },
+    'prefill-adapter': { type: 'string', value: 'NAME', help: 'the adapter that reads prompts (that of the answers)' },
     'max-queue': { type: 'string', value: 'N', help: `requests that may wait before others get 429 (${DEFAULT_QUEUE})` },
     'idle-unload': {
       type: 'string',
@@ -58,6 +67,7 @@ export const serve: Command = {
     const models = await Promise.all(args.positionals.map((folder) => modelAt(folder)))
     const apiKey = args.text('api-key') ?? randomBytes(24).toString('base64url')
     const contextTokens = args.integer('context', { min: 64 }) ?? DEFAULT_CONTEXT
+    const disaggregation = disaggregationOf(args)
     const maxQueued = args.integer('max-queue', { min: 1 }) ?? DEFAULT_QUEUE
     const idleSeconds = args.number('idle-unload', { min: 0 }) ?? DEFAULT_IDLE_SECONDS
     const names = args.texts('name')
@@ -72,7 +82,7 @@ export const serve: Command = {
     await using served = createServedCollection(
       entries,
       {
-        acquire: (entry, signal) => acquire(context, entry, { contextTokens, kvDtype, signal, maxQueued, speculation }),
+        acquire: (entry, signal) => acquire(context, entry, { contextTokens, kvDtype, signal, maxQueued, speculation, disaggregation }),
         unload: (entry) => engine.models.unload(entry.modelId),
         tokenizer: (entry) => loadTokenizer(entry.folder),
       },
@@ -101,6 +111,15 @@ export const serve: Command = {
     }
     return null
   },
+}
+
+/** An adapter of its own means one engine on it, unless it says how many. */
+function disaggregationOf(args: Arguments): { readonly prefillEngines: number; readonly prefillAdapter: string | null } | undefined {
+  const prefillAdapter = args.text('prefill-adapter')
+  const prefillEngines = args.integer('prefill-engines', { min: 0, max: MOST_PREFILL_ENGINES }) ?? (prefillAdapter === null ? 0 : 1)
+  if (prefillEngines > 0) return { prefillEngines, prefillAdapter }
+  if (prefillAdapter !== null) throw args.invalid('--prefill-adapter needs at least one of --prefill-engines.')
+  return undefined
 }
 
 function aborted(signal: AbortSignal): Promise<void> {

@@ -12,6 +12,7 @@ export interface LoadOptions {
   readonly kvDtype?: KvSetting
   readonly kvTokens?: number | undefined
   readonly speculation?: Speculation | undefined
+  readonly disaggregation?: { readonly prefillEngines: number; readonly prefillAdapter: string | null } | undefined
   readonly maxQueued?: number | undefined
   /** Default: that of the command. */
   readonly signal?: AbortSignal | undefined
@@ -32,6 +33,7 @@ export async function acquire(context: CommandContext, model: ModelRef, options:
     kvDtype: options.kvDtype ?? 'f16',
     kvTokens: options.kvTokens,
     speculation: options.speculation,
+    disaggregation: options.disaggregation,
     maxQueued: options.maxQueued,
     signal: options.signal ?? context.signal,
     onProgress: (progress) => context.progress(loadingLine(model.name, progress)),

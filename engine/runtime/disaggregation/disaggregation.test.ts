@@ -54,7 +54,7 @@ describe.runIf(hasSharedData).each(backends)('$name', ({ kvDtype, open: openBack
       await using single = await open('alone')
       for (const index of jobs.keys()) alone.push((await answer(single, index)).answer)
     }
-    await using pair = new DisaggregatedRuntime({ prefill: await open('p'), decode: await open('d'), transport: throughBytes })
+    await using pair = new DisaggregatedRuntime({ prefill: [await open('p')], decode: await open('d'), transport: throughBytes })
     const first = await Promise.all([...jobs.keys()].map((index) => answer(pair, index)))
     expect(first.map((found) => found.answer)).toEqual(alone)
     // Prompts of 20, 53, 86 and 119 tokens in blocks of 32.
@@ -69,13 +69,51 @@ describe.runIf(hasSharedData).each(backends)('$name', ({ kvDtype, open: openBack
 
   it('answers without its reader', async () => {
     const [prefill, decode] = [await open('p'), await open('d')]
-    await using pair = new DisaggregatedRuntime({ prefill, decode, transport: () => Promise.reject(new Error('no route')) })
+    await using pair = new DisaggregatedRuntime({ prefill: [prefill], decode, transport: () => Promise.reject(new Error('no route')) })
     const found = await answer(pair, 2)
     await prefill[Symbol.asyncDispose]()
     const later = await answer(pair, 1)
     expect([found.stats.cachedTokens, later.stats.cachedTokens, pair.transferTelemetry().recomputed]).toEqual([0, 0, 1])
     await using single = await open('alone')
     expect([found.answer, later.answer]).toEqual([(await answer(single, 2)).answer, (await answer(single, 1)).answer])
+  })
+
+  it('opens as one runtime with several readers, each of which may be lost', async () => {
+    const options = { contextTokens: 160, tokenizer: null, kvTokens: 400, fixedTokenBudget: 48 } as const
+    const shared = { source: TINY, backend, kvDtype: kvDtype as KvSetting, ...options }
+    const before = [...backend.usage().keys()]
+    {
+      const readers = await openBackend()
+      await using whole = await openRuntime({
+        ...shared,
+        modelId: 'whole',
+        disaggregation: { prefillEngines: 2, prefillBackend: readers },
+      })
+      await using single = await open('alone')
+      const found = await Promise.all([...jobs.keys()].map((index) => answer(whole, index)))
+      for (const [index, { answer: bits, stats }] of found.entries()) {
+        expect(bits).toEqual((await answer(single, index)).answer)
+        // Times are those of the whole way, the reading included.
+        expect(stats.firstTokenMs).toBeGreaterThan(stats.queueMs ?? Infinity)
+        expect(stats.totalMs).toBeGreaterThanOrEqual(stats.lastTokenMs ?? Infinity)
+      }
+      expect(whole.telemetry()).toMatchObject({ running: 0, transfers: { transfers: 3, recomputed: 0 } })
+      expect([...readers.usage().keys()].length).toBeGreaterThan(0)
+      // Log-probabilities of a prompt exist only where it is computed.
+      const scored = await collect(whole, { ...jobs[2]!, promptLogprobs: 1 })
+      expect([scored.finished.stats.transferredTokens, whole.telemetry().transfers?.transfers]).toEqual([undefined, 3])
+      const wrong = collect(whole, { ...jobs[2]!, maxTokens: 0 })
+      await expect(wrong).rejects.toMatchObject({ code: 'runtime.invalid-request' })
+      expect(await whole.resetPrefixCache?.()).toBe(true)
+      await readers[Symbol.asyncDispose]()
+      expect((await answer(whole, 3)).answer).toEqual(found[3]!.answer)
+      expect(whole.failure).toBeNull()
+    }
+    expect([...backend.usage().keys()]).toEqual(before)
+    await expect(
+      openRuntime({ ...shared, modelId: 'none', prefixCache: false, disaggregation: { prefillEngines: 1 } }),
+    ).rejects.toMatchObject({ code: 'gpu.unsupported' })
+    expect([...backend.usage().keys()]).toEqual(before)
   })
 
   it('takes only what fits, and refuses what is damaged', async () => {

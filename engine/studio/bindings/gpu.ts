@@ -51,6 +51,12 @@ export class GpuBinding implements GpuPort {
     return opening
   }
 
+  /** A device of its own on another adapter; null where that is the current one. The caller disposes it. */
+  async openOn(adapterId: string): Promise<Backend | null> {
+    const { adapter } = await chooseAdapter(adapterId)
+    return adapter.id === (await this.current()).id ? null : openBackend(adapterId)
+  }
+
   /** A second device on the current adapter, whose memory is counted and returned apart; the caller disposes it. */
   openOwn(): Promise<Backend> {
     return openBackend(this.#wanted)

@@ -4,7 +4,7 @@ import { LatheError } from '../../contract/index.ts'
 import { createModelManager } from '../../runtime/manager.ts'
 import { openRuntime } from '../../runtime/open-runtime.ts'
 import { scorePair } from '../../runtime/pair.ts'
-import type { ModelLease, ModelManager } from '../../runtime/types.ts'
+import type { Disaggregation, ModelLease, ModelManager } from '../../runtime/types.ts'
 import type { AcquireModel, ModelsPort } from '../ports.ts'
 import { inspectModelFolder } from './checkpoint.ts'
 import type { GpuBinding } from './gpu.ts'
@@ -33,17 +33,21 @@ export class ModelsBinding implements ModelsPort {
     kvDtype,
     kvTokens,
     speculation,
+    disaggregation,
     maxQueued,
     signal,
     onProgress,
   }: AcquireModel): Promise<ModelLease> {
     this.#budgetBytes = await this.#gpu.budgetBytes()
+    const { prefillEngines = 0, prefillAdapter = null } = disaggregation ?? {}
+    const oneBytes = await estimateBytes(folder, contextTokens, kvDtype, kvTokens)
     return this.#manager.acquire({
       modelId,
       name,
       contextTokens,
       kvDtype,
-      estimatedBytes: await estimateBytes(folder, contextTokens, kvDtype, kvTokens),
+      // Readers on the same adapter hold the weights again.
+      estimatedBytes: oneBytes === null ? null : oneBytes * (1 + (prefillAdapter === null ? prefillEngines : 0)),
       signal,
       onProgress,
       open: async (options) =>
@@ -57,8 +61,14 @@ export class ModelsBinding implements ModelsPort {
           kvTokens,
           speculation,
           maxQueued,
+          disaggregation: prefillEngines === 0 ? undefined : await this.#readers(prefillEngines, prefillAdapter),
         }),
     })
+  }
+
+  async #readers(prefillEngines: number, adapter: string | null): Promise<Disaggregation> {
+    const prefillBackend = adapter === null ? null : await this.#gpu.openOn(adapter)
+    return prefillBackend === null ? { prefillEngines } : { prefillEngines, prefillBackend }
   }
 
   loaded(): ReturnType<ModelsPort['loaded']> {
