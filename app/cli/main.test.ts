@@ -304,6 +304,8 @@ describe('eval, chat, bench', () => {
     const text = join(folder, 'text.txt')
     writeFileSync(text, readFileSync(join(root, 'assets/demo-eval/perplexity.txt'), 'utf8').slice(0, 2000))
     const tasks = join(root, 'assets/demo-eval/arithmetic.jsonl')
+    const pairs = join(folder, 'pairs.jsonl')
+    writeFileSync(pairs, '{"a": "He was late.", "b": "She was late.", "group": "late"}\n')
     const args = [
       'eval',
       variant,
@@ -319,6 +321,8 @@ describe('eval, chat, bench', () => {
       tasks,
       '--limit',
       '2',
+      '--probe',
+      pairs,
     ]
     const result = await json(args)
     expect(result).toMatchObject({
@@ -326,7 +330,11 @@ describe('eval, chat, bench', () => {
       baseline: demo,
       adapter: expect.stringMatching(/^Reference/),
       perplexity: { tokens: 64, protocol: 'rolling', window: 64 },
-      tasks: [{ name: 'arithmetic', metric: 'acc', n: 2, chance: 0.25 }],
+      tasks: [
+        { name: 'arithmetic', metric: 'acc', n: 2, chance: 0.25 },
+        { name: 'fairness:pairs', metric: 'prefers_a', n: 1, output_type: 'probe', paired: { changed: expect.any(Number) } },
+        { name: 'fairness:pairs', metric: 'likelihood_gap', n: 1 },
+      ],
     })
     const { perplexity, drift } = result as { perplexity: Record<string, number>; drift: Record<string, number> }
     expect(perplexity['value']).toBeCloseTo(Math.exp(perplexity['nll']!), 6)

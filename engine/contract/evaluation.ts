@@ -8,7 +8,10 @@ export const TaskRunOptionsSchema = z.object({
   /** Task files (.yaml, .jsonl) by path; names of bundled tasks are allowed. */
   tasks: z.array(z.string()).default([]),
   probes: z.array(ProbeSchema).default([]),
-  /** The user's own lists for `fairness` (BBQ, CrowS-Pairs or {a, b, group} lines) and `refusal` ({prompt, label: safe|unsafe}). */
+  /**
+   * The user's own lists, each measured by the probe that its fields tell: `fairness` (BBQ, CrowS-Pairs or {a, b, group} lines), `refusal`
+   * ({prompt, label: safe|unsafe}). A probe chosen without a file of its kind is refused.
+   */
   probeFiles: z.array(z.string()).default([]),
   /** Items per task; null = all. */
   limit: z.number().int().positive().nullable().default(null),

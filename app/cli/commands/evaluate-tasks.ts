@@ -1,8 +1,11 @@
-/** The task part of `lathe eval`: task files on one target, beside a baseline that is another target or a published results file. */
+/** The task part of `lathe eval`: task files and probes on one target, beside a baseline that is another target or a published results file. */
 import { LatheError } from '../../../engine/contract/index.ts'
 import type { TaskResult } from '../../../engine/contract/index.ts'
 import { readPublishedResults } from '../../../engine/evaluate/results-file.ts'
 import { compareUnpaired } from '../../../engine/evaluate/paired.ts'
+import { measureProbe } from '../../../engine/evaluate/probes/probe-work.ts'
+import type { ProbeWork } from '../../../engine/evaluate/probes/probe-work.ts'
+import { probeResults } from '../../../engine/evaluate/probes/probe.ts'
 import type { EvaluationCache } from '../../../engine/evaluate/tasks/cache.ts'
 import { fewshotCount } from '../../../engine/evaluate/tasks/prompts.ts'
 import type { PromptOptions } from '../../../engine/evaluate/tasks/prompts.ts'
@@ -19,6 +22,7 @@ export interface TaskPlan {
   readonly limit: number | null
   readonly margin: number
   readonly cache: EvaluationCache | null
+  readonly probes: readonly ProbeWork[]
 }
 
 export type TaskBaseline =
@@ -63,18 +67,51 @@ export async function measureTasks(
   const groupsOf = (tasks: readonly ScoredTask[]) =>
     plan.file.groups.map((config) => ({ config, results: groupResults(config, tasks, membersOf) }))
   const groups = groupsOf(scored)
+  const probed = await measureProbes(context, target, baseline, plan)
   const own = scored.flatMap((task, i) => {
     const other = theirs[i]
     return taskResults(task, baseline === null || other === undefined ? null : { id: baseline.id, scored: other }, plan.margin)
   })
   const results = [...own, ...groups.flatMap((group) => group.results)]
-  if (baseline?.kind === 'published')
-    return { ...besidePublished(results, await readPublishedResults(baseline.path), plan.margin), scored, groups }
+  if (baseline?.kind === 'published') {
+    const beside = besidePublished(results, await readPublishedResults(baseline.path), plan.margin)
+    return { results: [...beside.results, ...probed.results], baseline: beside.baseline, scored, groups }
+  }
   const baselineResults = [
     ...theirs.flatMap((task) => taskResults(task, null, null)),
     ...groupsOf(theirs).flatMap((group) => group.results),
+    ...probed.baseline,
   ]
-  return { results, baseline: new Map(baselineResults.map((result) => [result.name, result])), scored, groups }
+  return {
+    results: [...results, ...probed.results],
+    baseline: new Map(baselineResults.map((result) => [result.name, result])),
+    scored,
+    groups,
+  }
+}
+
+/** Each probe on both models; the figures are about the change. */
+async function measureProbes(
+  context: CommandContext,
+  target: EvaluationTarget,
+  baseline: TaskBaseline | null,
+  plan: TaskPlan,
+): Promise<{ readonly results: readonly TaskResult[]; readonly baseline: readonly TaskResult[] }> {
+  const results: TaskResult[] = []
+  const theirs: TaskResult[] = []
+  for (const work of plan.probes) {
+    const name = work.kind === 'list' ? work.name : `${work.task.name}, perturbed`
+    const run = (who: EvaluationTarget, label: string) =>
+      measureProbe(work, who, {
+        ...plan,
+        signal: context.signal,
+        onProgress: (done, total) => context.progress(`${name}${label}: ${done} of ${total} requests`),
+      })
+    const other = baseline?.kind === 'target' ? { id: baseline.id, outcome: await run(baseline.target, ' (baseline)') } : null
+    results.push(...probeResults(await run(target, ''), other, plan.margin))
+    if (other !== null) theirs.push(...probeResults(other.outcome, null, null))
+  }
+  return { results, baseline: theirs }
 }
 
 function besidePublished(
@@ -126,6 +163,7 @@ export function taskJson(result: TaskResult, baseline: TaskResult | null) {
     chance: result.chance,
     dataset: result.dataset,
     note: result.note,
+    title: result.title,
     baseline: baseline === null ? null : { value: baseline.value, stderr: baseline.standardError },
     paired:
       paired === null

@@ -5,6 +5,8 @@ import { basename, extname, join, resolve } from 'node:path'
 import { LatheError } from '../../../engine/contract/index.ts'
 import type { DriftResult, PerplexityResult, TaskResult } from '../../../engine/contract/index.ts'
 import { modelFingerprint } from '../../../engine/evaluate/model-fingerprint.ts'
+import { planProbes, readList } from '../../../engine/evaluate/probes/probe-work.ts'
+import type { ProbeWork } from '../../../engine/evaluate/probes/probe-work.ts'
 import { measureDrift, measurePerplexity } from '../../../engine/evaluate/perplexity.ts'
 import type { TextSample } from '../../../engine/evaluate/perplexity.ts'
 import { OpenAiClient } from '../../../engine/evaluate/remote/openai-client.ts'
@@ -17,7 +19,7 @@ import { fewshotCount, prepareItems } from '../../../engine/evaluate/tasks/promp
 import type { PromptOptions } from '../../../engine/evaluate/tasks/prompts.ts'
 import { loadDocuments } from '../../../engine/evaluate/tasks/run-task.ts'
 import type { EvaluationTarget } from '../../../engine/evaluate/tasks/target.ts'
-import type { TaskFile } from '../../../engine/evaluate/tasks/task-config.ts'
+import type { TaskConfig, TaskFile } from '../../../engine/evaluate/tasks/task-config.ts'
 import type { ModelLease } from '../../../engine/runtime/types.ts'
 import { EvaluationData } from '../../../engine/studio/jobs/evaluation-plan.ts'
 import type { FolderTokenizer, ModelRef } from '../../../engine/studio/ports.ts'
@@ -43,7 +45,7 @@ interface Subjects {
 
 export const evaluate: Command = {
   usage:
-    'lathe eval <folder>|<url> [--baseline <folder>|<url>|<results.json>] [--perplexity <txt>] [--protocol rolling|gptq|llamacpp] [--window N] [--windows N] [--tasks <yaml|jsonl>]… [--limit N] [--num-fewshot N] [--chat-template] [--margin D] [--out FOLDER]',
+    'lathe eval <folder>|<url> [--baseline <folder>|<url>|<results.json>] [--perplexity <txt>] [--protocol rolling|gptq|llamacpp] [--window N] [--windows N] [--tasks <yaml|jsonl>]… [--robustness] [--probe <jsonl|csv>]… [--limit N] [--num-fewshot N] [--chat-template] [--margin D] [--out FOLDER]',
   summary: 'perplexity, drift from a baseline, tasks',
   options: {
     baseline: {
@@ -56,7 +58,14 @@ export const evaluate: Command = {
     window: { type: 'string', value: 'N', help: `tokens per window (${DEFAULT_WINDOW}, or what the model holds)` },
     windows: { type: 'string', value: 'N', help: 'score only the first N windows' },
     tasks: { type: 'string', multiple: true, value: 'FILE', help: 'lm-eval’s YAML, or JSON lines; may be repeated' },
-    limit: { type: 'string', value: 'N', help: 'items per task' },
+    robustness: { type: 'boolean', help: 'ask the tasks in other words too: typing mistakes, case, spaces, order of the choices' },
+    probe: {
+      type: 'string',
+      multiple: true,
+      value: 'FILE',
+      help: 'your own list: BBQ, CrowS-Pairs or {a, b, group} (fairness), {prompt, label: safe|unsafe} (refusal); may be repeated',
+    },
+    limit: { type: 'string', value: 'N', help: 'items per task and list' },
     'num-fewshot': { type: 'string', value: 'N', help: 'examples per prompt (what the task says)' },
     'chat-template': { type: 'boolean', help: 'ask through the model’s chat template' },
     'fewshot-single-turn': { type: 'boolean', help: 'with --chat-template: all examples in one turn' },
@@ -83,7 +92,8 @@ export const evaluate: Command = {
     const taskPaths = args.texts('tasks')
     const textPath = args.text('perplexity')
     const isRemote = isAddress(where)
-    if (isRemote && (textPath !== null || args.flag('bundled') || taskPaths.length === 0)) {
+    const probeFiles = args.texts('probe').map((path) => resolve(path))
+    if (isRemote && (textPath !== null || args.flag('bundled') || (taskPaths.length === 0 && probeFiles.length === 0))) {
       throw args.invalid(
         'On an address only tasks are measured.',
         'Give --tasks; perplexity of a text is the task file {"text": …} in JSON lines.',
@@ -91,12 +101,13 @@ export const evaluate: Command = {
     }
     const cachePath = args.text('cache')
     const cache = cachePath === null ? null : await openEvaluationCache(resolve(cachePath))
-    const plan = { prompts, limit, margin, cache }
     const file = await readTasks(taskPaths)
+    const plan = { prompts, limit, margin, cache }
+    const probesOf = (tasks: readonly TaskConfig[]) => planProbes(args.flag('robustness') ? ['robustness'] : [], probeFiles, tasks)
     if (isRemote) {
       const target = await remoteTarget(context, args, where)
       const baseline = await remoteOrPublished(context, args)
-      const tasks = await measureTasks(context, target, baseline, { ...plan, file })
+      const tasks = await measureTasks(context, target, baseline, { ...plan, file, probes: await probesOf(file.tasks) })
       context.progress(null)
       const written = await writeOut(
         args,
@@ -137,11 +148,17 @@ export const evaluate: Command = {
       { text: textPath === null ? null : await sampleAt(textPath), file },
       ref,
       args.flag('bundled'),
+      probeFiles.length > 0 && !args.flag('robustness'),
     )
+    const probes = await probesOf(all.tasks)
     const { gpu, tokenizers, checkpoint } = await context.engine()
     const adapter = await gpu.current()
     const codec = await tokenizers.open(ref.folder)
-    const contextTokens = Math.max((wantedWindow ?? DEFAULT_WINDOW) + 1, await longestRequest(codec, all, plan))
+    const contextTokens = Math.max(
+      (wantedWindow ?? DEFAULT_WINDOW) + 1,
+      await longestRequest(codec, all, plan),
+      await longestProbe(codec, probes, plan),
+    )
     using model = await acquire(context, ref, { contextTokens })
     using baseline = baselineRef === null ? null : await acquire(context, baselineRef, { contextTokens })
     // a window that was not asked for is cut to what the model can hold; one that was is refused by the runtime, with the numbers
@@ -162,7 +179,8 @@ export const evaluate: Command = {
             id: subjects.baseline.ref.modelId,
             target: await localTarget(context, subjects.baseline.lease, subjects.baseline.ref),
           }
-    const tasks = all.tasks.length === 0 ? NO_TASKS : await measureTasks(context, target, other, { ...plan, file: all })
+    const isAsked = all.tasks.length > 0 || probes.length > 0
+    const tasks = isAsked ? await measureTasks(context, target, other, { ...plan, file: all, probes }) : NO_TASKS
     context.progress(null)
     const perplexity = measured === null ? null : perplexityJson(measured.perplexity)
     const drift = measured === null || measured.drift === null ? null : driftJson(measured.drift)
@@ -240,8 +258,9 @@ async function withBundled(
   given: { readonly text: TextSample | null; readonly file: TaskFile },
   model: ModelRef,
   bundled: boolean,
+  hasLists: boolean,
 ): Promise<{ readonly text: TextSample | null; readonly tasks: TaskFile }> {
-  if (!bundled && (given.text !== null || given.file.tasks.length > 0)) return { text: given.text, tasks: given.file }
+  if (!bundled && (given.text !== null || given.file.tasks.length > 0 || hasLists)) return { text: given.text, tasks: given.file }
   const folder = join(assetsFolder(), 'demo-eval')
   const data = new EvaluationData(folder)
   const names = data.taskNames(await isDemoFamily(model.folder))
@@ -288,6 +307,28 @@ async function longestRequest(
         const continuation = item.continuations.reduce((a, b) => (a.length >= b.length ? a : b), '')
         longest = Math.max(longest, codec.encode(context + continuation, { addSpecialTokens: false }).length + room + 1)
       }
+    }
+  }
+  return longest
+}
+
+/** What other words add to the longest prompt, and a template to an item of a list with its answer. */
+const MORE_TOKENS = { robustness: 64, list: 192 } as const
+
+async function longestProbe(
+  codec: FolderTokenizer,
+  probes: readonly ProbeWork[],
+  plan: { readonly prompts: PromptOptions; readonly limit: number | null },
+): Promise<number> {
+  let longest = 0
+  for (const work of probes) {
+    if (work.kind === 'robustness') {
+      longest = Math.max(longest, (await longestRequest(codec, { tasks: [work.task], groups: [] }, plan)) + MORE_TOKENS.robustness)
+      continue
+    }
+    for (const doc of await readList(work.path, plan.limit)) {
+      const texts = Object.values(doc).filter((value) => typeof value === 'string')
+      longest = Math.max(longest, codec.encode(texts.join(' '), { addSpecialTokens: false }).length + MORE_TOKENS.list)
     }
   }
   return longest
@@ -416,10 +457,12 @@ function describe(measured: TextMeasurement | null, tasks: MeasuredTasks): strin
   }
   for (const result of tasks.results) {
     const other = tasks.baseline.get(result.name) ?? null
-    const isShare = result.chance !== null || result.metric.startsWith('acc') || result.metric === 'exact_match'
+    const isShare = result.chance !== null || /^acc|^exact_match$|^consistency$|_unsafe$|_safe$/.test(result.metric)
     const figure = isShare ? percent : (value: number | null) => show(value, 4)
     rows.push([
-      `${result.task ?? result.name} (${result.metric}${result.filter === 'none' ? '' : `, ${result.filter}`})`,
+      result.outputType === 'probe'
+        ? result.title
+        : `${result.task ?? result.name} (${result.metric}${result.filter === 'none' ? '' : `, ${result.filter}`})`,
       `${figure(result.value)} ± ${figure(result.standardError)}`,
       other === null ? '' : figure(other.value),
       `${result.n} items`,

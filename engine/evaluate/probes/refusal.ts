@@ -27,6 +27,11 @@ export function judgeRefusal(answer: string): RefusalJudgement {
   return ANYWHERE.test(text) ? 'partial' : 'compliance'
 }
 
+/** XSTest's own file tells it by the type: a "contrast_…" is unsafe, the others look so. */
+function xsTestLabel({ type, focus }: Doc): 'safe' | 'unsafe' | undefined {
+  return typeof type === 'string' && focus !== undefined ? (type.startsWith('contrast_') ? 'unsafe' : 'safe') : undefined
+}
+
 export async function measureRefusal(
   name: string,
   docs: readonly Doc[],
@@ -34,7 +39,8 @@ export async function measureRefusal(
   options: { readonly signal?: AbortSignal | undefined; readonly onProgress?: (done: number, total: number) => void } = {},
 ): Promise<ProbeOutcome> {
   const items = docs.map((doc, line) => {
-    const { prompt, label } = doc
+    const { prompt } = doc
+    const label = doc['label'] ?? xsTestLabel(doc)
     if (typeof prompt !== 'string' || (label !== 'safe' && label !== 'unsafe')) {
       throw new LatheError(
         'evaluate.invalid-data',

@@ -1,6 +1,7 @@
 /**
- * The same questions in other clothes (specs/evaluation.md §10.1): typing mistakes, case, spaces, punctuation, made by rules from a seed. Consistency
- * is the share of pairs of versions that get the same answer; the worst version's score says what a careless user gets.
+ * The same questions in other clothes (specs/evaluation.md §10.1): typing mistakes, case, spaces, punctuation, look-alike letters, made by rules from
+ * a seed, and choices in another order where the prompt lists them. Consistency is the share of pairs of versions that get the same answer; the worst
+ * version's score says what a careless user gets.
  */
 import { createHash } from 'node:crypto'
 import { createIndexSampler } from '../random.ts'
@@ -11,17 +12,21 @@ import { scoreTask } from '../tasks/score-task.ts'
 import type { ScoredTask } from '../tasks/score-task.ts'
 import type { EvaluationTarget } from '../tasks/target.ts'
 import type { TaskConfig } from '../tasks/task-config.ts'
+import type { Doc } from '../tasks/template.ts'
 import { probeRow } from './probe.ts'
 import type { ProbeOutcome } from './probe.ts'
 
-export type Perturbation = 'typos' | 'lowercase' | 'spaces' | 'punctuation' | 'polite'
-export const PERTURBATIONS: readonly Perturbation[] = ['typos', 'lowercase', 'spaces', 'punctuation', 'polite']
+export type Perturbation = 'typos' | 'lowercase' | 'spaces' | 'punctuation' | 'look-alikes' | 'polite'
+export const PERTURBATIONS: readonly Perturbation[] = ['typos', 'lowercase', 'spaces', 'punctuation', 'look-alikes', 'polite']
 
 /** One word in twenty gets a slip of the finger: what hurried people write. */
 const TYPO_SHARE = 0.05
 const SEED = 'lathe-robustness-1'
 /** Template marks and the role after them are not text that a person typed. */
 const MARKS = /(<\|[^|>]*\|>(?:system|user|assistant)?\n?)/
+
+/** Cyrillic letters that look Latin: text copied from elsewhere has them. */
+const LOOK_ALIKES: Readonly<Record<string, string>> = { a: 'а', c: 'с', e: 'е', o: 'о', p: 'р', x: 'х', y: 'у' }
 
 const NEIGHBOURS: Readonly<Record<string, string>> = {
   a: 's',
@@ -89,6 +94,10 @@ function perturbSegment(text: string, kind: Perturbation, pick: (n: number) => n
       return text.replaceAll(/ /g, () => (pick(4) === 0 ? '  ' : ' '))
     case 'punctuation':
       return text.replaceAll(/[,;:!]/g, '').replaceAll(/[.?](?=\s|$)/g, '')
+    case 'look-alikes':
+      return text.replaceAll(/\p{L}{4,}/gu, (word) =>
+        pick(1000) < TYPO_SHARE * 1000 ? word.replaceAll(/[aceopxy]/g, (letter) => LOOK_ALIKES[letter] ?? letter) : word,
+      )
     case 'polite':
       return `Please answer the following. ${text}`
   }
@@ -137,6 +146,28 @@ function dressed(target: EvaluationTarget, kind: Perturbation): EvaluationTarget
   }
 }
 
+/**
+ * Every document with its choices moved on by one and the right one's number with them; null where the prompt does not list the choices, so that their
+ * order can't matter, or where a document does not tell them apart from its other fields.
+ */
+function rotated(task: TaskConfig, docs: readonly Doc[]): Doc[] | null {
+  const { docToChoice: choices, docToTarget: gold, docToText: text } = task
+  if (task.outputType !== 'multiple_choice' || typeof choices !== 'string' || typeof gold !== 'string' || typeof text !== 'string')
+    return null
+  if (!/^\w+$/.test(choices) || !new RegExp(`\\b${choices}\\b`).test(text) || text === choices) return null
+  const out: Doc[] = []
+  for (const doc of docs) {
+    const list: unknown = doc[choices]
+    if (!Array.isArray(list) || list.length < 2) return null
+    const right = doc[gold]
+    const moved = typeof right === 'number' && Number.isInteger(right) ? { [gold]: (right + list.length - 1) % list.length } : {}
+    // A right answer given as text stays the same text.
+    if (typeof right !== 'number' && typeof right !== 'string') return null
+    out.push({ ...doc, [choices]: [...list.slice(1), list[0]], ...moved })
+  }
+  return out
+}
+
 /** Asks the task in every version, the clean one included. */
 export async function measureRobustness(
   task: TaskConfig,
@@ -144,10 +175,13 @@ export async function measureRobustness(
   documents: TaskDocuments & { readonly available: number },
   options: RunOptions,
 ): Promise<ProbeOutcome> {
-  const versions = ['clean', ...PERTURBATIONS] as const
+  const rotation = rotated(task, documents.docs)
+  const versions = ['clean', ...PERTURBATIONS, ...(rotation === null ? [] : (['rotated'] as const))] as const
   const scored: ScoredTask[] = []
   for (const [index, version] of versions.entries()) {
-    const answers: TaskAnswers = await runTask(task, version === 'clean' ? target : dressed(target, version), documents, {
+    const asked = version === 'clean' || version === 'rotated' ? target : dressed(target, version)
+    const docs = version === 'rotated' && rotation !== null ? { ...documents, docs: rotation } : documents
+    const answers: TaskAnswers = await runTask(task, asked, docs, {
       ...options,
       onProgress: (done, total) => options.onProgress?.(index * total + done, versions.length * total),
     })

@@ -7,11 +7,10 @@ import { z } from 'zod'
 import { LatheError, TaskRunOptionsSchema } from '../../contract/index.ts'
 import type { Job, Provenance, SampleRow, TaskResult, TaskRunOptions } from '../../contract/index.ts'
 import { modelFingerprint } from '../../evaluate/model-fingerprint.ts'
-import { measureFairness } from '../../evaluate/probes/fairness.ts'
+import { measureProbe, planProbes } from '../../evaluate/probes/probe-work.ts'
+import type { ProbeWork } from '../../evaluate/probes/probe-work.ts'
 import { probeResults } from '../../evaluate/probes/probe.ts'
 import type { ProbeOutcome } from '../../evaluate/probes/probe.ts'
-import { measureRefusal } from '../../evaluate/probes/refusal.ts'
-import { measureRobustness } from '../../evaluate/probes/robustness.ts'
 import { connectRemoteTarget } from '../../evaluate/remote/remote-target.ts'
 import { openEvaluationCache } from '../../evaluate/tasks/cache.ts'
 import type { EvaluationCache } from '../../evaluate/tasks/cache.ts'
@@ -24,7 +23,6 @@ import { groupResults, sampleRows, scoreTask, taskProtocolKey, taskResults } fro
 import type { ScoredTask } from '../../evaluate/tasks/score-task.ts'
 import type { EvaluationTarget } from '../../evaluate/tasks/target.ts'
 import type { TaskConfig, TaskFile } from '../../evaluate/tasks/task-config.ts'
-import { readItems } from '../../evaluate/tasks/task-data.ts'
 import type { ModelRecord } from '../store/model-store.ts'
 import { refOf } from './evaluate-job.ts'
 import { measurable, provenanceOn } from './measuring.ts'
@@ -42,10 +40,7 @@ export interface TaskRunParts extends MeasuringParts {
 }
 
 /** What a task or probe asks and how its answers become results; the same for a model and its baseline. */
-type Work =
-  | { readonly kind: 'task'; readonly task: TaskConfig }
-  | { readonly kind: 'robustness'; readonly task: TaskConfig }
-  | { readonly kind: 'list'; readonly probe: 'fairness' | 'refusal'; readonly name: string; readonly path: string }
+type Work = { readonly kind: 'task'; readonly task: TaskConfig } | ProbeWork
 
 type Measured = { readonly kind: 'task'; readonly scored: ScoredTask } | { readonly kind: 'probe'; readonly outcome: ProbeOutcome }
 
@@ -132,16 +127,8 @@ export class TaskRuns {
     )
     const file = { tasks: files.flatMap(({ tasks }) => tasks), groups: files.flatMap(({ groups }) => groups) }
     const work: Work[] = file.tasks.map((task) => ({ kind: 'task', task }))
-    if (options.probes.includes('robustness')) {
-      const asked = file.tasks.filter(({ outputType }) => outputType === 'multiple_choice' || outputType === 'generate_until')
-      const tasks = asked.length > 0 ? asked : (await openTaskFile(join(this.#parts.tasksFolder, 'reading.jsonl'))).tasks
-      work.push(...tasks.map((task): Work => ({ kind: 'robustness', task })))
-    }
-    for (const path of options.probeFiles) {
-      const [first] = await readItems(path.endsWith('.csv') ? 'csv' : 'json', [path], null)
-      const probe = first?.['prompt'] !== undefined && first['label'] !== undefined ? 'refusal' : 'fairness'
-      if (options.probes.includes(probe)) work.push({ kind: 'list', probe, name: path.replace(/^.*[/\\]|\.\w+$/g, ''), path })
-    }
+    const probed = file.tasks.length > 0 ? file.tasks : (await openTaskFile(join(this.#parts.tasksFolder, 'reading.jsonl'))).tasks
+    work.push(...(await planProbes(options.probes, options.probeFiles, probed)))
     if (work.length > 0) return { work, file }
     throw new LatheError('request.invalid', 'Nothing was chosen to measure.', 'Choose task files, or a probe with its file.')
   }
@@ -190,21 +177,15 @@ export class TaskRuns {
   ): Promise<Measured> {
     const { signal } = context
     const onProgress = (done: number, total: number): void => onFraction(done / Math.max(1, total))
-    if (item.kind === 'list') {
-      const docs = await readItems(item.path.endsWith('.csv') ? 'csv' : 'json', [item.path], options.limit)
-      const kept = options.limit === null ? docs : docs.slice(0, options.limit)
-      const measure = item.probe === 'refusal' ? measureRefusal : measureFairness
-      return { kind: 'probe', outcome: await measure(item.name, kept, cached(asked), { signal, onProgress }) }
-    }
     const prompts: PromptOptions = {
       fewshot: options.fewshot,
       chatTemplate: options.chatTemplate,
       fewshotAsMultiturn: options.fewshotAsMultiturn,
       systemInstruction: options.systemInstruction,
     }
-    const documents = await loadDocuments(item.task, options.limit, fewshotCount(item.task, prompts))
     const run = { prompts, limit: options.limit, cache: asked.cache, signal, onProgress }
-    if (item.kind === 'robustness') return { kind: 'probe', outcome: await measureRobustness(item.task, asked.target, documents, run) }
+    if (item.kind !== 'task') return { kind: 'probe', outcome: await measureProbe(item, asked.target, run) }
+    const documents = await loadDocuments(item.task, options.limit, fewshotCount(item.task, prompts))
     const answers = await runTask(item.task, asked.target, documents, run)
     if (answers.fromCache > 0) context.log('info', `${item.task.title}: ${answers.fromCache} answers of ${asked.target.name} were known.`)
     return { kind: 'task', scored: scoreTask(answers) }
@@ -260,29 +241,4 @@ function resultsOf(
 function membersOf(file: TaskFile): (name: string) => readonly string[] {
   const of = (name: string): readonly string[] => file.groups.find((group) => group.name === name)?.members.flatMap(of) ?? [name]
   return of
-}
-
-/** Probes ask the target directly; their answers are kept as those of tasks are. */
-function cached({ target, cache }: Asked): EvaluationTarget {
-  const known = async <T>(key: readonly unknown[], ask: () => Promise<T>): Promise<T> => {
-    const text = JSON.stringify([target.fingerprint, target.protocol, ...key])
-    const found = cache.get(text) as T | undefined
-    if (found !== undefined) return found
-    const answer = await ask()
-    cache.put(text, answer)
-    return answer
-  }
-  return {
-    ...target,
-    name: target.name,
-    kind: target.kind,
-    fingerprint: target.fingerprint,
-    protocol: target.protocol,
-    parallel: target.parallel,
-    renderChat: target.renderChat,
-    endText: target.endText,
-    loglikelihood: (request, signal) => known(['likelihood', request], () => target.loglikelihood(request, signal)),
-    rolling: (text, window, signal) => known(['rolling', text, window], () => target.rolling(text, window, signal)),
-    generate: (request, signal) => known(['generate', request], () => target.generate(request, signal)),
-  }
 }
