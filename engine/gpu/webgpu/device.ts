@@ -19,6 +19,8 @@ export interface GpuDevice {
   readonly features: ReadonlySet<string>
   /** `dot4I8Packed` is there. */
   readonly packedDot: boolean
+  /** Invocations of every subgroup; null where there are none or their size is the driver's choice. */
+  readonly subgroupSize: number | null
   /** Resolves with the reason once, if the device goes. */
   readonly lost: Promise<string>
   /** Throws `gpu.device-lost` if the device has gone, `gpu.invalid-operation` if a validation error was raised outside any scope. */
@@ -54,10 +56,16 @@ export async function openDevice(found: FoundAdapter, profile: ToggleProfile): P
     requiredLimits,
   })
   const packedDot = instance.wgslLanguageFeatures.has('packed_4x8_integer_dot_product')
-  return wrapDevice(device, found.adapter.id, found.adapter.type === 'software', profile, packedDot)
+  const { subgroupMinSize = 0, subgroupMaxSize } = adapter.info
+  const subgroupSize = device.features.has('subgroups') && subgroupMinSize === subgroupMaxSize ? subgroupMinSize : null
+  return wrapDevice(device, { adapterId: found.adapter.id, software: found.adapter.type === 'software', profile, packedDot, subgroupSize })
 }
 
-function wrapDevice(device: GPUDevice, adapterId: string, software: boolean, profile: ToggleProfile, packedDot: boolean): GpuDevice {
+function wrapDevice(
+  device: GPUDevice,
+  facts: Pick<GpuDevice, 'adapterId' | 'software' | 'profile' | 'packedDot' | 'subgroupSize'>,
+): GpuDevice {
+  const { adapterId } = facts
   let lostReason: string | null = null
   let uncaught: string | null = null
   const lost = device.lost.then((info) => {
@@ -140,13 +148,10 @@ function wrapDevice(device: GPUDevice, adapterId: string, software: boolean, pro
   }
 
   return {
+    ...facts,
     device,
-    adapterId,
-    software,
-    profile,
     limits: device.limits,
     features: device.features as ReadonlySet<string>,
-    packedDot,
     lost,
     check,
     guard,

@@ -7,7 +7,7 @@
  *   //#repeat i NAME … //#end    repeats the body with {i} = 0 … NAME−1; i is one letter, NAME a constant or a number
  *   {NAME}  {2*i+1}  {i*BITS/32} whole-number arithmetic over constants and repeat variables: + - * / % and parentheses
  *
- * Every constant is also declared in the module (`const NAME: u32 = …` or f32), so plain expressions use it directly.
+ * A kernel with a constant SUBGROUP uses subgroups of that size. Every constant is also declared in the module (`const NAME: u32 = …` or f32), so plain expressions use it directly.
  */
 import { readFileSync } from 'node:fs'
 
@@ -32,7 +32,8 @@ export function shaderSource(name: string, constants: ShaderConstants): string {
     if (typeof value === 'object') return `const ${key}: f32 = ${floatLiteral(value.float)};`
     return `const ${key}: u32 = ${Number(value)}u;`
   })
-  return ['requires immediate_address_space;', ...declarations, expandShader(load(name), constants, name)].join('\n')
+  const extensions = constants['SUBGROUP'] === undefined ? [] : ['enable subgroups;']
+  return [...extensions, 'requires immediate_address_space;', ...declarations, expandShader(load(name), constants, name)].join('\n')
 }
 
 /** The text with its directives carried out; `where` names the file in errors. */

@@ -47,7 +47,7 @@ export interface Tuning {
 
 /** CPU rasterisers run a workgroup as a few SIMD vectors on one core: small groups, no sharing, every barrier costs. */
 const SOFTWARE: Tuning = {
-  linear: { family: 'rows', workgroup: 16, rows: 4, lanes: 1, stageElements: 0, columns: [1, 4], wide: null },
+  linear: { family: 'rows', workgroup: 16, rows: 4, lanes: 1, stageElements: 0, columns: [1, 4, 8, 16], wide: null },
   attention: { family: 'rows', workgroup: 8, chunk: 32, sublanes: 1, team: 4, splitPairs: 0 },
   gram: { wideFrom: Infinity },
   weightShardBytes: null,

@@ -1,7 +1,8 @@
 // out = x · weightᵀ for adapters whose "threads" are SIMD lanes of a CPU: each invocation owns ROWS whole rows against COLUMNS inputs, so there
 // is nothing to share and nothing to reduce. A granule is the fewest weights that fill whole words and whole quads of x; the loop over them is
 // deliberately not unrolled, since a software driver compiles every load into dozens of instructions, seconds for an unrolled body. Sums are
-// taken over chunks of granules, then added in order (a chunk never straddles scale groups).
+// taken over chunks of granules, then added in order (a chunk never straddles scale groups). With SUBGROUP each lane loads one column's quad of x
+// and all take it from there: a load costs a CPU far more than the arithmetic on what it brought, and is dear to compile.
 //#if SPARSE
 alias Stored = vec2<u32>;
 //#if BF16
@@ -118,15 +119,29 @@ fn granuleAt(row: u32, granule: u32) -> Stored {
 //#end
 
 @compute @workgroup_size(WORKGROUP)
-fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+fn main(
+  @builtin(workgroup_id) group_id: vec3<u32>,
+  @builtin(local_invocation_index) lane: u32,
+//#if SUBGROUP
+  @builtin(subgroup_invocation_id) member: u32,
+//#end
+) {
   let firstRow = (group_id.x * WORKGROUP + lane) * ROWS;
   let firstColumn = group_id.y * COLUMNS;
 //#repeat r ROWS
   let shardRow_{r} = min(firstRow + {r}u, params.rows - 1u);
   let row_{r} = params.firstRow + shardRow_{r};
 //#end
+//#if SUBGROUP
+//#repeat l COLUMN_LOADS
+  let source_{l} = min(firstColumn + {l*SUBGROUP}u + member, params.columns - 1u) * params.xQuads;
+//#end
+//#else
 //#repeat c COLUMNS
   let source_{c} = min(firstColumn + {c}u, params.columns - 1u) * params.xQuads;
+//#end
+//#end
+//#repeat c COLUMNS
 //#repeat r ROWS
   var acc_{r}_{c} = 0.0f;
 //#end
@@ -134,8 +149,15 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
   var granule = 0u;
   while (granule < params.granules) {
     let first = granule;
+//#if SUBGROUP
+//#repeat l COLUMN_LOADS
+    var memberSum_{l} = 0.0f;
+//#end
+//#end
 //#repeat c COLUMNS
+//#if !SUBGROUP
     var sum_{c} = 0.0f;
+//#end
 //#repeat r ROWS
     var part_{r}_{c} = 0.0f;
 //#end
@@ -164,10 +186,27 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
         let w_{r} = raw_{r};
 //#end
 //#end
+//#if SUBGROUP
+//#repeat l COLUMN_LOADS
+        let four_{l} = inputQuad(source_{l}, granule * GRANULE_QUADS + {q}u);
+//#if CENTERED
+        memberSum_{l} += sumQuad(four_{l});
+//#end
+//#end
+//#end
 //#repeat c COLUMNS
+//#if SUBGROUP
+        let x_{c} = vec4<f32>(
+          subgroupBroadcast(four_{c/SUBGROUP}.x, {c%SUBGROUP}u),
+          subgroupBroadcast(four_{c/SUBGROUP}.y, {c%SUBGROUP}u),
+          subgroupBroadcast(four_{c/SUBGROUP}.z, {c%SUBGROUP}u),
+          subgroupBroadcast(four_{c/SUBGROUP}.w, {c%SUBGROUP}u),
+        );
+//#else
         let x_{c} = inputQuad(source_{c}, granule * GRANULE_QUADS + {q}u);
 //#if CENTERED
         sum_{c} += sumQuad(x_{c});
+//#end
 //#end
 //#repeat r ROWS
         part_{r}_{c} = dotQuad(w_{r}, x_{c}, part_{r}_{c});
@@ -185,7 +224,11 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
 //#end
 //#repeat c COLUMNS
 //#if CENTERED
+//#if SUBGROUP
+    acc_{r}_{c} = fma(gain_{r}, fma(-center_{r}, subgroupBroadcast(memberSum_{c/SUBGROUP}, {c%SUBGROUP}u), part_{r}_{c}), acc_{r}_{c});
+//#else
     acc_{r}_{c} = fma(gain_{r}, fma(-center_{r}, sum_{c}, part_{r}_{c}), acc_{r}_{c});
+//#end
 //#else
     acc_{r}_{c} = fma(gain_{r}, part_{r}_{c}, acc_{r}_{c});
 //#end

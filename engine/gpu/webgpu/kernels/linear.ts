@@ -29,7 +29,13 @@ interface LinearShape {
 }
 
 /** linear-rows: every length is an immediate, so that a format's pipelines serve all of a model's shapes (a compile costs a CPU seconds). */
-function rowsShape(tuning: Tuning['linear'], facts: FormatFacts, weight: WeightSpec, columns: number): LinearShape {
+function rowsShape(
+  tuning: Tuning['linear'],
+  facts: FormatFacts,
+  weight: WeightSpec,
+  columns: number,
+  subgroupSize: number | null,
+): LinearShape {
   const { workgroup, rows } = tuning
   const { format, cols } = weight
   const { granuleElements } = facts
@@ -47,6 +53,10 @@ function rowsShape(tuning: Tuning['linear'], facts: FormatFacts, weight: WeightS
       ...facts.storage,
       ...(format.kind === 'dense' ? {} : scaled ? { SCALED: true } : { GROUP_SINGLE: true }),
       ...(cols % granuleElements === 0 ? {} : { TAIL: true }),
+      // One column is the same address for all lanes, which is loaded once anyway.
+      ...(subgroupSize === null || columns === 1 || workgroup % subgroupSize !== 0
+        ? {}
+        : { SUBGROUP: subgroupSize, COLUMN_LOADS: Math.ceil(columns / subgroupSize) }),
     },
     extraImmediates: [
       cols,
@@ -126,16 +136,18 @@ async function planProducts(context: PlanContext, operation: Linear, input: Buff
   // A unit of sparse codes is unrolled whole in linear-rows: a wide tile of them would be minutes of compiling.
   const isLong = matrix.sparse && context.tuning.linear.family === 'rows'
   const tuning = facts.straddles || isLong ? narrow(context.tuning.linear) : context.tuning.linear
-  const shapeOf = tuning.family === 'rows' ? rowsShape : lanesShape
+  const shapeOf = (width: number): LinearShape => {
+    const tile = tileOf(tuning, width)
+    return tuning.family === 'rows'
+      ? rowsShape(tile, facts, weight, width, context.gpu.subgroupSize)
+      : lanesShape(tile, facts, weight, width)
+  }
   const storageLimit = context.gpu.limits.maxComputeWorkgroupStorageSize
   const widths = tuning.columns.filter((width, index) => {
     if (index === 0) return true
-    return (
-      width <= nextPowerOfTwo(context.capacity.tokens) &&
-      workgroupBytes(shapeOf(tileOf(tuning, width), facts, weight, width)) <= storageLimit
-    )
+    return width <= nextPowerOfTwo(context.capacity.tokens) && workgroupBytes(shapeOf(width)) <= storageLimit
   })
-  const shapes = widths.map((columns) => shapeOf(tileOf(tuning, columns), facts, weight, columns))
+  const shapes = widths.map(shapeOf)
   const kernels = await Promise.all(
     shapes.map((shape) => {
       return context.kernel({
