@@ -84,6 +84,30 @@ export function mixedJobs(engine: FakeEngine): void {
     engine.newJob({
       kind: 'compress',
       modelId: SAMPLE.id,
+      title: 'Pebble-Tidewater → Balanced 4-bit, layer 4 down_proj as W8A16 g128',
+      state: 'succeeded',
+      phases: phases(6),
+      progress: 1,
+      variantId: 'm-pebble-w4',
+      startedAt: at(12),
+      endedAt: at(11),
+      createdAt: at(12),
+      peakRssBytes: 214_000_000,
+      layers: {
+        total: 6,
+        current: null,
+        note: null,
+        metric: 'output',
+        finished: [0.012, 0.034, 0.021, 0.028, 0.011, 0.019].map((error, layer) => ({ layer, error, seconds: layer < 4 ? null : 4.2 })),
+        deviceBytes: 96_000_000,
+        takenOver: { from: 'Pebble-Tidewater · Balanced 4-bit', layers: [0, 1, 2, 3], ofLayers: 6, tensors: 38, ofTensors: 57 },
+      },
+    }),
+  )
+  engine.setJob(
+    engine.newJob({
+      kind: 'compress',
+      modelId: SAMPLE.id,
       title: 'Pebble-Tidewater → Fine 4-bit',
       presetId: 'fine-4bit',
       phases: phases(-1),

@@ -191,7 +191,7 @@ export function calibratedProducer(parts: ProducerParts): Producer {
         parts.onLayer(report)
         const error = report.outputError === null ? '' : ` output error ${(report.outputError * 100).toPrecision(2)} %,`
         const left = report.secondsLeft > 0 ? `, about ${Math.ceil(report.secondsLeft)} s left` : ''
-        const text = `Layer ${report.layer + 1} of ${report.layers}:${error} ${report.seconds.toFixed(1)} s${left}.`
+        const text = `Layer ${report.layer} (${report.layer + 1} of ${report.layers}):${error} ${report.seconds.toFixed(1)} s${left}.`
         options.onLog?.({ level: 'info', text })
       },
       onPeakBytes: (bytes) => calibration.noteGpuBytes(bytes),

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest'
 import type { Job } from '../../../engine/contract/index.ts'
 import { milestoneOf } from '../../shell/job-announcer.tsx'
 import { FakeEngine } from '../../test/fake-engine.ts'
-import { elapsedSeconds, layerBars, layerLine, layerSummary, ordinal, stalledSeconds, statusLine } from './job-view.ts'
+import { elapsedSeconds, layerBars, layerLine, layerSummary, takenOverLine, ordinal, stalledSeconds, statusLine } from './job-view.ts'
 import { overallProgress, splitJobs } from './queries.ts'
 
 const engine = new FakeEngine()
@@ -108,8 +108,8 @@ describe('layers', () => {
 
   test('are bars against the worst one so far', () => {
     expect(layerBars(layers)).toEqual([
-      { layer: 0, state: 'done', share: 1, title: 'Layer 0: 4.0 %' },
-      { layer: 1, state: 'done', share: 0.25, title: 'Layer 1: 1.0 %' },
+      { layer: 0, state: 'done', share: 1, title: 'Layer 0: 4.0 %, 1.0 s' },
+      { layer: 1, state: 'done', share: 0.25, title: 'Layer 1: 1.0 %, 1.0 s' },
       { layer: 2, state: 'current', share: 0, title: 'Layer 2: GPTQ down_proj' },
       { layer: 3, state: 'pending', share: 0, title: 'Layer 3: to come' },
     ])
@@ -117,6 +117,18 @@ describe('layers', () => {
       share: 0,
       title: 'Layer 0: not measured',
     })
+  })
+
+  test('say what another variant had', () => {
+    const takenOver = { from: 'Pebble · Balanced 4-bit', layers: [0], ofLayers: 4, tensors: 9, ofTensors: 40 }
+    const raised = { ...layers, takenOver }
+    expect(layerBars(raised).map(({ state }) => state)).toEqual(['taken', 'done', 'current', 'pending'])
+    expect(layerBars(raised)[0]?.title).toBe('Layer 0: 4.0 %, taken over')
+    expect([takenOverLine(layers), takenOverLine(raised), takenOverLine({ ...raised, takenOver: { ...takenOver, layers: [] } })]).toEqual([
+      null,
+      '1 of 4 layers taken over from Pebble · Balanced 4-bit',
+      '9 of 40 tensors taken over from Pebble · Balanced 4-bit',
+    ])
   })
 
   test('are told in words', () => {

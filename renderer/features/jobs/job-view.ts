@@ -1,6 +1,6 @@
 /** What a job's card says, from the job as the engine reports it. Plain functions. */
 import { assertNever, type Job, type JobLayers, type JobPhase, type JobState } from '../../../engine/contract/index.ts'
-import { formatBytes, formatEta, formatInteger, formatPercent, formatRate } from '../../lib/format.ts'
+import { formatBytes, formatDuration, formatEta, formatInteger, formatPercent, formatRate } from '../../lib/format.ts'
 import type { Tone } from '../../ui/badge.tsx'
 import type { ProgressTone } from '../../ui/progress.tsx'
 
@@ -83,7 +83,8 @@ export function elapsedSeconds(job: Job, nowMs: number): number | null {
 
 export interface LayerBar {
   readonly layer: number
-  readonly state: 'done' | 'current' | 'pending'
+  /** `taken`: another variant had it, and it was copied. */
+  readonly state: 'done' | 'taken' | 'current' | 'pending'
   /** 0…1 of the worst layer so far. */
   readonly share: number
   readonly title: string
@@ -102,6 +103,7 @@ export function layerSummary({ finished }: JobLayers): { readonly last: LayerErr
 export function layerBars(layers: JobLayers): readonly LayerBar[] {
   const byLayer = new Map(layers.finished.map((layer) => [layer.layer, layer]))
   const most = layerSummary(layers).worst?.error ?? 0
+  const taken = new Set(layers.takenOver?.layers)
   return Array.from({ length: layers.total }, (_, layer): LayerBar => {
     const done = byLayer.get(layer)
     if (done === undefined) {
@@ -114,8 +116,19 @@ export function layerBars(layers: JobLayers): readonly LayerBar[] {
       }
     }
     const error = done.error === null ? 'not measured' : formatPercent(done.error)
-    return { layer, state: 'done', share: most === 0 ? 0 : (done.error ?? 0) / most, title: `Layer ${layer}: ${error}` }
+    const seconds = done.seconds === null ? '' : `, ${formatDuration(done.seconds)}`
+    const [state, how] = taken.has(layer) ? (['taken', ', taken over'] as const) : (['done', seconds] as const)
+    return { layer, state, share: most === 0 ? 0 : (done.error ?? 0) / most, title: `Layer ${layer}: ${error}${how}` }
   })
+}
+
+/** "5 of 6 layers taken over from Pebble · Balanced 4-bit"; null where everything was computed. */
+export function takenOverLine({ takenOver }: JobLayers): string | null {
+  if (takenOver === null) return null
+  const { layers, ofLayers, tensors, ofTensors, from } = takenOver
+  return layers.length > 0
+    ? `${formatInteger(layers.length)} of ${formatInteger(ofLayers)} layers taken over from ${from}`
+    : `${formatInteger(tensors)} of ${formatInteger(ofTensors)} tensors taken over from ${from}`
 }
 
 /** "Layer 12 (13 of 32): GPTQ down_proj", counted from 0 as in the model's own names; null where no layer is being worked on. */

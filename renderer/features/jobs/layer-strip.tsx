@@ -2,12 +2,13 @@
 import type { Job, JobLayers } from '../../../engine/contract/index.ts'
 import { formatPercent } from '../../lib/format.ts'
 import { Term } from '../../ui/term.tsx'
-import { layerBars, layerSummary } from './job-view.ts'
+import { layerBars, layerSummary, takenOverLine } from './job-view.ts'
 import styles from './jobs.module.css'
 
 export function LayerStrip({ job, layers }: { readonly job: Job; readonly layers: JobLayers }) {
   const bars = layerBars(layers)
   const { last, worst } = layerSummary(layers)
+  const takenOver = takenOverLine(layers)
   return (
     <div className={styles.layers}>
       <p className={styles.layerFacts}>
@@ -24,15 +25,19 @@ export function LayerStrip({ job, layers }: { readonly job: Job; readonly layers
             worst, layer {worst.layer}: <span className="numeric">{formatPercent(worst.error)}</span>
           </span>
         )}
+        {takenOver !== null && <span className={styles.takenOver}>{takenOver}</span>}
       </p>
       <div
         className={styles.strip}
         role="img"
-        aria-label={`${job.title}: ${layers.finished.length} of ${layers.total} layers finished${worst === null ? '' : `, worst layer ${worst.layer} with ${formatPercent(worst.error)}`}`}
+        aria-label={`${job.title}: ${layers.finished.length} of ${layers.total} layers finished${takenOver === null ? '' : `, ${takenOver}`}${worst === null ? '' : `, worst layer ${worst.layer} with ${formatPercent(worst.error)}`}`}
       >
         {bars.map((bar) => (
           <span key={bar.layer} className={styles.bar} data-state={bar.state} title={bar.title}>
-            <span className={styles.barFill} style={{ height: `${Math.max(bar.share * 100, bar.state === 'done' ? 6 : 0)}%` }} />
+            <span
+              className={styles.barFill}
+              style={{ height: `${Math.max(bar.share * 100, bar.state === 'done' || bar.state === 'taken' ? 6 : 0)}%` }}
+            />
           </span>
         ))}
       </div>
