@@ -58,6 +58,9 @@ const MAX_THREADS = 8
 /** Room for journal, run.json, model card and the file system's own blocks. */
 const SPARE_BYTES = 4 << 20
 
+/** Activations, cache and tables of the few tokens that a result generates before it is published. */
+const SANITY_BYTES = 256 << 20
+
 /**
  * Compresses `sourceFolder` into `outFolder`. Rejects with a LatheError: `checkpoint.*` for a source that cannot be read or that holds NaN,
  * `compress.*` for what cannot be done, `checkpoint.already-exists`, `disk.full` (data: needBytes, freeBytes), `disk.permission`, `disk.io`,
@@ -205,7 +208,10 @@ export async function compress(options: CompressOptions, tuning: CompressTuning 
     })
     if (calibration !== null) {
       const [prompt = new Uint32Array(1)] = calibration.samples.samples
-      const untried = await checkThatItRuns({ folder: modelFolder, backend: calibration.backend, prompt, signal })
+      const hasRoom = (await options.reserveDevice?.(plan.bytesOut + SANITY_BYTES)) ?? true
+      const untried = hasRoom
+        ? await checkThatItRuns({ folder: modelFolder, backend: calibration.backend, prompt, signal })
+        : `models in use leave too little memory for ${gigabytes(plan.bytesOut)} of weights.`
       const text =
         untried === null ? 'It runs: a few tokens were generated, all logits finite.' : `It was not run on this device: ${untried}`
       options.onLog?.({ level: untried === null ? 'info' : 'warn', text })

@@ -51,6 +51,11 @@ export interface CompressOptions {
   readonly calibration?: CalibrationOptions
   /** Opens the device that layers of a calibrated run go through; the pipeline disposes it. The best adapter by default. */
   readonly openBackend?: () => Promise<Backend>
+  /**
+   * Asked before device memory is used, with all that the run will hold from then on. The first call may wait for others to let go; false
+   * from a later one means that there is not that much, and what it was for is left out.
+   */
+  readonly reserveDevice?: (bytes: number) => Promise<boolean>
   readonly sourceFolder: string
   /** The final folder; must not exist. Work happens in the sibling `.<name>.partial` and is renamed into place at the end. */
   readonly outFolder: string

@@ -5,7 +5,16 @@
  */
 import { LatheError } from '../contract/errors.ts'
 import type { LoadedModel } from '../contract/index.ts'
-import type { AcquireOptions, LoadProgress, ModelKey, ModelLease, ModelManager, Runtime } from './types.ts'
+import type {
+  AcquireOptions,
+  LoadProgress,
+  MemoryReservation,
+  ModelKey,
+  ModelLease,
+  ModelManager,
+  ReserveOptions,
+  Runtime,
+} from './types.ts'
 
 export interface ModelManagerOptions {
   /** Bytes that all models together may take, asked before each load; null = unknown, and only a failed load tells. */
@@ -56,6 +65,12 @@ class Entry {
   }
 }
 
+/** Memory of the device that work beside the models holds. */
+interface Reserved {
+  readonly name: string
+  bytes: number
+}
+
 export function createModelManager(options: ModelManagerOptions): ModelManager {
   return new Manager(options)
 }
@@ -63,6 +78,9 @@ export function createModelManager(options: ModelManagerOptions): ModelManager {
 class Manager implements ModelManager {
   readonly #options: ModelManagerOptions
   readonly #entries = new Set<Entry>()
+  readonly #reserved = new Set<Reserved>()
+  /** Called at every change; those that wait for memory look again. */
+  readonly #waiting = new Set<() => void>()
   /** Loads take turns, so that each sees the memory that the one before left. */
   #lastLoad: Promise<unknown> = Promise.resolve()
   #closed = false
@@ -113,6 +131,59 @@ class Manager implements ModelManager {
       const used = new Date(lastUsedAt).toISOString()
       return [{ modelId: key.modelId, name, weightBytes, kvBytes, otherBytes, contextLimit, ...cache, busy, lastUsedAt: used }]
     })
+  }
+
+  async reserve({ name, bytes, signal, onWait }: ReserveOptions): Promise<MemoryReservation> {
+    const held: Reserved = { name, bytes: 0 }
+    let said: string | null = null
+    for (;;) {
+      signal?.throwIfAborted()
+      const changed = Promise.withResolvers<void>()
+      this.#waiting.add(changed.resolve)
+      try {
+        const lacking = await this.#queue(() => this.#grant(held, bytes))
+        if (lacking === null) break
+        if (lacking !== said) onWait?.(lacking)
+        said = lacking
+        signal?.throwIfAborted()
+        await untilAborted(changed.promise, signal)
+      } finally {
+        this.#waiting.delete(changed.resolve)
+      }
+    }
+    return {
+      resize: async (wanted) => (await this.#queue(() => this.#grant(held, wanted))) === null,
+      [Symbol.dispose]: () => {
+        if (!this.#reserved.delete(held)) return
+        this.#changed()
+      },
+    }
+  }
+
+  /** null when `bytes` are held; else what to say while models in use leave too little. */
+  async #grant(held: Reserved, bytes: number): Promise<string | null> {
+    for (;;) {
+      await Promise.allSettled([...this.#entries].map(({ closing }) => closing))
+      const budget = this.#options.budgetBytes()
+      const usedBytes = this.#usedBytes(held)
+      const inUse = [...this.#entries].filter((entry) => entry.runtime !== null).map(({ name }) => name)
+      const others = [...this.#reserved].filter((other) => other !== held).map(({ name }) => name)
+      const alone = inUse.length + others.length === 0
+      if (alone || (budget !== null && usedBytes + bytes <= budget)) {
+        this.#reserved.add(held)
+        held.bytes = bytes
+        return null
+      }
+      const victim = this.#oldestIdle()
+      if (victim !== undefined) {
+        await this.#close(victim)
+        continue
+      }
+      const names = [...inUse, ...others].join(', ')
+      if (budget === null) return `Waiting until nothing else uses the device, since its memory is not known; in use: ${names}.`
+      const free = megabytes(Math.max(0, budget - usedBytes))
+      return `Waiting for device memory: ${megabytes(bytes)} are needed, ${free} of ${megabytes(budget)} are free; in use: ${names}.`
+    }
   }
 
   /** Aborts loads and unloads everything, in use or not. */
@@ -203,9 +274,11 @@ class Manager implements ModelManager {
         throw new LatheError(
           'gpu.out-of-memory',
           `${entry.name} needs ${megabytes(needBytes)}; ${megabytes(freeBytes)} of ${megabytes(budget)} are free.`,
-          usedBytes > 0
-            ? 'Stop what uses the other loaded models, or choose a smaller context or variant.'
-            : 'Choose a smaller context or a more compressed variant of the model.',
+          this.#reserved.size > 0
+            ? `${[...this.#reserved].map(({ name }) => name).join(', ')} holds part of it: wait for its end, or cancel it.`
+            : usedBytes > 0
+              ? 'Stop what uses the other loaded models, or choose a smaller context or variant.'
+              : 'Choose a smaller context or a more compressed variant of the model.',
           { data: { needBytes, freeBytes, budgetBytes: budget } },
         )
       }
@@ -213,8 +286,9 @@ class Manager implements ModelManager {
     }
   }
 
-  #usedBytes(except: Entry): number {
+  #usedBytes(except: Entry | Reserved): number {
     let bytes = 0
+    for (const held of this.#reserved) if (held !== except) bytes += held.bytes
     // Loads that wait their turn hold nothing yet.
     for (const entry of this.#entries) if (entry !== except && entry.runtime !== null) bytes += entry.bytes
     return bytes
@@ -261,6 +335,7 @@ class Manager implements ModelManager {
   }
 
   #changed(): void {
+    for (const look of this.#waiting) look()
     this.#options.onChange?.()
   }
 }

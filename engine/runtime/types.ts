@@ -356,10 +356,30 @@ export interface ModelLease extends Disposable {
   release(): void
 }
 
+export interface ReserveOptions {
+  /** Who holds it, in messages: "Compression of Pebble". */
+  readonly name: string
+  readonly bytes: number
+  readonly signal?: AbortSignal | undefined
+  /** Models in use leave too little for now; called whenever that changes. */
+  readonly onWait?: ((message: string) => void) | undefined
+}
+
+/** Device memory that is counted as used although no model holds it. Disposing twice is harmless. */
+export interface MemoryReservation extends Disposable {
+  /** Holds so much instead. False, with nothing changed, where models in use leave too little; idle ones make room. */
+  resize(bytes: number): Promise<boolean>
+}
+
 /** Keeps models loaded between uses. One load per key at a time; idle ones make room, busy ones never do. */
 export interface ModelManager extends AsyncDisposable {
   acquire(options: AcquireOptions): Promise<ModelLease>
   /** Unloads every load of the model. Throws `model.busy` while one is in use or loading. False if none was loaded. */
   unload(modelId: string): Promise<boolean>
   loaded(): readonly LoadedModel[]
+  /**
+   * Memory for work beside the models. Idle ones make room; where those in use leave too little it waits for them. What no model could leave
+   * (the budget is smaller, or unknown) is granted once no other is loaded: the work itself will say whether it fits.
+   */
+  reserve(options: ReserveOptions): Promise<MemoryReservation>
 }

@@ -18,7 +18,12 @@ export function bindEngine({ adapterId, log, onModelsChanged }: BindOptions): En
     models,
     checkpoint: { inspect: inspectModelFolder, tensorStats: readTensorStats, hashTensor },
     tokenizers: new TokenizerBinding(),
-    compressor: bindCompress({ open: () => gpu.openOwn(), makeRoom: () => models.unloadIdle() }),
+    compressor: bindCompress({
+      open: () => gpu.openOwn(),
+      closed: (backend) => gpu.forgetOwn(backend),
+      makeRoom: () => models.unloadIdle(),
+      reserve: (options) => models.reserve(options),
+    }),
     fit: bindFit(gpu),
     close: async () => {
       await models.close()

@@ -150,6 +150,12 @@ export interface LossRequest {
   readonly onProgress: (done: number, total: number, unit: string) => void
 }
 
+/** What a calibrated run tells of the device as it goes. */
+export interface DeviceListener {
+  readonly onBytes: (bytes: number) => void
+  readonly onWait: (message: string) => void
+}
+
 export interface CompressPort {
   listPresets(): readonly Preset[]
   /** Throws `compress.invalid-recipe` for an unknown id. */
@@ -163,8 +169,8 @@ export interface CompressPort {
   choose(folder: string, table: LossTable, target: MixedTarget): Promise<SchemeMap>
   /** Layers that `base` has as this recipe would make them, from headers and records; text and adapter are taken to be those of the base. */
   takesOver(folder: string, recipe: Recipe, base: BaseVariant): Promise<Pick<SameMaking, 'layers' | 'ofLayers' | 'nothing'>>
-  /** A calibrated run tells what it holds of the device as it goes. */
-  compress(options: CompressOptions, onDeviceBytes?: (bytes: number) => void): Promise<CompressReport>
+  /** A calibrated run takes its memory of the device from what models may take, and waits for those in use where that is too little. */
+  compress(options: CompressOptions, device?: DeviceListener): Promise<CompressReport>
   /** Deletes what an interrupted run left beside `outFolder`; nothing if there is nothing. */
   discardPartial(outFolder: string): Promise<void>
   /** Writes what was measured into the variant's README.md. */

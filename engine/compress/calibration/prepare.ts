@@ -92,6 +92,11 @@ export async function prepareCalibration(options: CompressOptions, source: Check
   const longest = Math.max(...samples.samples.map((ids) => ids.length))
   const software = backend.kind !== 'webgpu' || backend.software
   const needs = calibrationNeeds(spec, { tokens: samples.tokens, longest, activationBytes, software })
+  // Nothing is on the device yet; it says only now what kind it is.
+  await options.reserveDevice?.(needs.deviceBytes).catch(async (error: unknown) => {
+    await backend[Symbol.asyncDispose]()
+    throw error
+  })
   let peak = 0
   return {
     spec,

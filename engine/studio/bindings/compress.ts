@@ -1,7 +1,8 @@
 /**
- * The compression port over engine/compress. A calibrated run opens a device of its own on the studio's adapter, after idle models have made room:
- * its memory is returned whole at the end, and a lost device takes no chat with it.
+ * The compression port over engine/compress. A calibrated run opens a device of its own on the studio's adapter with memory taken from what models may
+ * take: it is returned whole at the end, and a lost device takes no chat with it.
  */
+import { basename } from 'node:path'
 import { openCheckpoint } from '../../checkpoint/open.ts'
 import { takenOverBy } from '../../compress/base-variant.ts'
 import { planRecipe } from '../../compress/authoring/recipe-plan.ts'
@@ -16,18 +17,23 @@ import { listPresets, presetById } from '../../compress/presets.ts'
 import { isLayered } from '../../compress/recipe.ts'
 import type { Observer } from '../../compress/recipe.ts'
 import { discardPartial } from '../../compress/resume.ts'
-import type { CompressProgress } from '../../compress/types.ts'
+import type { CompressOptions } from '../../compress/types.ts'
 import type { Backend } from '../../gpu/program.ts'
 import { openRuntime } from '../../runtime/open-runtime.ts'
+import type { MemoryReservation, ReserveOptions } from '../../runtime/types.ts'
 import { loadTokenizer } from '../../tokenizer/tokenizer.ts'
 import { divergenceLoss } from '../layer-divergence.ts'
-import type { CompressPort, LossRequest } from '../ports.ts'
+import type { CompressPort, DeviceListener, LossRequest } from '../ports.ts'
 
 export interface DevicePorts {
   /** A device of the caller's own on the current adapter. */
   open(): Promise<Backend>
+  /** One of those is disposed. */
+  closed(backend: Backend): void
   /** Unloads models that nobody is using; says which one stays because it is in use. */
   makeRoom(): Promise<string | null>
+  /** Memory of the device, from what models may take. */
+  reserve(options: ReserveOptions): Promise<MemoryReservation>
 }
 
 /** Beyond this, ten candidates per scale take minutes; the order of layers is the same without the search. */
@@ -66,22 +72,47 @@ export const headersOnly: Pick<
 export function bindCompress(device: DevicePorts): CompressPort {
   return {
     ...headersOnly,
-    compress: async (options, onDeviceBytes) => {
+    compress: async (options, listener) => {
       const recipe = 'recipe' in options.recipe ? options.recipe.recipe : presetById(options.recipe.presetId).recipe
       if (!isLayered(recipe)) return compress(options)
-      const busy = await device.makeRoom()
-      if (busy !== null) options.onLog?.({ level: 'warn', text: `${busy} is in use and shares the device with this run.` })
-      let backend: Backend | null = null
-      const onProgress = (progress: CompressProgress): void => {
-        if (backend !== null && progress.layer) onDeviceBytes?.(bytesHeld(backend))
-        options.onProgress?.(progress)
-      }
-      const openBackend = options.openBackend ?? (() => device.open())
-      return compress({ ...options, onProgress, openBackend: async () => (backend = await openBackend()) })
+      await using share = deviceShare(device, options, listener)
+      return await compress({ ...options, ...share.options })
     },
     losses: async (folder, request) => {
       if (request.measure === 'output') return measuredLosses(folder, request, device)
       return weightLosses(folder, request)
+    },
+  }
+}
+
+interface DeviceShare extends AsyncDisposable {
+  readonly options: Pick<CompressOptions, 'openBackend' | 'reserveDevice' | 'onProgress'>
+}
+
+/** A device and memory for one calibrated run. Whoever brings a device of its own answers for its memory. */
+function deviceShare(device: DevicePorts, options: CompressOptions, listener: DeviceListener | undefined): DeviceShare {
+  const { signal } = options
+  const name = `Compression of ${options.sourceName ?? basename(options.sourceFolder)}`
+  const open = { backend: null as Backend | null, held: null as MemoryReservation | null }
+  return {
+    options: {
+      openBackend: async () => (open.backend = await (options.openBackend ?? (() => device.open()))()),
+      async reserveDevice(bytes) {
+        if (options.openBackend !== undefined) return true
+        if (open.held !== null) return open.held.resize(bytes)
+        open.held = await device.reserve({ name, bytes, signal, onWait: (message) => listener?.onWait(message) })
+        return true
+      },
+      onProgress(progress) {
+        if (open.backend !== null && progress.layer) listener?.onBytes(bytesHeld(open.backend))
+        options.onProgress?.(progress)
+      },
+    },
+    [Symbol.asyncDispose]() {
+      // The run has disposed it, so what was held is free.
+      if (open.backend !== null) device.closed(open.backend)
+      open.held?.[Symbol.dispose]()
+      return Promise.resolve()
     },
   }
 }

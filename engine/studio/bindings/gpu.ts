@@ -20,6 +20,7 @@ export class GpuBinding implements GpuPort {
   readonly #log: Log
   readonly #memory = new Map<string, AdapterMemory>()
   #memoryAt = -Infinity
+  readonly #own = new Set<Backend>()
   #wanted: string | null
   #backend: Promise<Backend> | null = null
   #systemFacts: Promise<SystemFacts> | null = null
@@ -57,9 +58,16 @@ export class GpuBinding implements GpuPort {
     return adapter.id === (await this.current()).id ? null : openBackend(adapterId)
   }
 
-  /** A second device on the current adapter, whose memory is counted and returned apart; the caller disposes it. */
-  openOwn(): Promise<Backend> {
-    return openBackend(this.#wanted)
+  /** A second device on the current adapter, whose memory is returned apart and shown with the rest; the caller disposes it. */
+  async openOwn(): Promise<Backend> {
+    const backend = await openBackend(this.#wanted)
+    this.#own.add(backend)
+    return backend
+  }
+
+  /** It is disposed. */
+  forgetOwn(backend: Backend): void {
+    this.#own.delete(backend)
   }
 
   async state(): Promise<Pick<Hardware, 'adapters' | 'advice' | 'ledger' | 'gpuBytesInUse' | 'gpuBudgetBytes'>> {
@@ -128,7 +136,14 @@ export class GpuBinding implements GpuPort {
   async #usage(): Promise<ReturnType<Backend['usage']>> {
     // a backend that never opened holds nothing
     const backend = await this.#backend?.catch(() => null)
-    return backend?.usage() ?? new Map()
+    const all = new Map(backend?.usage())
+    for (const own of this.#own) {
+      for (const [owner, { bytes, buffers }] of own.usage()) {
+        const before = all.get(owner)
+        all.set(owner, { bytes: bytes + (before?.bytes ?? 0), buffers: buffers + (before?.buffers ?? 0) })
+      }
+    }
+    return all
   }
 }
 

@@ -4,7 +4,7 @@ import { LatheError } from '../../contract/index.ts'
 import { createModelManager } from '../../runtime/manager.ts'
 import { openRuntime } from '../../runtime/open-runtime.ts'
 import { scorePair } from '../../runtime/pair.ts'
-import type { Disaggregation, ModelLease, ModelManager } from '../../runtime/types.ts'
+import type { Disaggregation, MemoryReservation, ModelLease, ModelManager, ReserveOptions } from '../../runtime/types.ts'
 import type { AcquireModel, ModelsPort } from '../ports.ts'
 import { inspectModelFolder } from './checkpoint.ts'
 import type { GpuBinding } from './gpu.ts'
@@ -77,6 +77,12 @@ export class ModelsBinding implements ModelsPort {
 
   async unload(modelId: string): Promise<void> {
     await this.#manager.unload(modelId)
+  }
+
+  /** Device memory for work beside the models; waits for those in use. */
+  async reserve(options: ReserveOptions): Promise<MemoryReservation> {
+    this.#budgetBytes = await this.#gpu.budgetBytes()
+    return this.#manager.reserve(options)
   }
 
   /** Unloads what nobody is using. Returns the name of a model that stays, or null. */

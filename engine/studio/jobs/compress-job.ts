@@ -164,7 +164,13 @@ export class CompressWorker implements JobWorker {
         onTensor: (tensor) => layers.tensor(tensor),
         onLog: (line) => context.log(line.level, line.text),
       },
-      (bytes) => layers.device(bytes),
+      {
+        onBytes: (bytes) => layers.device(bytes),
+        onWait(message) {
+          context.working(message)
+          context.log('info', message)
+        },
+      },
     )
     const ratio = report.bytesIn === 0 ? 1 : report.bytesOut / report.bytesIn
     context.log(
