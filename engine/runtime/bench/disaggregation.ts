@@ -3,7 +3,7 @@
  * Gaps between the streams' words, time to first token of the long prompts, and tokens of both, for one runtime with its prompts in chunks, one
  * with whole prompts, prompts on a runtime of their own on the same device, and, given a second adapter, on that. All in one run, in turns.
  *
- *   node engine/runtime/bench/disaggregation.ts [model folder] [adapter] [second adapter] [rounds] [prompt tokens]
+ *   node engine/runtime/bench/disaggregation.ts [model folder] [adapter] [second adapter] [rounds] [prompt tokens]     ('' = the default)
  */
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
@@ -13,7 +13,8 @@ import { openRuntime } from '../open-runtime.ts'
 import type { OpenRuntimeOptions, Runtime } from '../types.ts'
 
 const asset = (path: string): string => fileURLToPath(new URL(`../../../assets/${path}`, import.meta.url))
-const [folder = asset('demo-model'), adapterText = '', secondAdapter = '', roundsText = '3', promptText = '900'] = process.argv.slice(2)
+const [folderText = '', adapterText = '', secondAdapter = '', roundsText = '3', promptText = '900'] = process.argv.slice(2)
+const folder = folderText === '' ? asset('demo-model') : folderText
 const ROUNDS = Number(roundsText)
 const PROMPT = Number(promptText)
 const STREAMS = 3

@@ -19,11 +19,13 @@ import { createServedCollection } from '../served-collection.ts'
 export interface MemorySample {
   readonly rss: number
   readonly heapUsed: number
+  /** What V8 keeps committed for its heap. */
+  readonly heapTotal: number
   readonly external: number
   readonly arrayBuffers: number
   /** Resident pages of the allocator's own heap (malloc of the driver, of Dawn, of Node); null where the system does not tell. */
   readonly malloc: number | null
-  /** Other anonymous pages: V8's heap, thread arenas, stacks, generated code. */
+  /** Other anonymous pages: V8's heap, heaps of worker threads, thread arenas, stacks, generated code. */
   readonly anonymous: number | null
   /** What the ledger of the device holds. */
   readonly device: number
@@ -106,12 +108,13 @@ function sample(): MemorySample {
   // Its pause is the soak's own and no lag of the server.
   lag.disable()
   global.gc?.()
-  const { heapUsed, external, arrayBuffers } = process.memoryUsage()
+  const { heapUsed, heapTotal, external, arrayBuffers } = process.memoryUsage()
   const pages = residentPages()
   lag.enable()
   return {
     rss: megabytes(rss),
     heapUsed: megabytes(heapUsed),
+    heapTotal: megabytes(heapTotal),
     external: megabytes(external),
     arrayBuffers: megabytes(arrayBuffers),
     malloc: pages === null ? null : megabytes(pages.malloc),
