@@ -111,12 +111,14 @@ describe.each(await testBackends())('$name', ({ open }) => {
     })
   })
 
-  it('gives the same bits however attention is spread over workgroups, and for any tile width', async () => {
+  it('gives the same bits however attention is spread over workgroups, for any tile width, and in any number of submits', async () => {
     const { attention, linear } = gpuShapes
     const variants: readonly Tuning[] = [
       { ...gpuShapes, attention: { ...attention, splitPairs: 0 } },
       { ...gpuShapes, attention: { ...attention, splitPairs: 1024 } },
       { ...gpuShapes, linear: { ...linear, columns: [1] } },
+      // Every dispatch in a submit of its own.
+      { ...gpuShapes, submitMs: 1e-6 },
     ]
     const results: Uint32Array[] = []
     for (const variant of variants) {

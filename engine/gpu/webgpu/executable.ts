@@ -1,6 +1,6 @@
 /**
- * A compiled program: weights on the device, the dispatch plan, and the step: one upload, one encoder, one pass, one submit, one small
- * readback. Steps must not overlap; asking for a second one while one runs is refused.
+ * A compiled program: weights on the device, the dispatch plan, and the step: one upload, one submit (several where it takes long), one
+ * small readback. Steps must not overlap; asking for a second one while one runs is refused.
  */
 import { LatheError } from '../../contract/errors.ts'
 import { checkProgram } from '../check-program.ts'
@@ -35,6 +35,7 @@ import { type Dispatch, type LogitsBuffers, type PlanContext, type StepShape, st
 import { profileStep } from './profile.ts'
 import { readBuffer, StepReadback } from './readback.ts'
 import { stepLayout, stepShape, stepSlices, StepUpload } from './step-input.ts'
+import { SubmitClock } from './submit-clock.ts'
 import type { Tuning } from './tuning.ts'
 import { uploadWeights, widen } from './weights.ts'
 
@@ -115,6 +116,7 @@ interface ExecutableParts {
   readonly upload: StepUpload
   readonly adjuster: LogitAdjuster
   readonly readback: StepReadback
+  readonly submitMs: number
 }
 
 export class WebGpuExecutable implements StatefulExecutable {
@@ -132,6 +134,7 @@ export class WebGpuExecutable implements StatefulExecutable {
   readonly #upload: StepUpload
   readonly #adjuster: LogitAdjuster
   readonly #readback: StepReadback
+  readonly #submits: SubmitClock
   readonly #grid = new Uint32Array(3)
   #busy = false
   #disposed = false
@@ -152,6 +155,7 @@ export class WebGpuExecutable implements StatefulExecutable {
     this.#upload = parts.upload
     this.#adjuster = parts.adjuster
     this.#readback = parts.readback
+    this.#submits = new SubmitClock(parts.submitMs, parts.dispatches.length)
   }
 
   static async compile(context: CompileContext, program: Program, options: CompileOptions): Promise<WebGpuExecutable> {
@@ -171,10 +175,7 @@ export class WebGpuExecutable implements StatefulExecutable {
       const adjusted = shape.adjusts ? await this.#adjuster.upload(input) : null
       const started = performance.now()
       device.queue.writeBuffer(this.#stepBuffer, 0, this.#upload.pack(input, adjusted))
-      const encoder = device.createCommandEncoder()
-      const pass = encoder.beginComputePass()
-      this.#encode(pass, shape)
-      pass.end()
+      const encoder = this.#encodeStep(shape)
       const resultBytes = shape.rows * RESULT_WORDS * 4
       const topBytes = shape.rows * shape.topCount * 8
       const target = this.#readback.take()
@@ -184,6 +185,7 @@ export class WebGpuExecutable implements StatefulExecutable {
       if (topBytes > 0) encoder.copyBufferToBuffer(this.#logits.tops, 0, target, resultBytes, topBytes)
       device.queue.submit([encoder.finish()])
       const data = await this.#readback.finish(target, bytes, shape.tokens, started)
+      this.#submits.observe(shape.tokens, performance.now() - started)
       this.#gpu.check()
       this.#lastShape = shape
       return unpack(data, shape)
@@ -290,10 +292,27 @@ export class WebGpuExecutable implements StatefulExecutable {
     return shape
   }
 
-  #encode(pass: GPUComputePassEncoder, shape: StepShape): void {
+  /** Submits all parts of the step but the last, whose encoder is returned open. */
+  #encodeStep(shape: StepShape): GPUCommandEncoder {
+    const { device } = this.#gpu
+    const parts = this.#submits.submits(shape.tokens)
+    for (let part = 0; ; part++) {
+      const encoder = device.createCommandEncoder()
+      const pass = encoder.beginComputePass()
+      const edge = (after: number): number => Math.floor((after * this.#dispatches.length) / parts)
+      this.#encode(pass, shape, edge(part), edge(part + 1))
+      pass.end()
+      if (part === parts - 1) return encoder
+      device.queue.submit([encoder.finish()])
+    }
+  }
+
+  #encode(pass: GPUComputePassEncoder, shape: StepShape, from: number, to: number): void {
     const grid = this.#grid
     let current: GPUComputePipeline | null = null
-    for (const dispatch of this.#dispatches) {
+    for (let index = from; index < to; index++) {
+      const dispatch = this.#dispatches[index]
+      if (dispatch === undefined) continue
       const variant = dispatch.variants[dispatch.prepare(shape, grid)]
       if (variant === undefined) continue
       if (variant.pipeline !== current) {
@@ -415,6 +434,7 @@ async function compileParts(
     upload: new StepUpload(layout),
     adjuster,
     readback,
+    submitMs: tuning.submitMs,
   }
 }
 

@@ -4,6 +4,9 @@
  */
 import type { GpuDevice } from './device.ts'
 
+/** A fifth of what Windows allows one submission before it resets the driver. */
+const SUBMIT_MS = 400
+
 export interface Tuning {
   /** Who owns an output row of a linear: one invocation (`rows`), or several lanes that share it (`lanes`). */
   readonly linear: {
@@ -43,6 +46,8 @@ export interface Tuning {
   readonly rowWorkgroup: number
   readonly headWorkgroup: number
   readonly logits: { readonly workgroup: number; readonly chunk: number }
+  /** Milliseconds that one submit may keep the device busy, as far as measured steps tell (submit-clock.ts). */
+  readonly submitMs: number
 }
 
 /** CPU rasterisers run a workgroup as a few SIMD vectors on one core: small groups, no sharing, every barrier costs. */
@@ -56,6 +61,7 @@ const SOFTWARE: Tuning = {
   rowWorkgroup: 32,
   headWorkgroup: 32,
   logits: { workgroup: 32, chunk: 2048 },
+  submitMs: SUBMIT_MS,
 }
 
 const GPU: Tuning = {
@@ -77,6 +83,7 @@ const GPU: Tuning = {
   rowWorkgroup: 256,
   headWorkgroup: 64,
   logits: { workgroup: 256, chunk: 4096 },
+  submitMs: SUBMIT_MS,
 }
 
 export function tuningFor(gpu: GpuDevice): Tuning {
