@@ -78,10 +78,16 @@ export function limitsOfDevice(device: Device, scheme: StorageSchemeSpec, engine
 }
 
 /**
- * Calibration is of large matrices and a small decoder's layers; a model's own shapes, its sampler and a busy machine cost more, a step of many
- * operations overlaps better.
+ * Shares of what was calibrated at both ends of an estimate. Decoding is a sum of parts that were measured one by one; docs/decode-prediction.md holds it
+ * against whole models. Prefill is one rate for all shapes, and schemes that only resemble a calibrated format have kernels of their own.
  */
-const CALIBRATED = { low: 0.65, high: 1.1 } as const
+const CALIBRATED = {
+  parts: { low: 0.8, high: 1.25 },
+  nearest: { low: 0.6, high: 1.35 },
+  rates: { low: 0.65, high: 1.1 },
+} as const
+/** The schemes whose kernels were calibrated themselves. */
+const CALIBRATED_SCHEMES: ReadonlySet<string> = new Set(['bf16', 'w8a16', 'w4a16-g128'])
 /** Scheduling, sampling and streaming of one token, on the host, beside the step itself. */
 const HOST_SECONDS = 0.5e-3
 /** Columns of the matrix that stands for all when a rate in weights becomes a rate in bytes. */
@@ -93,13 +99,19 @@ export function limitsOfCalibration(calibration: HardwareBenchmark, scheme: Stor
   const dense = rateOf('bf16')
   const own = rateOf(scheme.kernel) ?? dense
   if (dense === undefined || own === undefined) return null
-  const at = (share: number): MachineLimits => ({
-    weightBytesPerSecond: own.readGigaweightsPerSecond * GIGA * bytesPerWeight(scheme, USUAL_COLUMNS) * share,
-    headBytesPerSecond: dense.readGigaweightsPerSecond * GIGA * 2 * share,
-    kvBytesPerSecond: calibration.readGigabytesPerSecond * GIGA * share,
-    operationsPerSecond: own.multiplyGigaflops * GIGA * share,
-    stepSeconds: (calibration.submitRoundTripMs / 1000 + HOST_SECONDS) / share,
-    layerSeconds: (calibration.layerMicroseconds ?? 0) / 1e6 / share,
-  })
-  return { low: at(CALIBRATED.low), high: at(CALIBRATED.high) }
+  const { stepCosts: costs } = calibration
+  const partShares = CALIBRATED_SCHEMES.has(scheme.id) ? CALIBRATED.parts : CALIBRATED.nearest
+  const at = (end: 'low' | 'high'): MachineLimits => {
+    const share = CALIBRATED.rates[end]
+    return {
+      weightBytesPerSecond: own.readGigaweightsPerSecond * GIGA * bytesPerWeight(scheme, USUAL_COLUMNS) * share,
+      headBytesPerSecond: dense.readGigaweightsPerSecond * GIGA * 2 * share,
+      kvBytesPerSecond: calibration.readGigabytesPerSecond * GIGA * share,
+      operationsPerSecond: own.multiplyGigaflops * GIGA * share,
+      stepSeconds: (calibration.submitRoundTripMs / 1000 + HOST_SECONDS) / share,
+      layerSeconds: (calibration.layerMicroseconds ?? 0) / 1e6 / share,
+      ...(costs === null ? {} : { calibrated: { costs, format: scheme.kernel, share: partShares[end] } }),
+    }
+  }
+  return { low: at('low'), high: at('high') }
 }

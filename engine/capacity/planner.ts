@@ -5,6 +5,7 @@
 import type { CapacityPlan, CapacityRequest, Estimate, HardwareBenchmark, SchemeOption, StorageScheme } from '../contract/index.ts'
 import { activationBytesOf, reserveBytes } from './budget.ts'
 import type { Device } from './devices.ts'
+import type { StepParts } from '../gpu/step-costs.ts'
 import { fitOf } from './fit.ts'
 import { latheKvBytes, kvRoom, roundToBlocks, vllmKvBytes } from './kv-room.ts'
 import { kvBytesPerToken, kvElementBytes } from './kv-memory.ts'
@@ -17,13 +18,21 @@ import { planService } from './service.ts'
 import { STORAGE_SCHEMES, type StorageSchemeSpec, type WeightParts, cautionOn, totalBytes, weightPartsOf } from './storage-schemes.ts'
 import { PARALLEL_COUNTS, parallelObstacle } from './tensor-parallel.ts'
 
+interface StoredModel {
+  readonly title: string
+  readonly scheme: StorageSchemeSpec
+  readonly weights: WeightParts
+  /** Of the program that runs it, each matrix by its own format; absent or null where there is none. */
+  readonly parts?: StepParts | null
+}
+
 /** The model as it is, before any "what if". */
 export interface PlanSubject {
   readonly title: string
   readonly shape: ModelShape
   readonly parameters: number
   /** How the files are stored; the nearest scheme stands for its kernels. */
-  readonly stored: { readonly title: string; readonly scheme: StorageSchemeSpec; readonly weights: WeightParts }
+  readonly stored: StoredModel
   readonly measured: CapacityPlan['measured']
 }
 
@@ -38,14 +47,14 @@ export interface PlanMachine {
 
 export function planCapacity(request: CapacityRequest, subject: PlanSubject, machine: PlanMachine): CapacityPlan {
   const chosen = STORAGE_SCHEMES.find((candidate) => candidate.id === request.schemeId)
-  const current =
+  const current: StoredModel =
     chosen === undefined ? subject.stored : { title: chosen.title, scheme: chosen, weights: weightPartsOf(subject.shape, chosen) }
   const { shape } = subject
   const choices = parallelChoices(request, shape, current, machine)
   const count = chooseParallel(request, choices)
   const layout = layoutOf(request, shape, current.weights, machine, count)
   const limits = limitsFor(machine, current.scheme, request)
-  const placement = placementOf(request, shape, current.weights, count)
+  const placement = { ...placementOf(request, shape, current.weights, count), parts: current.parts }
   const { fit, parts, room } = layout
   const speed = limits === null ? null : speedOf(placement, limits, request)
   const service =

@@ -89,6 +89,7 @@ describe('roofline (specs/benchmark.md §7.4)', () => {
       matmulGigaflops: 5000,
       multiplyAddGigaflops: 9000,
       submitRoundTripMs: 1,
+      stepCosts: null,
       layerMicroseconds: 100,
       linear: [
         { format: 'bf16', readGigaweightsPerSecond: 400, multiplyGigaflops: 5000 },

@@ -2,8 +2,11 @@
  * Speed from bytes and arithmetic: decode is bound by reading weights and cache, prefill by multiplications (specs/benchmark.md §7.4).
  * Everything here is an estimate and must be shown as one, as a range, until a measurement replaces it.
  */
+import type { StepCosts } from '../contract/hardware.ts'
+import { type ProductFormat, type StepParts, layerSeconds, productSeconds, restSeconds } from '../gpu/step-costs.ts'
 import { kvBytesOf } from './kv-memory.ts'
 import type { ModelShape } from './model-shape.ts'
+import { stepPartsOfShape } from './step-parts.ts'
 import type { WeightParts } from './storage-schemes.ts'
 
 /** What one GPU reaches, at one end of an estimate. */
@@ -18,6 +21,8 @@ export interface MachineLimits {
   /** Per step: launches, sampling, host; and per layer. */
   readonly stepSeconds: number
   readonly layerSeconds: number
+  /** Where the parts of a step were measured on the device itself, they replace bytes and rates for decoding. `share` as of the rates above. */
+  readonly calibrated?: { readonly costs: StepCosts; readonly format: ProductFormat; readonly share: number } | undefined
 }
 
 /** A model as one GPU of a tensor-parallel group holds it. */
@@ -27,6 +32,8 @@ export interface Placement {
   readonly weights: WeightParts
   readonly kvBytesPerElement: number
   readonly tensorParallel: number
+  /** Of the stored program; absent or null = made of the shape. */
+  readonly parts?: StepParts | null | undefined
 }
 
 /** Share of the experts of a layer that a batch touches, routing taken as uniform: 1 − (1 − k/E)^B. */
@@ -59,6 +66,7 @@ function overheadSeconds({ shape, tensorParallel }: Placement, limits: MachineLi
 
 /** Seconds of one step that gives each of `batch` sequences its next token, each with `contextTokens` behind it. */
 export function decodeStepSeconds(placement: Placement, batch: number, contextTokens: number, limits: MachineLimits): number {
+  if (limits.calibrated !== undefined) return calibratedStepSeconds(placement, batch, contextTokens, limits)
   const { shape, weights, kvBytesPerElement, tensorParallel } = placement
   const routed = shape.experts === null ? weights.routed : weights.routed * touchedExpertShare(shape.experts, batch)
   const headBytes = weights.head === 0 ? weights.embedding : weights.head
@@ -69,6 +77,20 @@ export function decodeStepSeconds(placement: Placement, batch: number, contextTo
     kvBytes / limits.kvBytesPerSecond
   const arithmetic = (batch * operationsPerToken(shape, contextTokens)) / tensorParallel / limits.operationsPerSecond
   return Math.max(memory, arithmetic) + overheadSeconds(placement, limits)
+}
+
+/**
+ * The same from measured parts. A batch reads every weight once, until its arithmetic takes longer; attention looks back for each of its sequences.
+ */
+function calibratedStepSeconds(placement: Placement, batch: number, contextTokens: number, limits: MachineLimits): number {
+  if (limits.calibrated === undefined) throw new RangeError('The device is not calibrated')
+  const { costs, format, share } = limits.calibrated
+  const parts = placement.parts ?? stepPartsOfShape(placement.shape, format)
+  const reading = parts.products.reduce((sum, product) => sum + product.count * productSeconds(costs, product.format, product.weights), 0)
+  const weights = parts.products.reduce((sum, product) => sum + product.count * product.weights, 0)
+  const arithmetic = batch === 1 ? 0 : (batch * 2 * weights) / limits.operationsPerSecond
+  const rest = parts.layers * layerSeconds(costs, parts, batch * contextTokens) + restSeconds(costs, parts.vocabulary)
+  return Math.max(reading / share, arithmetic) + rest / share
 }
 
 /** Decode tokens per second over the whole batch. */

@@ -87,6 +87,36 @@ export const LinearRateSchema = z.object({
   /** Many tokens: a multiplication and an addition count two. */
   multiplyGigaflops: z.number(),
 })
+/**
+ * What the parts of a step of one token cost on this adapter with Lathe's own kernels; a model's step is the sum of its parts. Measured in turn with
+ * each other, medians. Microseconds and nanoseconds.
+ */
+export const StepCostsSchema = z.object({
+  /** A step that computes next to nothing: submit, choice of a token, readback. */
+  stepMicroseconds: z.number(),
+  /** Per token of the vocabulary, what follows the head's product. */
+  logitNanoseconds: z.number(),
+  /** A product with a matrix of so many weights, by stored format, smallest first. */
+  linear: z.array(
+    z.object({
+      format: z.enum(['bf16', 'int8', 'int4']),
+      points: z.array(z.object({ weights: z.number(), microseconds: z.number() })),
+    }),
+  ),
+  /** A decoder layer without its products, smallest first. */
+  layers: z.array(
+    z.object({
+      /** Elements of the activations that its norms, rotation and gate go through. */
+      elements: z.number(),
+      /** Query heads × head size. */
+      headElements: z.number(),
+      /** Without context. */
+      microseconds: z.number(),
+      /** Per token of context. */
+      contextNanoseconds: z.number(),
+    }),
+  ),
+})
 export const HardwareBenchmarkSchema = z.object({
   /** Plain copies and streaming reads: the adapter's limits. */
   copyGigabytesPerSecond: z.number(),
@@ -100,6 +130,8 @@ export const HardwareBenchmarkSchema = z.object({
   /** What one more decoder layer costs besides reading its weights: launches, norms, attention; null in records of earlier versions. */
   layerMicroseconds: z.number().nullable().default(null),
   linear: z.array(LinearRateSchema).default([]),
+  /** null in records of earlier versions. */
+  stepCosts: StepCostsSchema.nullable().default(null),
   adapter: z.string(),
   software: z.boolean(),
   measuredAt: z.string(),
@@ -112,4 +144,5 @@ export type LedgerEntry = z.infer<typeof LedgerEntrySchema>
 export type LoadedModel = z.infer<typeof LoadedModelSchema>
 export type KernelShare = z.infer<typeof KernelShareSchema>
 export type LinearRate = z.infer<typeof LinearRateSchema>
+export type StepCosts = z.infer<typeof StepCostsSchema>
 export type HardwareBenchmark = z.infer<typeof HardwareBenchmarkSchema>

@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest'
+import { HardwareBenchmarkSchema } from '../contract/index.ts'
 import { benchmarkHardware } from './calibration.ts'
 import { createReferenceBackend } from './reference/backend.ts'
 
@@ -16,8 +17,17 @@ describe('calibration', () => {
       submitRoundTripMs: expect.any(Number),
       layerMicroseconds: expect.any(Number),
       linear: ['bf16', 'int8', 'int4'],
+      stepCosts: expect.any(Object),
       measuredAt: null,
     })
+    const { linear, layers } = HardwareBenchmarkSchema.parse(figures).stepCosts!
+    expect(linear.map(({ format, points }) => [format, points.map(({ weights }) => weights)])).toEqual(
+      ['bf16', 'int8', 'int4'].map((format) => [format, [64 * 64, 128 * 128]]),
+    )
+    expect(layers.map(({ elements, headElements }) => [elements, headElements])).toEqual([
+      [2 * 64 + 4 * 32 + 3 * 128, 64],
+      [2 * 128 + 8 * 32 + 3 * 256, 128],
+    ])
     const numbers = figures.linear.flatMap((rate) => [rate.readGigaweightsPerSecond, rate.multiplyGigaflops])
     expect(numbers.filter((value) => !(value > 0 && value < 1e6))).toEqual([])
     expect([...backend.usage()]).toEqual([])

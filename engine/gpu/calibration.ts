@@ -1,40 +1,89 @@
 /**
- * What this adapter does with Lathe's own kernels, in a few seconds: the calibration that estimates start from (specs/benchmark.md §7.4). Matrix
- * products per stored format, for one token (bound by reading weights) and for many (bound by arithmetic), the fixed cost of one more layer, and
- * the round trip of a step; on WebGPU also the plain limits of bandwidth.ts. Each figure is the difference of two steps that differ in
- * one thing, and medians of several runs: estimates are to be of this machine as it is, other programs included. No claim about other software.
+ * What this adapter does with Lathe's own kernels, in a few seconds: the calibration that estimates start from (specs/benchmark.md §7.4). The parts
+ * that a step is made of, each timed by itself: products of one token by stored format and size of matrix, a layer's other operations by width and
+ * context, what follows the head, the empty step; products of many tokens; on WebGPU also the plain limits of bandwidth.ts. All programs take
+ * turns. Steps are as long as small models' steps are, so that what interrupts one interrupts the other. No claim about other software.
  */
-import type { HardwareBenchmark, LinearRate } from '../contract/hardware.ts'
-import { BLOCK_SIZE, SMALL, productProgram, productStep } from './calibration-program.ts'
-import type { Products } from './calibration-program.ts'
-import { type DecoderShape, decoderProgram, stepOf } from './bench/synthetic.ts'
+import type { HardwareBenchmark, LinearRate, StepCosts } from '../contract/hardware.ts'
+import { SMALL, headProgram, lastTokens, layerElements, layerProgram, productProgram } from './calibration-program.ts'
+import type { LayerWidths, Products } from './calibration-program.ts'
 import { measureLimits } from './bandwidth.ts'
-import type { Backend, Program, StepInput, WeightFormat } from './program.ts'
+import { partBytes } from './check-program.ts'
+import type { Backend, Program, WeightFormat } from './program.ts'
+import { productSeconds } from './step-costs.ts'
+import { StepTimer } from './step-timer.ts'
 import { WebGpuBackend } from './webgpu/backend.ts'
 
 interface Sizes {
-  readonly width: number
+  /** Matrices [rows, columns] of one token's products, and how many a step has. */
+  readonly products: readonly { readonly rows: number; readonly columns: number; readonly count: number }[]
   /** Bytes of different matrices: well beyond the caches of most adapters. */
   readonly matrixBytes: number
-  /** Bytes read in one timed step of one token. */
-  readonly stepBytes: number
-  /** Tokens multiplied at once, and how many such products make a step. */
-  readonly tokens: number
-  readonly products: number
-  /** A small decoder, what its layers cost beyond reading their weights being what any model's layers cost. */
-  readonly decoder: Omit<DecoderShape, 'layers'>
-  readonly layers: number
-  readonly runs: number
+  /** Products of many tokens. */
+  readonly many: { readonly width: number; readonly tokens: number; readonly count: number }
+  /** Two layers of which models' layers lie between or beyond, and the contexts that their attention looks back on. */
+  readonly layers: readonly [LayerWidths, LayerWidths]
+  readonly layerCount: number
+  readonly contexts: readonly [number, number]
+  readonly vocabulary: number
+  /** Rounds that don't count: an idle GPU lowers its clock to a sixth and takes a second to raise it. */
+  readonly warmups: number
+  readonly rounds: number
 }
 
-/** The size of the smallest models that people run on a GPU, and of the sample model, which a software adapter can run. */
-const SMALL_MODEL = { hidden: 1024, heads: 16, kvHeads: 8, headDim: 64, intermediate: 2816, vocabulary: 4096 } as const
-const TINY_MODEL = { hidden: 256, heads: 4, kvHeads: 2, headDim: 64, intermediate: 640, vocabulary: 2048 } as const
+/** The shapes of the sample model, of the smallest models that people run on a GPU, and of 8-billion-parameter ones. */
+const TINY = { hidden: 256, heads: 4, kvHeads: 2, headDim: 64, intermediate: 640 } as const
+const SMALL_MODEL = { hidden: 1024, heads: 16, kvHeads: 8, headDim: 64, intermediate: 2816 } as const
+const LARGE_MODEL = { hidden: 4096, heads: 32, kvHeads: 8, headDim: 128, intermediate: 14336 } as const
 
 const SIZES: Readonly<Record<'hardware' | 'software' | 'reference', Sizes>> = {
-  hardware: { width: 8192, matrixBytes: 250e6, stepBytes: 4e9, tokens: 256, products: 3, decoder: SMALL_MODEL, layers: 12, runs: 7 },
-  software: { width: 1024, matrixBytes: 16e6, stepBytes: 32e6, tokens: 32, products: 2, decoder: TINY_MODEL, layers: 6, runs: 7 },
-  reference: { width: 256, matrixBytes: 1e5, stepBytes: 8e5, tokens: 8, products: 2, decoder: TINY_MODEL, layers: 2, runs: 3 },
+  hardware: {
+    products: [
+      { rows: 512, columns: 512, count: 64 },
+      { rows: 2048, columns: 2048, count: 64 },
+      { rows: 8192, columns: 8192, count: 12 },
+    ],
+    matrixBytes: 128e6,
+    many: { width: 4096, tokens: 256, count: 4 },
+    layers: [SMALL_MODEL, LARGE_MODEL],
+    layerCount: 16,
+    contexts: [64, 4096],
+    vocabulary: 131_072,
+    warmups: 4,
+    rounds: 9,
+  },
+  software: {
+    products: [
+      { rows: 128, columns: 128, count: 96 },
+      { rows: 512, columns: 256, count: 64 },
+      { rows: 1024, columns: 1024, count: 12 },
+    ],
+    matrixBytes: 8e6,
+    many: { width: 512, tokens: 32, count: 2 },
+    layers: [TINY, SMALL_MODEL],
+    layerCount: 16,
+    contexts: [32, 512],
+    vocabulary: 8192,
+    warmups: 1,
+    rounds: 7,
+  },
+  reference: {
+    products: [
+      { rows: 64, columns: 64, count: 2 },
+      { rows: 128, columns: 128, count: 2 },
+    ],
+    matrixBytes: 1e5,
+    many: { width: 128, tokens: 8, count: 2 },
+    layers: [
+      { hidden: 64, heads: 2, kvHeads: 1, headDim: 32, intermediate: 128 },
+      { hidden: 128, heads: 4, kvHeads: 2, headDim: 32, intermediate: 256 },
+    ],
+    layerCount: 2,
+    contexts: [4, 32],
+    vocabulary: 512,
+    warmups: 0,
+    rounds: 3,
+  },
 }
 
 const packed = (bits: 4 | 8, groupSize: number): WeightFormat => ({
@@ -46,121 +95,184 @@ const packed = (bits: 4 | 8, groupSize: number): WeightFormat => ({
 })
 
 /** The formats whose kernels differ; a scheme is estimated by the nearest of them. */
-const FORMATS: readonly {
-  readonly format: LinearRate['format']
-  readonly weight: (width: number) => WeightFormat
-  readonly bytes: number
-}[] = [
-  { format: 'bf16', weight: () => DENSE, bytes: 2 },
-  { format: 'int8', weight: (width) => packed(8, width), bytes: 1 },
-  { format: 'int4', weight: () => packed(4, 128), bytes: 0.5 },
+const FORMATS: readonly { readonly format: LinearRate['format']; readonly weight: (columns: number) => WeightFormat }[] = [
+  { format: 'bf16', weight: () => ({ kind: 'dense', dtype: 'bf16' }) },
+  { format: 'int8', weight: (columns) => packed(8, columns) },
+  { format: 'int4', weight: (columns) => packed(4, Math.min(128, columns)) },
 ]
 
-const DENSE: WeightFormat = { kind: 'dense', dtype: 'bf16' }
-/** Tokens that the small decoder's attention looks back on. */
-const CONTEXT = 128
 const OWNER = 'calibration'
+
+/** Programs compiled once and timed in rounds, which a caller may take in turn with steps of its own. Holds memory until disposed. */
+export class Calibration implements Disposable {
+  readonly #backend: Backend
+  readonly #sizes: Sizes
+  readonly #timer = new StepTimer()
+
+  private constructor(backend: Backend) {
+    this.#backend = backend
+    this.#sizes = SIZES[backend.kind === 'reference' ? 'reference' : backend.software ? 'software' : 'hardware']
+  }
+
+  /** Rejects with the signal's reason when aborted; everything taken is released then. */
+  static async open(backend: Backend, signal?: AbortSignal): Promise<Calibration> {
+    const calibration = new Calibration(backend)
+    try {
+      await calibration.#prepare(signal)
+      return calibration
+    } catch (error) {
+      calibration[Symbol.dispose]()
+      throw error
+    }
+  }
+
+  /** All rounds of a calibration by itself. */
+  async measure(signal?: AbortSignal): Promise<void> {
+    for (let round = 0; round < this.#sizes.warmups; round++) await this.round(signal)
+    this.#timer.forget()
+    for (let round = 0; round < this.#sizes.rounds; round++) await this.round(signal)
+  }
+
+  /** What was measured so far does not count. */
+  forget(): void {
+    this.#timer.forget()
+  }
+
+  async round(signal?: AbortSignal): Promise<void> {
+    await this.#timer.round(signal)
+  }
+
+  /** From the rounds so far. */
+  costs(): StepCosts {
+    const { products, layers, layerCount, contexts, vocabulary } = this.#sizes
+    const empty = this.#timer.seconds('empty')
+    const each = (name: string, count: number): number => difference(this.#timer.seconds(name), empty) / count
+    const points = (format: string): StepCosts['linear'][number]['points'] =>
+      products.map(({ rows, columns, count }, index) => ({
+        weights: rows * columns,
+        microseconds: each(`${format} ${index}`, count) * MICRO,
+      }))
+    const linear = FORMATS.map(({ format }) => ({ format, points: points(format) }))
+    const [near, far] = contexts
+    // The head of that program is a product, too.
+    const logits = Math.max(each('head', 1) - productSeconds({ linear }, 'bf16', vocabulary * SMALL), 0)
+    return {
+      stepMicroseconds: empty * MICRO,
+      logitNanoseconds: (logits / vocabulary) * NANO,
+      linear,
+      layers: layers.map((widths, index) => {
+        const atNear = each(`layer ${index} ${near}`, layerCount)
+        const perToken = Math.max(each(`layer ${index} ${far}`, layerCount) - atNear, 0) / (far - near)
+        return {
+          elements: layerElements(widths),
+          headElements: widths.heads * widths.headDim,
+          microseconds: Math.max(atNear - near * perToken, atNear * LEAST_SHARE) * MICRO,
+          contextNanoseconds: perToken * NANO,
+        }
+      }),
+    }
+  }
+
+  /** Multiplications and additions of many tokens at once, per second. */
+  operationsPerSecond(format: LinearRate['format']): number {
+    const { width, tokens, count } = this.#sizes.many
+    const seconds = difference(this.#timer.seconds(`${format} many`), this.#timer.seconds(`${format} one of many`))
+    return (count * tokens * width * width * 2) / seconds
+  }
+
+  [Symbol.dispose](): void {
+    this.#timer[Symbol.dispose]()
+  }
+
+  async #prepare(signal: AbortSignal | undefined): Promise<void> {
+    const { products, matrixBytes, many, layers, layerCount, contexts, vocabulary } = this.#sizes
+    const add = (
+      program: Program,
+      tokens: number,
+      steps: readonly (readonly [name: string, context: number])[],
+      widths?: LayerWidths,
+    ): Promise<void> =>
+      this.#timer.add(
+        this.#backend,
+        {
+          program,
+          cache: widths === undefined ? { layers: 1, kvHeads: 1, headDim: SMALL } : { layers: layerCount, ...widths },
+          tokens,
+          steps: steps.map(([name, context]) => ({ name, context })),
+        },
+        { owner: OWNER, signal },
+      )
+    const product = (rows: number, columns: number, format: WeightFormat, more: Pick<Products, 'count' | 'tokens'>): Program => {
+      const { values } = partBytes(rows, columns, format)
+      return productProgram({ rows, columns, format, matrices: Math.ceil(matrixBytes / values), ...more })
+    }
+    await add(headProgram(SMALL), 1, [['empty', 1]])
+    await add(headProgram(vocabulary), 1, [['head', 1]])
+    for (const [index, widths] of layers.entries()) {
+      const program = layerProgram(widths, layerCount, Math.max(...contexts))
+      const steps = contexts.map((context) => [`layer ${index} ${context}`, context] as const)
+      await add(program, 1, steps, widths)
+    }
+    for (const { format, weight } of FORMATS) {
+      for (const [index, { rows, columns, count }] of products.entries())
+        await add(product(rows, columns, weight(columns), { count, tokens: 1 }), 1, [[`${format} ${index}`, 1]])
+      const { width, tokens, count } = many
+      await add(product(width, width, weight(width), { count: 1, tokens }), tokens, [[`${format} one of many`, tokens]])
+      await add(product(width, width, weight(width), { count: 1 + count, tokens }), tokens, [[`${format} many`, tokens]])
+    }
+  }
+}
+
+const MICRO = 1e6
+const NANO = 1e9
+/** Noise may make a part look like nothing or less. */
+const LEAST_SHARE = 0.05
+
+function difference(more: number, less: number): number {
+  return Math.max(more - less, more * LEAST_SHARE, 1e-7)
+}
 
 /** Takes a few seconds; rejects with the signal's reason when aborted. `name` is the adapter's, for the record. */
 export async function benchmarkHardware(
   backend: Backend,
   { name = backend.id, signal }: { readonly name?: string; readonly signal?: AbortSignal } = {},
 ): Promise<HardwareBenchmark> {
-  const sizes = SIZES[backend.kind === 'reference' ? 'reference' : backend.software ? 'software' : 'hardware']
-  const { width, tokens, products, decoder, layers, runs } = sizes
-  const timing = { kvHeads: 1, headDim: SMALL, runs, signal }
-  const layered = (count: number): Promise<number> =>
-    secondsOf(
-      backend,
-      decoderProgram({ ...decoder, layers: count }, DENSE, CONTEXT),
-      { ...timing, ...decoder, layers: count, tokens: CONTEXT },
-      (blocks) => stepOf(1, CONTEXT - 1, BLOCK_SIZE, blocks),
-    )
-  const one = await layered(1)
-  const layer = difference(await layered(1 + layers), one) / layers
-  const seconds = (timed: Products, count: number): Promise<number> =>
-    secondsOf(backend, productProgram(timed), { ...timing, layers: 1, tokens: timed.tokens }, (blocks) => productStep(count, blocks))
-  const linear: LinearRate[] = []
-  for (const { format, weight, bytes } of FORMATS) {
-    const matrix = { width, format: weight(width), tokens }
-    const matrices = Math.max(1, Math.ceil(sizes.matrixBytes / (width * width * bytes)))
-    const count = Math.max(matrices, Math.ceil(sizes.stepBytes / (width * width * bytes)))
-    const single = difference(
-      await seconds({ ...matrix, matrices, count: 1 + count }, 1),
-      await seconds({ ...matrix, matrices: 1, count: 1 }, 1),
-    )
-    const base = await seconds({ ...matrix, matrices: 1, count: 1 }, tokens)
-    const many = difference(await seconds({ ...matrix, matrices: 1, count: 1 + products }, tokens), base)
-    linear.push({
-      format,
-      readGigaweightsPerSecond: (count * width * width) / single / 1e9,
-      multiplyGigaflops: (products * tokens * width * width * 2) / many / 1e9,
-    })
-  }
+  using calibration = await Calibration.open(backend, signal)
+  await calibration.measure(signal)
   const limits = backend instanceof WebGpuBackend ? await measureLimits(backend, signal) : null
+  return benchmarkOf(calibration, { limits, backend, name })
+}
+
+/** The record of a calibration whose rounds are done. */
+export function benchmarkOf(
+  calibration: Calibration,
+  about: { readonly limits: Awaited<ReturnType<typeof measureLimits>> | null; readonly backend: Backend; readonly name: string },
+): HardwareBenchmark {
+  const { limits, backend, name } = about
+  const stepCosts = calibration.costs()
+  const linear = stepCosts.linear.map(({ format, points }): LinearRate => {
+    const largest = points.at(-1)
+    if (largest === undefined) throw new Error('No product was measured.')
+    return {
+      format,
+      readGigaweightsPerSecond: largest.weights / largest.microseconds / 1e3,
+      multiplyGigaflops: calibration.operationsPerSecond(format) / 1e9,
+    }
+  })
   const dense = linear[0]
   if (dense === undefined) throw new Error('No format was measured.')
   const read = dense.readGigaweightsPerSecond * 2
-  const reading = (weights: number): number => weights / (dense.readGigaweightsPerSecond * 1e9)
-  const fixed = Math.max(layer - reading(layerWeights(decoder)), layer * LEAST_FIXED_SHARE)
-  const step = Math.max(one - layer - reading(decoder.vocabulary * decoder.hidden), one * LEAST_FIXED_SHARE)
   return {
     copyGigabytesPerSecond: limits?.copyGigabytesPerSecond ?? read,
     readGigabytesPerSecond: limits?.readGigabytesPerSecond ?? read,
     matmulGigaflops: dense.multiplyGigaflops,
     multiplyAddGigaflops: limits?.multiplyAddGigaflops ?? null,
-    submitRoundTripMs: step * 1000,
-    layerMicroseconds: fixed * 1e6,
+    submitRoundTripMs: stepCosts.stepMicroseconds / 1e3,
+    layerMicroseconds: stepCosts.layers[0]?.microseconds ?? 0,
     linear,
+    stepCosts,
     adapter: name,
     software: backend.software,
     measuredAt: new Date().toISOString(),
   }
-}
-
-/** Noise may make reading the weights look dearer than the whole layer. */
-const LEAST_FIXED_SHARE = 0.05
-
-function layerWeights({ hidden, heads, kvHeads, headDim, intermediate }: Omit<DecoderShape, 'layers'>): number {
-  return hidden * (2 * heads * headDim + 2 * kvHeads * headDim + 3 * intermediate)
-}
-
-/** What the longer step took beyond the shorter one; noise may make that nothing or less, so it counts as a twentieth of the step at least. */
-function difference(more: number, less: number): number {
-  return Math.max(more - less, more / 20, 1e-7)
-}
-
-interface Timing {
-  readonly layers: number
-  readonly kvHeads: number
-  readonly headDim: number
-  /** Most tokens of a step, and the length of the sequence. */
-  readonly tokens: number
-  readonly runs: number
-  readonly signal: AbortSignal | undefined
-}
-
-/** Median seconds of one step. */
-async function secondsOf(
-  backend: Backend,
-  program: Program,
-  { layers, kvHeads, headDim, tokens, runs, signal }: Timing,
-  stepFor: (blocks: number) => StepInput,
-): Promise<number> {
-  signal?.throwIfAborted()
-  const blocks = Math.ceil(tokens / BLOCK_SIZE)
-  const layout = { layers, kvHeads, headDim, blockSize: BLOCK_SIZE, blocks: blocks + 1, dtype: 'f32' } as const
-  using kv = await backend.createKvCache(layout, OWNER)
-  const capacity = { tokens, rows: 1, sequences: 1, blocksPerSequence: blocks }
-  using executable = await backend.compile(program, { capacity, kv, owner: OWNER, ...(signal === undefined ? {} : { signal }) })
-  const input = stepFor(blocks)
-  await executable.step(input)
-  const times: number[] = []
-  for (let run = 0; run < runs; run++) {
-    signal?.throwIfAborted()
-    const began = performance.now()
-    await executable.step(input)
-    times.push((performance.now() - began) / 1000)
-  }
-  return times.toSorted((a, b) => a - b)[times.length >> 1] ?? 0
 }

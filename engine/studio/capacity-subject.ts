@@ -17,7 +17,7 @@ export function subjectOfFolder(title: string, facts: FolderFacts, measured: Pla
     title,
     shape,
     parameters: facts.parameters,
-    stored: { title: facts.scheme, scheme: nearestScheme(facts.scheme, shape, weights), weights },
+    stored: { title: facts.scheme, scheme: nearestScheme(facts.scheme, shape, weights), weights, parts: facts.stepParts ?? null },
     measured,
   }
 }

@@ -164,7 +164,13 @@ function predictionsFor(input: {
   const limits = limitsOfCalibration(calibration, subject.stored.scheme)
   if (limits === null) return []
   const { promptTokens, generatedTokens, decodeTokensPerSecond: decode, prefillTokensPerSecond: prefill } = measured.payload
-  const placement = { shape: subject.shape, weights: subject.stored.weights, kvBytesPerElement: F16_BYTES, tensorParallel: 1 }
+  const placement = {
+    shape: subject.shape,
+    weights: subject.stored.weights,
+    kvBytesPerElement: F16_BYTES,
+    tensorParallel: 1,
+    parts: subject.stored.parts,
+  }
   const context = promptTokens + generatedTokens / 2
   const common = { modelId, name: subject.title, adapter }
   return [

@@ -3,6 +3,7 @@
  * place (`bindings/`, composed in `studio.ts`), so everything else in this folder can be tested with fakes and without a GPU.
  * Ports know nothing of the store, of jobs or of transports.
  */
+import type { StepParts } from '../gpu/step-costs.ts'
 import type { KvSetting } from '../gpu/kv-format.ts'
 import type { RecipePlan } from '../compress/authoring/recipe-plan.ts'
 import type { LossTable, MixedTarget, SchemeMap } from '../compress/mixed-precision/scheme-map.ts'
@@ -66,6 +67,8 @@ export interface FolderFacts {
   readonly kvBytesPerToken: number | null
   /** The checkpoint brings scales for an FP8 KV cache, which such a cache then uses. */
   readonly hasKvScales?: boolean
+  /** What a step of one token consists of; absent or null if not runnable. */
+  readonly stepParts?: StepParts | null
 }
 
 export interface CheckpointPort {

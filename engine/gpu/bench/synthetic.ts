@@ -11,7 +11,8 @@ for (let i = 0; i < block.length; i += 2) {
   block[i + 1] = 0x3c
 }
 
-function bytes(byteLength: number): WeightBytes {
+/** So many bytes of the block. */
+export function syntheticBytes(byteLength: number): WeightBytes {
   return {
     byteLength,
     read(offset, length) {
@@ -32,10 +33,10 @@ export function syntheticWeight(id: number, rows: number, cols: number, format: 
     rows,
     cols,
     format,
-    values: bytes(stored.values),
-    scale: stored.scale > 0 ? bytes(stored.scale) : null,
-    zeroPoint: stored.zeroPoint > 0 ? bytes(stored.zeroPoint) : null,
-    ...(format.kind === 'packed-float' && format.hasGlobalScale ? { globalScale: bytes(4) } : {}),
+    values: syntheticBytes(stored.values),
+    scale: stored.scale > 0 ? syntheticBytes(stored.scale) : null,
+    zeroPoint: stored.zeroPoint > 0 ? syntheticBytes(stored.zeroPoint) : null,
+    ...(format.kind === 'packed-float' && format.hasGlobalScale ? { globalScale: syntheticBytes(4) } : {}),
   }
   return { id, name, rows, cols, format, parts: [part] }
 }

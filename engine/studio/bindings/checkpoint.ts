@@ -13,7 +13,9 @@ import { schemeFromArgs } from '../../compress/scheme-args.ts'
 import { inputElementsOf, schemeName } from '../../compress/scheme.ts'
 import { LatheError } from '../../contract/index.ts'
 import type { InputElement, TensorInfo, TensorStats } from '../../contract/index.ts'
+import { type StepParts, stepPartsOf } from '../../gpu/step-costs.ts'
 import { kvBytesPerToken } from '../../model/memory.ts'
+import { buildProgram } from '../../model/program-builder.ts'
 import { describeModel } from '../../model/spec.ts'
 import { supportOf } from '../../model/support.ts'
 import type { FolderFacts } from '../ports.ts'
@@ -56,6 +58,7 @@ export async function inspectModelFolder(folder: string): Promise<FolderFacts> {
     unsupported: trouble ?? unsupportedReason(checkpoint),
     kvBytesPerToken: kvBytesOf(checkpoint),
     hasKvScales: checkpoint.tensors.has('model.layers.0.self_attn.k_scale'),
+    stepParts: trouble === null && unsupportedReason(checkpoint) === null ? partsOf(checkpoint) : null,
   }
 }
 
@@ -173,6 +176,16 @@ function unsupportedReason(checkpoint: Checkpoint): LatheError | null {
 function kvBytesOf(checkpoint: Checkpoint): number | null {
   try {
     return kvBytesPerToken(describeModel(checkpoint.config, checkpoint.generationConfig), DEFAULT_KV_DTYPE)
+  } catch (error) {
+    if (error instanceof LatheError) return null
+    throw error
+  }
+}
+
+/** null where the tensors are not what the architecture needs: loading says what is wrong. Only headers are read. */
+function partsOf(checkpoint: Checkpoint): StepParts | null {
+  try {
+    return stepPartsOf(buildProgram(describeModel(checkpoint.config, checkpoint.generationConfig), checkpoint, 1))
   } catch (error) {
     if (error instanceof LatheError) return null
     throw error

@@ -155,6 +155,7 @@ function bindFake(engine: FakeEngine, { onModelsChanged }: BindOptions): EngineP
       multiplyAddGigaflops: 4,
       layerMicroseconds: 20,
       linear: [{ format: 'bf16', readGigaweightsPerSecond: 1, multiplyGigaflops: 3 }],
+      stepCosts: null,
       submitRoundTripMs: 4,
       adapter: FAKE_ADAPTER.name,
       software: true,
