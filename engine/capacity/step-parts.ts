@@ -32,17 +32,18 @@ export function stepPartsOfShape(shape: ModelShape, format: ProductFormat): Step
 
 /** Every product once, with the rows of all matrices that are stacked in it. */
 function stacked(matrices: readonly Matrix[]): { readonly rows: number; readonly matrix: Matrix }[] {
-  const of = (name: string): { readonly prefix: string; readonly group: readonly string[] } | null => {
-    const group = STACKED.find((names) => names.some((end) => name.endsWith(end)))
-    const end = group?.find((candidate) => name.endsWith(candidate))
-    return group === undefined || end === undefined ? null : { prefix: name.slice(0, -end.length), group }
-  }
   return matrices.flatMap((matrix) => {
-    const place = of(matrix.name)
-    if (place === null) return [{ rows: matrix.rows, matrix }]
-    const group = matrices.filter(
-      (other) => other.columns === matrix.columns && place.group.some((end) => other.name === place.prefix + end),
-    )
+    const names = namesStackedWith(matrix.name)
+    const group = matrices.filter((other) => other.columns === matrix.columns && names.includes(other.name))
     return group[0] === matrix ? [{ rows: group.reduce((sum, { rows }) => sum + rows, 0), matrix }] : []
   })
+}
+
+/** Its own among them. */
+function namesStackedWith(name: string): readonly string[] {
+  for (const group of STACKED) {
+    const end = group.find((candidate) => name.endsWith(candidate))
+    if (end !== undefined) return group.map((other) => name.slice(0, -end.length) + other)
+  }
+  return [name]
 }

@@ -5,7 +5,7 @@
  * turns. Steps are as long as small models' steps are, so that what interrupts one interrupts the other. No claim about other software.
  */
 import type { HardwareBenchmark, LinearRate, StepCosts } from '../contract/hardware.ts'
-import { SMALL, headProgram, lastTokens, layerElements, layerProgram, productProgram } from './calibration-program.ts'
+import { SMALL, headProgram, layerElements, layerProgram, productProgram } from './calibration-program.ts'
 import type { LayerWidths, Products } from './calibration-program.ts'
 import { measureLimits } from './bandwidth.ts'
 import { partBytes } from './check-program.ts'
