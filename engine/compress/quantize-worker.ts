@@ -22,7 +22,9 @@ function buffersOf(result: ComputeResult): ArrayBuffer[] {
       ? [result.decoded, ...result.parts.map((part) => part.bytes)]
       : result.kind === 'prune'
         ? [result.values, result.mask]
-        : []
+        : result.kind === 'trial' || result.kind === 'clip'
+          ? [result.values]
+          : []
   // Views of a larger buffer are copied instead.
   return [
     ...new Set(

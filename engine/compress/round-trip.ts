@@ -8,8 +8,16 @@ import { decodeMatrix, roundMatrix } from './algorithms/round-matrix.ts'
 import { roundingScratch } from './algorithms/round-to-nearest.ts'
 import type { LinearStorage } from './calibration/layer-context.ts'
 
-/** Null storage = stays as it is. `meanSquare` [cols] of the inputs is what the observer `imatrix` weighs by. */
-export function roundTripOf(storage: LinearStorage | null, dtype: DenseDtype, meanSquare: ArrayLike<number>): RoundTrip {
+/**
+ * Null storage = stays as it is. `meanSquare` [cols] of the inputs is what the observer `imatrix` weighs by. `weightMaximum`: of the matrix that
+ * the rows belong to, where its scheme wants one; by default that of the values given.
+ */
+export function roundTripOf(
+  storage: LinearStorage | null,
+  dtype: DenseDtype,
+  meanSquare: ArrayLike<number>,
+  weightMaximum: number | null = null,
+): RoundTrip {
   if (storage === null) return (values) => values
   const { scheme, observer } = storage
   const scratch = roundingScratch()
@@ -18,6 +26,6 @@ export function roundTripOf(storage: LinearStorage | null, dtype: DenseDtype, me
       observer.kind === 'imatrix'
         ? Float64Array.from(meanSquare, (square, c) => square / (factors === null ? 1 : (factors[c] as number) ** 2))
         : null
-    return decodeMatrix(roundMatrix(values, rows, cols, scheme, dtype, observer, { importance, scratch }), scheme, dtype)
+    return decodeMatrix(roundMatrix(values, rows, cols, scheme, dtype, observer, { importance, scratch, weightMaximum }), scheme, dtype)
   }
 }

@@ -62,9 +62,18 @@ export interface SecondOrderSolver extends Disposable {
   round(weights: GridWeights, signal?: AbortSignal): Promise<GridCodes>
 }
 
+/** d·H·dᵀ of rows d: what replacing a weight row w by w − d costs the layer's output. H's values are those of its source, undamped. */
+export interface QuadraticForms extends Disposable {
+  readonly columns: number
+  /** One number per row of `pieces` (each whole rows of `columns`), ≥ 0, in their order. */
+  ofRows(pieces: readonly Float32Array[], signal?: AbortSignal): Promise<Float64Array>
+}
+
 /** A backend that can do this. null from `factorHessian`: H is zero, not finite, or not positive definite even at full damping. */
 export interface SecondOrderBackend {
   factorHessian(request: HessianFactorRequest): Promise<SecondOrderSolver | null>
+  /** A Hessian of an executable must outlive the result. */
+  quadraticForms(columns: number, source: HessianSource): Promise<QuadraticForms>
 }
 
 export function hasSecondOrder<T extends object>(backend: T): backend is T & SecondOrderBackend {

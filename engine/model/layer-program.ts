@@ -35,6 +35,8 @@ export interface LayerProgramOptions {
   readonly statistics: readonly LayerInput[]
   /** `attention`: hidden states after the attention block's residual addition. */
   readonly stopAfter: 'attention' | 'layer'
+  /** `attention`: hidden states after the attention block's residual addition go in; default the layer's own input. */
+  readonly startAfter?: 'attention' | null
 }
 
 /** Columns of each input. */
@@ -52,7 +54,8 @@ export function buildLayerProgram(spec: ModelSpec, checkpoint: Checkpoint, optio
   const all = layerOperations(spec, layerWeights(spec, weights, `model.layers.${layer}`), values, { layer, cacheLayer: 0, rope })
   // The second norm begins the MLP.
   const norms = all.flatMap((operation, i) => (operation.op === 'rmsNorm' ? [i] : []))
-  const used = stopAfter === 'layer' ? all : all.slice(0, norms[1])
+  const first = (options.startAfter ?? null) === null ? 0 : norms[1]
+  const used = all.slice(first, stopAfter === 'layer' ? undefined : norms[1])
   const widths = inputWidths(spec)
   const statistics = new Map<LayerInput, InputAccumulators>()
   for (const [index, input] of LAYER_INPUTS.entries()) {
@@ -64,7 +67,7 @@ export function buildLayerProgram(spec: ModelSpec, checkpoint: Checkpoint, optio
     })
   }
   const operations: Operation[] = [{ op: 'input', out: hidden }]
-  let normsSeen = 0
+  let normsSeen = first === 0 ? 0 : 1
   for (const operation of used) {
     operations.push(operation)
     const produced = inputProducedBy(operation, normsSeen)
@@ -81,7 +84,7 @@ export function buildLayerProgram(spec: ModelSpec, checkpoint: Checkpoint, optio
   const program: Program = {
     operations,
     weights: weights.weights.filter((weight) => used.some((operation) => uses(operation, weight))),
-    ropes: [rope],
+    ropes: first === 0 ? [rope] : [],
     logits: lastHidden,
     vocabulary: spec.hiddenSize,
   }

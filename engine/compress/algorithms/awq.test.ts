@@ -4,7 +4,8 @@ import { describe, expect, it } from 'vitest'
 import { activations, normals } from '../test/matrices.ts'
 import { roundTripOf } from '../round-trip.ts'
 import type { LinearStorage } from '../calibration/layer-context.ts'
-import { candidateFactors, clipGroups, gramLoss, relativeColumnMeans, searchAwqFactors } from './awq.ts'
+import { awqCandidates, candidateFactors, clipGroups, relativeColumnMeans, searchAwqFactors } from './awq.ts'
+import type { AwqCandidate, AwqTrial } from './awq.ts'
 import { accumulateHessian } from './hessian-factor.ts'
 import { outputError } from './matrix.ts'
 import type { Matrix } from './matrix.ts'
@@ -32,6 +33,33 @@ function problem(
   return { matrix: { rows, cols, values: Float32Array.from(normals(rows * cols, seed + 7)) }, inputs, gram, mean }
 }
 
+/** Plain rounding's loss and the candidates', one by one, by the definition: round W·t, divide by t, and multiply by every token. */
+function lossesOf({ matrix, inputs }: ReturnType<typeof problem>, candidates: readonly AwqCandidate[]): number[] {
+  const { rows, cols, values } = matrix
+  const roundTrip = roundTripOf(STORAGE, 'BF16', new Float32Array(cols))
+  return candidates.map(({ factors }) => {
+    const decoded = roundTrip(
+      values.map((value, i) => value * factors[i % cols]!),
+      rows,
+      cols,
+      factors,
+    )
+    const difference = decoded.map((value, i) => values[i]! - value / factors[i % cols]!)
+    let sum = 0
+    for (let token = 0; token < inputs.length; token += cols) {
+      for (let row = 0; row < rows; row++) {
+        let output = 0
+        for (let c = 0; c < cols; c++) output += difference[row * cols + c]! * inputs[token + c]!
+        sum += output ** 2
+      }
+    }
+    return sum
+  })
+}
+function least(losses: readonly number[]): number {
+  return losses.indexOf(Math.min(...losses))
+}
+
 describe('AWQ', () => {
   it('measures columns and candidates as its formulas say', () => {
     const matrix: Matrix = { rows: 2, cols: 4, values: Float32Array.of(1, -2, 0, 4, 3, 3, -1, 0.5) }
@@ -46,54 +74,57 @@ describe('AWQ', () => {
   })
 
   it.each([true, false, 'both'] as const)('finds the candidate with the least loss (duo scaling %s)', async (duoScaling) => {
-    const { matrix, gram, mean } = problem(31)
-    const roundTrip = roundTripOf(STORAGE, 'BF16', mean)
-    const gridPoints = 20
-    const losses: number[] = []
-    const loss = gramLoss([matrix], gram)
-    const counted = async (weights: readonly Float32Array[]): Promise<number> => {
-      const value = await loss(weights)
-      losses.push(value)
-      return value
-    }
-    const found = await searchAwqFactors([matrix], [GROUP], mean, [roundTrip], counted, { gridPoints, duoScaling })
-    expect(found.loss).toBe(Math.min(...losses))
-    expect(found.plainLoss).toBe(losses[0])
-    expect(losses.length).toBe(gridPoints)
-    // Plain rounding of the same matrix, by the definition.
-    expect(found.plainLoss).toBeCloseTo(outputError(matrix.values, roundTrip(matrix.values, 24, 64, null), 24, 64, gram), 9)
+    const own = problem(31)
+    const candidates = awqCandidates([own.matrix], [GROUP], own.mean, { gridPoints: 20, duoScaling })
+    expect(candidates.length).toBe(20)
+    const losses = lossesOf(own, candidates)
+    const found = await searchAwqFactors(candidates, { losses: () => Promise.resolve(losses), judge: null })
+    expect(found).toEqual({ ...candidates[least(losses)]!, loss: Math.min(...losses), plainLoss: losses[0] })
     expect(found.loss).toBeLessThan(0.95 * found.plainLoss)
   })
 
-  it('judges only the finalists of a ranking', async () => {
-    const { matrix, gram, mean } = problem(34)
-    const roundTrip = roundTripOf(STORAGE, 'BF16', mean)
-    const loss = gramLoss([matrix], gram)
-    let judged = 0
-    const judge = (weights: readonly Float32Array[]): ReturnType<typeof loss> => {
-      judged++
-      return loss(weights)
-    }
-    const all = { gridPoints: 20, duoScaling: 'both' } as const
-    const best = await searchAwqFactors([matrix], [GROUP], mean, [roundTrip], loss, all)
-    const found = await searchAwqFactors([matrix], [GROUP], mean, [roundTrip], judge, { ...all, ranking: { loss, finalists: 3 } })
-    expect(judged).toBe(4)
-    expect(found).toEqual(best)
-    const misled = await searchAwqFactors([matrix], [GROUP], mean, [roundTrip], loss, {
-      ...all,
-      ranking: { loss: () => NaN, finalists: 2 },
+  it('judges only the plain scheme and the finalists of a ranking, and keeps the plain one where nothing is better', async () => {
+    const own = problem(34)
+    const candidates = awqCandidates([own.matrix], [GROUP], own.mean, { gridPoints: 20, duoScaling: 'both' })
+    const losses = lossesOf(own, candidates)
+    const judged: number[] = []
+    const trial = (ranks: readonly number[], judge: (at: number) => number): AwqTrial => ({
+      losses: () => Promise.resolve(ranks),
+      judge: {
+        finalists: 3,
+        loss: (candidate) => {
+          judged.push(candidates.indexOf(candidate))
+          return Promise.resolve(judge(candidates.indexOf(candidate)))
+        },
+      },
     })
+    const best = candidates[least(losses)]!
+    expect(
+      await searchAwqFactors(
+        candidates,
+        trial(losses, (at) => losses[at]!),
+      ),
+    ).toMatchObject(best)
+    const byLoss = losses.map((_, i) => i).slice(1)
+    byLoss.sort((a, b) => losses[a]! - losses[b]!)
+    expect(judged).toEqual([0, ...byLoss.slice(0, 3)])
+    const misled = await searchAwqFactors(
+      candidates,
+      trial(
+        losses.map(() => NaN),
+        (at) => losses[at]!,
+      ),
+    )
     expect(misled.loss).toBeLessThanOrEqual(misled.plainLoss)
-  })
-
-  it('keeps factors of 1 where every candidate is worse or not finite', async () => {
-    const { matrix, mean } = problem(32)
-    const roundTrip = roundTripOf(STORAGE, 'BF16', mean)
-    const options = { gridPoints: 5, duoScaling: true } as const
-    let calls = 0
-    const rising = await searchAwqFactors([matrix], [GROUP], mean, [roundTrip], () => ++calls, options)
-    expect(rising.factors.every((factor) => factor === 1)).toBe(true)
-    const broken = await searchAwqFactors([matrix], [GROUP], mean, [roundTrip], () => NaN, options)
+    const rising = await searchAwqFactors(
+      candidates,
+      trial(losses, (at) => (at === 0 ? 1 : 2)),
+    )
+    expect(rising).toMatchObject({ factors: new Float64Array(64).fill(1), loss: 1 })
+    const broken = await searchAwqFactors(
+      candidates,
+      trial(losses, () => NaN),
+    )
     expect(broken.factors.every((factor) => factor === 1)).toBe(true)
   })
 

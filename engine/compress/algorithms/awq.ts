@@ -2,101 +2,94 @@
  * AWQ (Lin et al. 2023): searches, per group of linears that share an input, channel factors that make the scheme round the important
  * columns more finely, t = x^r / w^(1−r) with x the mean |input| and w the mean relative |weight| of a column (specs/compression-algorithms.md
  * §3), and optionally the range that each group's weights are clipped to (AutoAWQ's second step). Chooses factors and clipped weights;
- * smoothing.ts applies the former. The scheme is a round trip and the loss a function, so that neither is known here.
+ * smoothing.ts applies the former. What a candidate costs is somebody else's to say, so that neither scheme nor device is known here.
  */
 import type { Gram, Matrix, RoundTrip } from './matrix.ts'
-import { outputError, quadraticForm } from './matrix.ts'
-import { multiplyColumns } from './smoothing.ts'
+import { quadraticForm } from './matrix.ts'
 
 export interface AwqOptions {
   /** Candidates tried; LLM Compressor's default is 20. */
   readonly gridPoints: number
   /** Whether factors take the weights into account: true and false as LLM Compressor's `duo_scaling`; `both` tries half of each. */
   readonly duoScaling: boolean | 'both'
-  /**
-   * A cheaper loss that ranks all candidates first, so that only the `finalists` best of them are judged by the real one; null = every
-   * candidate is.
-   */
-  readonly ranking?: { readonly loss: AwqLoss; readonly finalists: number } | null
 }
 
-export interface AwqChoice {
-  /** Factor per input channel; all 1 where nothing beat doing nothing. */
+export interface AwqCandidate {
+  /** Factor per input channel; all 1 for the plain scheme. */
   readonly factors: Float64Array
-  readonly loss: number
-  /** Loss of the plain scheme, unsmoothed. */
-  readonly plainLoss: number
   readonly ratio: number
   readonly duo: boolean
 }
 
-/** Loss of the layer's output when the balance linears are replaced by `weights`, in their order. Only comparisons matter. */
-export type AwqLoss = (weights: readonly Float32Array[]) => number | Promise<number>
+/** How candidates are judged. Only comparisons matter; a loss that is not finite is worse than any other. */
+export interface AwqTrial {
+  /** Losses of all candidates, in their order: from the Gram matrix, many at a time. */
+  losses(candidates: readonly AwqCandidate[]): Promise<readonly number[]>
+  /** A truer and dearer loss for the plain scheme and the `finalists` best of the others; null = `losses` decides. */
+  readonly judge: { readonly finalists: number; readonly loss: (candidate: AwqCandidate) => Promise<number> } | null
+}
+
+export interface AwqChoice extends AwqCandidate {
+  readonly loss: number
+  /** Loss of the plain scheme, unsmoothed. */
+  readonly plainLoss: number
+}
 
 /** A floor under factors, and what keeps quotients of zero columns finite; both LLM Compressor's. */
 const SMALLEST_FACTOR = 1e-4
 const GROUP_EPSILON = 1e-6
 
 /**
- * The best factors for `balance`, which share inputs of mean magnitude `inputMean` [cols]. `columnsPerGroup[i]` is how many consecutive columns of balance[i] share a
- * scale. Throws RangeError on shapes that don't agree. A candidate whose loss is not finite is never chosen.
+ * What to try for `balance`, which share inputs of mean magnitude `inputMean` [cols]: the plain scheme first, then the grid. `columnsPerGroup[i]` is
+ * how many consecutive columns of balance[i] share a scale. Throws RangeError on shapes that don't agree.
  */
-export async function searchAwqFactors(
+export function awqCandidates(
   balance: readonly Matrix[],
   columnsPerGroup: readonly number[],
   inputMean: Float32Array | Float64Array,
-  roundTrips: readonly RoundTrip[],
-  loss: AwqLoss,
   options: AwqOptions,
-): Promise<AwqChoice> {
+): readonly AwqCandidate[] {
   const cols = inputMean.length
   if (balance.length === 0 || balance.some((matrix) => matrix.cols !== cols)) {
     throw new RangeError(`AWQ needs linears of ${cols} columns, got ${balance.map((matrix) => matrix.cols).join(', ') || 'none'}`)
   }
   const weightMean = relativeColumnMeans(balance, columnsPerGroup)
-  const ones = new Float64Array(cols).fill(1)
-  const plainLoss = await loss(roundTripped(balance, roundTrips, ones))
-  let best: AwqChoice = { factors: ones, loss: plainLoss, plainLoss, ratio: 0, duo: false }
-  const all = candidates(options)
+  const plain: AwqCandidate = { factors: new Float64Array(cols).fill(1), ratio: 0, duo: false }
+  const grid = gridOf(options)
     .map(({ ratio, duo }) => ({ ratio, duo, factors: candidateFactors(inputMean, weightMean, ratio, duo) }))
     .filter(({ factors }) => factors.some((factor) => factor !== 1))
-  const ranked: { readonly candidate: (typeof all)[number]; readonly rank: number }[] = []
-  for (const candidate of options.ranking ? all : []) {
-    ranked.push({ candidate, rank: (await options.ranking?.loss(roundTripped(balance, roundTrips, candidate.factors))) ?? 0 })
-  }
-  // A stable sort: equals stay in the order of their ratios. NaN counts as the worst.
-  ranked.sort((a, b) => (Number.isNaN(a.rank) ? Infinity : a.rank) - (Number.isNaN(b.rank) ? Infinity : b.rank) || 0)
-  const tried = options.ranking ? ranked.slice(0, options.ranking.finalists).map(({ candidate }) => candidate) : all
-  for (const { ratio, duo, factors } of tried) {
-    const candidateLoss = await loss(roundTripped(balance, roundTrips, factors))
-    if (candidateLoss < best.loss || (!Number.isFinite(best.loss) && Number.isFinite(candidateLoss))) {
-      best = { factors, loss: candidateLoss, plainLoss, ratio, duo }
-    }
+  return [plain, ...grid]
+}
+
+/** The best of `candidates`, the first of which is the plain scheme; nothing that is not better than it is chosen. */
+export async function searchAwqFactors(candidates: readonly AwqCandidate[], { losses, judge }: AwqTrial): Promise<AwqChoice> {
+  const [plain, ...others] = candidates
+  if (plain === undefined) throw new RangeError('AWQ has no candidates')
+  const ranks = await losses(candidates)
+  const ranked = others.map((candidate, i) => ({ candidate, rank: finite(ranks[i + 1]) }))
+  // A stable sort: equals stay in the order of their ratios.
+  ranked.sort((a, b) => (a.rank === b.rank ? 0 : a.rank - b.rank))
+  const plainLoss = judge === null ? (ranks[0] ?? Number.NaN) : await judge.loss(plain)
+  let best: AwqChoice = { ...plain, loss: plainLoss, plainLoss }
+  for (const { candidate, rank } of ranked.slice(0, judge?.finalists ?? 1)) {
+    const loss = judge === null ? rank : await judge.loss(candidate)
+    if (finite(loss) < finite(best.loss)) best = { ...candidate, loss, plainLoss }
   }
   return best
 }
 
-/** The loss from Gram matrices alone, Σ over linears of ‖(W − W′)X‖²: exact where the linear's own output is what counts (o, down). */
-export function gramLoss(originals: readonly Matrix[], gram: Gram, maxMultiplications?: number): AwqLoss {
-  return (weights) =>
-    originals.reduce((total, { values, rows, cols }, i) => {
-      const replaced = weights[i]
-      if (replaced === undefined) throw new RangeError(`${weights.length} weights for ${originals.length} linears`)
-      return total + outputError(values, replaced, rows, cols, gram, maxMultiplications)
-    }, 0)
+function finite(loss: number | undefined): number {
+  return loss === undefined || Number.isNaN(loss) ? Infinity : loss
 }
 
-interface Candidate {
-  readonly ratio: number
-  readonly duo: boolean
-}
+type Candidate = Pick<AwqCandidate, 'ratio' | 'duo'>
 
 /** Ratios from 0 to 1. */
 function ratios(count: number, duo: boolean): readonly Candidate[] {
   return Array.from({ length: count }, (_, i) => ({ ratio: count === 1 ? 0 : i / (count - 1), duo }))
 }
 
-function candidates(options: AwqOptions): readonly Candidate[] {
+function gridOf(options: AwqOptions): readonly Candidate[] {
   const { gridPoints, duoScaling } = options
   if (!(Number.isInteger(gridPoints) && gridPoints >= 2)) throw new RangeError(`A grid has at least 2 points, got ${gridPoints}`)
   if (duoScaling === 'both') {
@@ -150,20 +143,6 @@ export function relativeColumnMeans(balance: readonly Matrix[], columnsPerGroup:
     rows += matrix.rows
   })
   return sums.map((sum) => sum / rows)
-}
-
-/** Q(W·t)/t for every linear. */
-function roundTripped(balance: readonly Matrix[], roundTrips: readonly RoundTrip[], factors: Float64Array): readonly Float32Array[] {
-  const inverse = factors.map((factor) => 1 / factor)
-  return balance.map(({ rows, cols, values }, i) => {
-    const roundTrip = roundTrips[i]
-    if (roundTrip === undefined) throw new RangeError(`${roundTrips.length} round trips for ${balance.length} linears`)
-    const scaled: Matrix = { rows, cols, values: values.slice() }
-    multiplyColumns(scaled, factors)
-    const decoded: Matrix = { rows, cols, values: roundTrip(scaled.values, rows, cols, factors).slice() }
-    multiplyColumns(decoded, inverse)
-    return decoded.values
-  })
 }
 
 export interface ClipOptions {

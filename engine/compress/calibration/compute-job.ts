@@ -3,6 +3,8 @@
  * Threads run them (worker-pool.ts), tests run them here. A job's result depends on its input alone, so rows may be split anywhere.
  */
 import type { DenseDtype } from '../../checkpoint/dtypes.ts'
+import { clipGroups } from '../algorithms/awq.ts'
+import type { ClipOptions } from '../algorithms/awq.ts'
 import { encodeRows } from '../algorithms/encode.ts'
 import type { EncodedPart } from '../algorithms/encode.ts'
 import { errorBetween, noError } from '../algorithms/error-sums.ts'
@@ -10,6 +12,7 @@ import type { ErrorSums } from '../algorithms/error-sums.ts'
 import { gptqOnGrid } from '../algorithms/gptq.ts'
 import { factorHessian } from '../algorithms/hessian-factor.ts'
 import type { HessianFactor } from '../algorithms/hessian-factor.ts'
+import { quadraticForm } from '../algorithms/matrix.ts'
 import { pruneByScore, sparseGpt } from '../algorithms/pruning.ts'
 import type { SparsityPattern } from '../algorithms/pruning.ts'
 import { RECOVERY_DEFAULTS, recoverPruned } from '../algorithms/recovery.ts'
@@ -17,7 +20,8 @@ import { roundToNearest, roundingScratch } from '../algorithms/round-to-nearest.
 import { roundToFloats } from '../algorithms/round-to-floats.ts'
 import type { QuantizedRows } from '../algorithms/round-to-nearest.ts'
 import type { Observer } from '../recipe.ts'
-import { columnsPerScale, rowsPerScale } from '../scheme.ts'
+import { roundTripOf } from '../round-trip.ts'
+import { columnsPerScale, rowsPerScale, schemeNeeds } from '../scheme.ts'
 import { weightGrid } from '../weight-grid.ts'
 import type { WeightGrid } from '../weight-grid.ts'
 import type { Scheme } from '../scheme.ts'
@@ -75,6 +79,28 @@ export type ComputeJob =
       /** Wanda: √(mean square of each input); null = magnitude. */
       readonly columnNorms: Float64Array | null
     }
+  | ({ readonly kind: 'trial' } & TrialRows)
+  | {
+      /** Rows clipped group by group (AWQ's second step). */
+      readonly kind: 'clip'
+      readonly values: Float32Array
+      readonly rows: number
+      readonly cols: number
+      readonly scheme: Scheme
+      readonly observer: Observer
+      readonly dtype: DenseDtype
+      readonly meanSquare: Float32Array
+      /** Of the inputs, [cols, cols]; shared. */
+      readonly gram: Float32Array
+      readonly options: ClipOptions
+    }
+  | {
+      /** Σ over rows of d·G·dᵀ. */
+      readonly kind: 'output-error'
+      readonly differences: Float32Array
+      readonly cols: number
+      readonly gram: Float32Array
+    }
   | {
       /** New values for what pruning left of some rows. */
       readonly kind: 'recover'
@@ -88,6 +114,27 @@ export type ComputeJob =
       readonly cols: number
       readonly dampening: number
     }
+
+/** What a linear loses for a trial of AWQ's: some of its rows, scaled by column, rounded, scaled back. */
+export interface TrialRows {
+  /** The whole matrix, [rows, cols]; shared. */
+  readonly values: Float32Array
+  readonly rows: number
+  readonly cols: number
+  /** null = stays as it is. */
+  readonly storage: { readonly scheme: Scheme; readonly observer: Observer } | null
+  readonly dtype: DenseDtype
+  /** Mean square of each input, unscaled. */
+  readonly meanSquare: Float32Array
+  /** Columns are multiplied by these before rounding and divided by them after; null = 1. */
+  readonly factors: Float64Array | null
+  /** Rows firstRow, firstRow + rowStride, … below lastRow. */
+  readonly firstRow: number
+  readonly lastRow: number
+  readonly rowStride: number
+  /** `difference`: the rows minus what rounding leaves of them. */
+  readonly want: 'rounded' | 'difference'
+}
 
 export interface QuantizedPart {
   readonly kind: 'quantize'
@@ -105,6 +152,9 @@ export type ComputeResult =
   | { readonly kind: 'factor'; readonly factor: HessianFactor | null }
   | QuantizedPart
   | { readonly kind: 'prune'; readonly values: Float32Array; readonly mask: Uint8Array }
+  | { readonly kind: 'trial'; readonly values: Float32Array }
+  | { readonly kind: 'clip'; readonly values: Float32Array }
+  | { readonly kind: 'output-error'; readonly error: number }
   | { readonly kind: 'recover'; readonly values: Float32Array; readonly before: number; readonly after: number }
 
 export function runComputeJob(job: ComputeJob): ComputeResult {
@@ -130,11 +180,58 @@ export function runComputeJob(job: ComputeJob): ComputeResult {
         factor === null ? pruneByScore(values, rows, cols, columnNorms, pattern) : sparseGpt(values, rows, cols, factor, pattern)
       return { kind: 'prune', values: pruned, mask: Uint8Array.from(pruned, (value) => (value === 0 ? 1 : 0)) }
     }
+    case 'trial':
+      return { kind: 'trial', values: trialRows(job) }
+    case 'clip': {
+      const { values, rows, cols, scheme, observer, dtype, meanSquare, gram, options } = job
+      const roundTrip = roundTripOf({ scheme, observer }, dtype, meanSquare)
+      return { kind: 'clip', values: clipGroups({ rows, cols, values }, columnsPerScale(scheme, cols), gram, roundTrip, options) }
+    }
+    case 'output-error': {
+      const { differences, cols, gram } = job
+      let error = 0
+      for (let at = 0; at < differences.length; at += cols)
+        error += quadraticForm(Float64Array.from(differences.subarray(at, at + cols)), gram, cols)
+      return { kind: 'output-error', error }
+    }
     case 'recover': {
       const { target, pruned, mask, gram, rows, cols, dampening } = job
       return { kind: 'recover', ...recoverPruned({ rows, cols, values: target }, pruned, mask, gram, { ...RECOVERY_DEFAULTS, dampening }) }
     }
   }
+}
+
+/** [rows asked for, cols]. */
+export function trialRows(job: TrialRows): Float32Array {
+  const { values, cols, storage, dtype, factors, firstRow, lastRow, rowStride, want } = job
+  const count = Math.max(0, Math.ceil((lastRow - firstRow) / rowStride))
+  const taken = new Float32Array(count * cols)
+  for (let i = 0; i < count; i++) {
+    const from = (firstRow + i * rowStride) * cols
+    taken.set(values.subarray(from, from + cols), i * cols)
+  }
+  if (storage === null) return want === 'rounded' ? taken : new Float32Array(taken.length)
+  const scaled = taken.slice()
+  if (factors !== null) for (let i = 0; i < scaled.length; i++) scaled[i] = (scaled[i] as number) * (factors[i % cols] as number)
+  // A scale of the whole matrix is that of all its rows, whichever are asked for.
+  const weightMaximum = schemeNeeds(storage.scheme).weightMaximum === null ? null : largestScaled(values, cols, factors)
+  const roundTrip = roundTripOf(storage, dtype, job.meanSquare, weightMaximum)
+  const decoded = roundTrip(scaled, count, cols, factors)
+  const result = new Float32Array(taken.length)
+  for (let i = 0; i < result.length; i++) {
+    const back = factors === null ? (decoded[i] as number) : Math.fround((decoded[i] as number) * (1 / (factors[i % cols] as number)))
+    result[i] = want === 'rounded' ? back : (taken[i] as number) - back
+  }
+  return result
+}
+
+function largestScaled(values: Float32Array, cols: number, factors: Float64Array | null): number {
+  let largest = 0
+  for (let i = 0; i < values.length; i++) {
+    const value = Math.abs(factors === null ? (values[i] as number) : Math.fround((values[i] as number) * (factors[i % cols] as number)))
+    if (value > largest) largest = value
+  }
+  return largest
 }
 
 function quantize(job: Extract<ComputeJob, { kind: 'quantize' }>): QuantizedPart {

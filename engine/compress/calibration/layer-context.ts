@@ -10,6 +10,7 @@
 import type { DenseDtype } from '../../checkpoint/dtypes.ts'
 import type { LayerInput } from '../../model/layer-program.ts'
 import type { ModelSpec } from '../../model/spec.ts'
+import type { ClipOptions } from '../algorithms/awq.ts'
 import type { Observer, RecipeStep } from '../recipe.ts'
 import type { Scheme } from '../scheme.ts'
 
@@ -89,6 +90,15 @@ export interface LayerProbe extends AsyncDisposable {
   readonly meanSquare: number
 }
 
+/** What candidates of an input's linears cost the linears' outputs, Σ over linears of ‖(W − Ŵ)·X‖². */
+export interface OutputErrors extends Disposable {
+  /**
+   * One number per candidate, a candidate being the factors [columns] that columns are multiplied by before rounding and divided by after (null
+   * = none). Large matrices are judged by every k-th row, the same for all.
+   */
+  of(candidates: readonly (Float64Array | null)[]): Promise<readonly number[]>
+}
+
 /** What a linear will be stored as. */
 export interface LinearStorage {
   readonly scheme: Scheme
@@ -110,11 +120,19 @@ export interface LayerContext {
   /** Recorded seed; a step that draws random numbers derives its own from it and `layer`. */
   readonly seed: number
   statistics(input: LayerInput): Promise<InputStatistics>
+  /** The same without the matrix, which may stay on the device. */
+  columnStatistics(input: LayerInput): Promise<Omit<InputStatistics, 'gram'>>
   /**
-   * `at` 'attention': hidden states after the attention block's residual addition; 'layer': the layer's output. `tokens` at most are used,
-   * whole documents from the start of the calibration set.
+   * `part` 'attention': up to the attention block's residual addition; 'mlp': what follows it, up to the layer's output. `tokens` at most are
+   * used, whole documents from the start of the calibration set. Weights outside the part are those of when the probe was made.
    */
-  probe(options: { readonly at: 'attention' | 'layer'; readonly tokens: number }): Promise<LayerProbe>
+  probe(options: { readonly part: 'attention' | 'mlp'; readonly tokens: number }): Promise<LayerProbe>
+  /** For the linears that read `input`. */
+  outputErrors(input: LayerInput): Promise<OutputErrors>
+  /** What rounding leaves of a linear whose columns are multiplied by `factors` before and divided by them after, [rows, cols]. */
+  rounded(linear: LayerLinear, factors: Float64Array | null): Promise<Float32Array>
+  /** A linear of integers with each group clipped to the range that loses least (algorithms/awq.ts). */
+  clipped(linear: LayerLinear, options: ClipOptions): Promise<Float32Array>
   replace(changes: LayerChanges): void
   /** Zeros that must survive quantization, [rows, cols] with 1 = pruned; set by pruning steps. */
   mask(module: string): Uint8Array | null

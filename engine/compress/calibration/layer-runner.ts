@@ -140,12 +140,16 @@ export class LayerRunner implements AsyncDisposable {
     layer: number,
     options: {
       readonly at: 'attention' | 'layer'
+      /** `attention`: `activations` are hidden states after attention, and only the MLP is run; default the layer's inputs. */
+      readonly from?: 'attention'
       readonly groups: readonly number[]
       readonly activations: (group: number) => Promise<Float32Array>
       readonly take: (group: number, output: Float32Array) => Promise<void>
     },
   ): Promise<void> {
-    const built = buildLayerProgram(this.spec, checkpoint, { layer, rope: this.#rope, statistics: [], stopAfter: options.at })
+    const { at, from = null } = options
+    const program = { layer, rope: this.#rope, statistics: [], stopAfter: at, startAfter: from }
+    const built = buildLayerProgram(this.spec, checkpoint, program)
     using executable = await this.#compile(built)
     for (const index of options.groups) {
       const group = this.groups[index]

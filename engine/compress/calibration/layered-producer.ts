@@ -183,6 +183,7 @@ async function load({ context, options, runner, store }: Run, layer: number, ite
     layer,
     seed: context.seed,
     gramBytes: GRAM_BYTES,
+    pool: options.pool,
     storage: (module) => storages.get(module) ?? null,
     note: (text) => options.onNote(layer, text),
     warn: options.onWarning,

@@ -10,7 +10,9 @@ import { LatheError } from '../../contract/errors.ts'
 import type { HessianSource } from '../../gpu/second-order.ts'
 import { LAYER_INPUTS, inputWidths } from '../../model/layer-program.ts'
 import type { ModelSpec } from '../../model/spec.ts'
+import type { ClipOptions } from '../algorithms/awq.ts'
 import { compareNames } from '../module-roles.ts'
+import type { WorkerPool } from '../worker-pool.ts'
 import type { ActivationStore } from './activations.ts'
 import type {
   Candidate,
@@ -24,8 +26,12 @@ import type {
   LinearStorage,
   LinearRole,
   NormRole,
+  OutputErrors,
 } from './layer-context.ts'
 import type { CollectedStatistics, LayerRunner } from './layer-runner.ts'
+import { openProbe } from './layer-probe.ts'
+import { clippedLinear, openOutputErrors, roundedLinear } from './layer-trials.ts'
+import type { TrialMatter } from './layer-trials.ts'
 import { withValues } from './memory-checkpoint.ts'
 
 interface LayerTensor {
@@ -47,6 +53,7 @@ export interface LoadedLayerOptions {
   /** Gram matrices held at once; more inputs are collected in several passes. */
   readonly gramBytes: number
   readonly storage: (module: string) => LinearStorage | null
+  readonly pool: WorkerPool
   readonly note: (text: string) => void
   readonly warn: (text: string) => void
   readonly throwIfCancelled: () => void
@@ -308,50 +315,31 @@ export class LoadedLayer implements LayerContext, Disposable {
     this.#collected = null
   }
 
-  async probe(options: { readonly at: 'attention' | 'layer'; readonly tokens: number }): Promise<LayerProbe> {
+  async outputErrors(input: LayerInput): Promise<OutputErrors> {
+    const linears = this.linears.filter((linear) => linear.input === input)
+    const sources = { hessian: () => this.hessian(input), gram: async () => (await this.statistics(input)).gram }
+    return openOutputErrors(linears, this.#options.runner.backend, sources, await this.#trialMatter(input))
+  }
+
+  async rounded(linear: LayerLinear, factors: Float64Array | null): Promise<Float32Array> {
+    return roundedLinear(linear, factors, await this.#trialMatter(linear.input))
+  }
+
+  async clipped(linear: LayerLinear, options: ClipOptions): Promise<Float32Array> {
+    const { gram } = await this.statistics(linear.input)
+    return clippedLinear(linear, gram, options, await this.#trialMatter(linear.input))
+  }
+
+  async #trialMatter(input: LayerInput): Promise<TrialMatter> {
+    const { meanSquare } = await this.columnStatistics(input)
+    const { pool, storage, throwIfCancelled } = this.#options
+    return { pool, storage, meanSquare, throwIfCancelled }
+  }
+
+  probe({ part, tokens }: { readonly part: 'attention' | 'mlp'; readonly tokens: number }): Promise<LayerProbe> {
     const { runner, store } = this.#options
-    const groups: number[] = []
-    let tokens = 0
-    for (const [index, group] of runner.groups.entries()) {
-      if (groups.length > 0 && tokens + group.rows > options.tokens) break
-      groups.push(index)
-      tokens += group.rows
-    }
-    const { at } = options
-    const activations = (group: number): Promise<Float32Array> => store.get(group)
-    const reference = new Map<number, Float32Array>()
-    let added = 0
-    await runner.outputs(this.#checkpoint({}), this.layer, {
-      at,
-      groups,
-      activations,
-      take: async (group, output) => {
-        added += squaredDistance(output, await store.get(group))
-        reference.set(group, output)
-      },
-    })
-    const count = tokens * this.spec.hiddenSize
-    return {
-      tokens,
-      meanSquare: added / count,
-      meanSquaredError: async (candidate) => {
-        let error = 0
-        await runner.outputs(this.#checkpoint(candidate), this.layer, {
-          at,
-          groups,
-          activations,
-          take: (group, output) => {
-            error += squaredDistance(output, reference.get(group) ?? output)
-            return Promise.resolve()
-          },
-        })
-        return error / count
-      },
-      [Symbol.asyncDispose]: () => {
-        reference.clear()
-        return Promise.resolve()
-      },
-    }
+    const checkpoint = (candidate: Candidate): Checkpoint => this.#checkpoint(candidate)
+    return openProbe({ runner, store, layer: this.layer, part, tokens, checkpoint })
   }
 
   #checkpoint(candidate: Candidate): Checkpoint {
@@ -399,10 +387,4 @@ function divided(statistics: InputStatistics, divisor: Float32Array): InputStati
     maximum: scale(statistics.maximum, 1),
     minimum: scale(statistics.minimum, 1),
   }
-}
-
-function squaredDistance(a: Float32Array, b: Float32Array): number {
-  let sum = 0
-  for (let i = 0; i < a.length; i++) sum += ((a[i] as number) - (b[i] as number)) ** 2
-  return sum
 }

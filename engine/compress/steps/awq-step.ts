@@ -3,11 +3,10 @@
  * calibration data with those candidates that the Gram matrix finds best; those of o and down by their own output, for which the Gram
  * matrix gives the same number without running anything.
  */
-import { clipGroups, gramLoss, searchAwqFactors } from '../algorithms/awq.ts'
-import type { AwqLoss } from '../algorithms/awq.ts'
-import type { LayerContext, LayerInput, LayerLinear, LayerProbe, LayerTransform } from '../calibration/layer-context.ts'
+import { awqCandidates, searchAwqFactors } from '../algorithms/awq.ts'
+import type { AwqCandidate, AwqTrial } from '../algorithms/awq.ts'
+import type { LayerContext, LayerInput, LayerLinear, LayerTransform } from '../calibration/layer-context.ts'
 import type { AwqStep } from '../recipe.ts'
-import { roundTripOf } from '../round-trip.ts'
 import { columnsPerScale } from '../scheme.ts'
 import { smoothInput, smoothedTensors } from './smooth-layer.ts'
 import { checkMappings, inputsToSmooth, readersOf } from './smoothing-mappings.ts'
@@ -15,7 +14,7 @@ import { checkMappings, inputsToSmooth, readersOf } from './smoothing-mappings.t
 /** Tokens that candidates are run on: a choice between a handful of neighbouring ratios needs no more. */
 const PROBE_TOKENS = 2048
 /** Candidates that are run. The Gram matrix ignores only the softmax and the gate, so its favourites are the right neighbourhood. */
-const FINALISTS = 5
+const FINALISTS = 3
 
 export const awqTransform: LayerTransform<AwqStep> = {
   kind: 'awq',
@@ -44,41 +43,40 @@ async function searchInput(
   input: LayerInput,
   readers: readonly LayerLinear[],
 ): Promise<Float64Array> {
-  const statistics = await context.statistics(input)
+  const { meanAbsolute } = await context.columnStatistics(input)
   const balance = readers.map(({ rows, cols, weight }) => ({ rows, cols, values: weight }))
-  const storages = readers.map(({ module }) => context.storage(module))
-  const groups = readers.map(({ cols }, i) => {
-    const storage = storages[i] ?? null
+  const groups = readers.map(({ module, cols }) => {
+    const storage = context.storage(module)
     return storage === null ? cols : columnsPerScale(storage.scheme, cols)
   })
-  const roundTrips = readers.map(({ dtype }, i) => roundTripOf(storages[i] ?? null, dtype, statistics.meanSquare))
-  const linearLoss = gramLoss(balance, statistics.gram)
-  const search = async (runLoss: AwqLoss | null): Promise<Float64Array> => {
-    let tried = 0
-    const total = step.nGrid + (runLoss === null ? 0 : FINALISTS)
-    const counted =
-      (loss: AwqLoss): AwqLoss =>
-      (weights) => {
-        context.throwIfCancelled()
-        context.note(`AWQ ${input} ${++tried} of ${total}`)
-        return loss(weights)
-      }
-    const ranking = runLoss === null ? null : { loss: counted(linearLoss), finalists: FINALISTS }
-    const options = { gridPoints: step.nGrid, duoScaling: step.duoScaling, ranking }
-    const judge = counted(runLoss ?? linearLoss)
-    const { factors, plainLoss } = await searchAwqFactors(balance, groups, statistics.meanAbsolute, roundTrips, judge, options)
+  const candidates = awqCandidates(balance, groups, meanAbsolute, { gridPoints: step.nGrid, duoScaling: step.duoScaling })
+  using errors = await context.outputErrors(input)
+  const losses = (all: readonly AwqCandidate[]): Promise<readonly number[]> => {
+    context.note(`AWQ ${input}: ${all.length} candidates`)
+    return errors.of(all.map(factorsOf))
+  }
+  const choose = async (judge: AwqTrial['judge']): Promise<Float64Array> => {
+    const { factors, plainLoss } = await searchAwqFactors(candidates, { losses, judge })
     if (!Number.isFinite(plainLoss))
       context.warn(`AWQ: the output of ${input} of layer ${context.layer} is not finite; it is left as it is`)
     return factors
   }
-  if (input === 'context' || input === 'activated') return search(null)
-  await using probe = await context.probe({ at: input === 'attention' ? 'attention' : 'layer', tokens: PROBE_TOKENS })
-  return await search(probeLoss(probe, readers))
+  if (input === 'context' || input === 'activated') return choose(null)
+  await using probe = await context.probe({ part: input === 'attention' ? 'attention' : 'mlp', tokens: PROBE_TOKENS })
+  let judged = 0
+  const loss = async (candidate: AwqCandidate): Promise<number> => {
+    context.throwIfCancelled()
+    context.note(`AWQ ${input}: running candidate ${++judged} of ${FINALISTS + 1}`)
+    const rounded = await Promise.all(
+      readers.map(async (linear) => [linear.module, await context.rounded(linear, factorsOf(candidate))] as const),
+    )
+    return probe.meanSquaredError({ weights: new Map(rounded) })
+  }
+  return await choose({ finalists: FINALISTS, loss })
 }
 
-function probeLoss(probe: LayerProbe, readers: readonly LayerLinear[]): AwqLoss {
-  return (weights) =>
-    probe.meanSquaredError({ weights: new Map(readers.map(({ module }, i) => [module, weights[i] ?? new Float32Array(0)])) })
+function factorsOf({ factors }: AwqCandidate): Float64Array | null {
+  return factors.every((factor) => factor === 1) ? null : factors
 }
 
 /** From the layer's end to its start, so that no linear is clipped for inputs that a clipped one before it no longer gives. */
@@ -95,17 +93,15 @@ const UNCLIPPED: readonly string[] = ['q', 'k', 'qkv']
 async function clipLayer(clip: { readonly nGrid: number; readonly maxShrink: number }, context: LayerContext): Promise<void> {
   for (const { input, stale } of CLIP_ORDER) {
     const weights = new Map<string, Float32Array>()
-    const { gram, meanSquare } = await context.statistics(input)
-    for (const { module, role, rows, cols, weight, dtype } of readersOf(context, input)) {
+    for (const linear of readersOf(context, input)) {
+      const { module, role } = linear
       const storage = context.storage(module)
       // Clipping is for grids that a range stretches; floats have their range in the exponent.
       if (storage === null || storage.scheme.kind !== 'packed-int' || UNCLIPPED.includes(role)) continue
       context.throwIfCancelled()
       context.note(`AWQ clips ${role}`)
       const steps = Math.max(1, Math.round(clip.maxShrink * clip.nGrid))
-      const options = { steps, smallest: 1 - clip.maxShrink }
-      const roundTrip = roundTripOf(storage, dtype, meanSquare)
-      weights.set(module, clipGroups({ rows, cols, values: weight }, columnsPerScale(storage.scheme, cols), gram, roundTrip, options))
+      weights.set(module, await context.clipped(linear, { steps, smallest: 1 - clip.maxShrink }))
     }
     if (weights.size > 0) context.replace({ weights, stale })
   }

@@ -2,7 +2,7 @@
 import { LatheError } from '../../contract/errors.ts'
 import { chooseAdapter, REFERENCE_ADAPTER_ID } from '../adapters.ts'
 import type { Backend, CompileOptions, DriftRows, Executable, KvCache, KvLayout, Program } from '../program.ts'
-import type { HessianFactorRequest, SecondOrderBackend, SecondOrderSolver } from '../second-order.ts'
+import type { HessianFactorRequest, HessianSource, QuadraticForms, SecondOrderBackend, SecondOrderSolver } from '../second-order.ts'
 import { type GpuDevice, openDevice } from './device.ts'
 import { runDrift } from './drift.ts'
 import { WebGpuExecutable } from './executable.ts'
@@ -10,6 +10,7 @@ import type { ToggleProfile } from './instance.ts'
 import { KernelCache } from './kernel.ts'
 import { WebGpuKvCache } from './kv-cache.ts'
 import { Ledger, type LedgerUsage } from './ledger.ts'
+import { openQuadraticForms } from './second-order/quadratic.ts'
 import { openSolver } from './second-order/solver.ts'
 import { type Tuning, tuningFor } from './tuning.ts'
 
@@ -74,6 +75,10 @@ export class WebGpuBackend implements Backend, SecondOrderBackend {
 
   factorHessian(request: HessianFactorRequest): Promise<SecondOrderSolver | null> {
     return openSolver(this, request)
+  }
+
+  quadraticForms(columns: number, source: HessianSource): Promise<QuadraticForms> {
+    return openQuadraticForms(this, columns, source)
   }
 
   readonly compileMs = (): number => this.kernels.compileMs

@@ -73,7 +73,7 @@ async function allocateShards(
 }
 
 /** H's rows as shards; those of host memory are uploaded into `account`. */
-async function sourceShards(
+export async function sourceShards(
   backend: WebGpuBackend,
   account: LedgerAccount,
   columns: number,
