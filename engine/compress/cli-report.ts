@@ -1,4 +1,5 @@
 /** A compression's report as the command line prints it (DESIGN §10); run.json carries the same fields. */
+import { outcomeToRecord } from './outcome-record.ts'
 import type { CliReport, CompressReport } from './types.ts'
 
 export function toCliReport(report: CompressReport): CliReport {
@@ -17,6 +18,7 @@ export function toCliReport(report: CompressReport): CliReport {
       report.takenOver === undefined || report.takenOver === null
         ? null
         : { from: report.takenOver.from, layers: report.takenOver.layers, tensors: report.takenOver.tensors },
+    outcome: report.outcome === undefined || report.outcome === null ? null : outcomeToRecord(report.outcome),
     tensors: report.tensors.map((tensor) => ({
       name: tensor.name,
       scheme: tensor.scheme,

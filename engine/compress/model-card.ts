@@ -5,11 +5,13 @@
 import { readFile, rename, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { parse, stringify } from 'yaml'
-import type { TensorError } from '../contract/index.ts'
+import { shareHeld } from '../contract/index.ts'
+import type { Outcome, TensorError } from '../contract/index.ts'
 import { CARD_FILE } from './output-files.ts'
 import type { IgnoredTensor, ModelCardEvaluation } from './types.ts'
 
 const EVALUATION_START = '<!-- lathe:evaluation:start -->'
+const CHOICE_HEADING = '## How it was chosen'
 const EVALUATION_END = '<!-- lathe:evaluation:end -->'
 /** Front matter that stays true of a compressed copy. */
 const INHERITED = ['license', 'license_name', 'license_link', 'language', 'pipeline_tag']
@@ -130,6 +132,32 @@ export async function updateModelCard(folder: string, evaluation: ModelCardEvalu
   const temporary = `${path}.new`
   await writeFile(temporary, updated)
   await rename(temporary, path)
+}
+
+/** Says in the card of `folder` what was measured before this result was kept, ahead of its evaluation; atomically. */
+export async function addOutcomeToCard(folder: string, { candidates, heldOut, bound }: Outcome): Promise<void> {
+  const path = join(folder, CARD_FILE)
+  const card = await readFile(path, 'utf8')
+  // A run that was killed after this and before the folder got its name comes here again.
+  if (card.includes(CHOICE_HEADING)) return
+  const rows = candidates.map((candidate) => {
+    const agreement = candidate.top1Agreement === null ? '–' : percent(candidate.top1Agreement)
+    const error = candidate.kldStandardError === null ? '' : ` ± ${candidate.kldStandardError.toPrecision(1)}`
+    return `| ${cell(candidate.title)}${candidate.chosen ? ' (kept)' : ''} | ${megabytes(candidate.bytes)} | ${candidate.kldMean.toPrecision(3)}${error} | ${percent(shareHeld(candidate.kldMean))} | ${agreement} |`
+  })
+  const promise = bound === null ? '' : ` At least ${percent(shareHeld(bound))} was to be kept.`
+  const section = [
+    `${CHOICE_HEADING}\n`,
+    `Measured on ${heldOut.tokens} tokens of ${heldOut.source} that calibration did not use.${promise}\n`,
+    '| candidate | tensors | divergence (nats per token) | next-token probability kept | same top token |',
+    '|---|---:|---:|---:|---:|',
+    ...rows,
+    '',
+  ].join('\n')
+  const at = card.indexOf('## Evaluation\n')
+  const updated = at < 0 ? `${card.trimEnd()}\n\n${section}` : `${card.slice(0, at)}${section}\n${card.slice(at)}`
+  await writeFile(`${path}.new`, updated)
+  await rename(`${path}.new`, path)
 }
 
 function cell(text: string): string {

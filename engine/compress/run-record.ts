@@ -4,7 +4,12 @@
  */
 import { availableParallelism, platform, release } from 'node:os'
 import { BYTES_VERSION } from './journal.ts'
+import { readFile, rename, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { Outcome } from '../contract/index.ts'
 import type { JournalEntry } from './journal.ts'
+import { outcomeToRecord } from './outcome-record.ts'
+import { RUN_FILE } from './output-files.ts'
 import type { CompressionPlan } from './plan.ts'
 import { sha256 } from './sha256.ts'
 import { toCliReport } from './cli-report.ts'
@@ -69,4 +74,12 @@ function calibrationRecord({ calibration }: CompressReport): Record<string, unkn
   if (calibration === undefined || calibration === null) return null
   const { sequenceLength, ...rest } = calibration
   return { ...rest, sequence_length: sequenceLength }
+}
+
+/** Adds to the run.json of a folder what was measured before it was kept, atomically. */
+export async function recordOutcome(folder: string, outcome: Outcome): Promise<void> {
+  const path = join(folder, RUN_FILE)
+  const record = JSON.parse(await readFile(path, 'utf8')) as Record<string, unknown>
+  await writeFile(`${path}.new`, `${JSON.stringify({ ...record, outcome: outcomeToRecord(outcome) }, null, 2)}\n`)
+  await rename(`${path}.new`, path)
 }

@@ -4,6 +4,7 @@
  */
 import type { Backend } from '../gpu/program.ts'
 import type { Outcome, TakenOver, TensorError } from '../contract/index.ts'
+import type { OutcomeRecord } from './outcome-record.ts'
 import type { RecipeChoice } from './presets.ts'
 
 /** Text that a calibrated recipe is fitted to (calibration/samples.ts). */
@@ -216,6 +217,8 @@ export interface CliReport {
   readonly resumed: boolean
   /** null where everything was computed. */
   readonly taken_over: { readonly from: string; readonly layers: readonly number[]; readonly tensors: number } | null
+  /** What was measured before this result was kept; null where nothing was promised. */
+  readonly outcome: OutcomeRecord | null
   readonly tensors: readonly {
     readonly name: string
     readonly scheme: string

@@ -48,6 +48,8 @@ export const CustomRecipeSchema = z.object({
   /** Names the variant. */
   title: z.string().trim().min(1).max(100),
   yaml: z.string().max(1_000_000),
+  /** Most divergence from the original, nats per token, that is promised: measured on held-out text before the result is kept. */
+  holdsWithin: z.number().positive().nullable().optional(),
 })
 
 export const SchemeOverrideSchema = z.object({

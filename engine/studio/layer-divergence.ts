@@ -3,9 +3,8 @@
  * on the device. The measure that automatic mixed precision chooses by (engine/compress/mixed-precision), which itself knows no runtime.
  */
 import type { Checkpoint } from '../checkpoint/types.ts'
-import { withValues } from '../compress/calibration/memory-checkpoint.ts'
+import { roundedCheckpoint } from '../compress/mixed-precision/rounded-checkpoint.ts'
 import type { UnitLoss } from '../compress/mixed-precision/scheme-map.ts'
-import { roundedUnit } from '../compress/mixed-precision/sensitivity.ts'
 import type { Observer } from '../compress/recipe.ts'
 import { measureDrift } from '../evaluate/perplexity.ts'
 import type { TextSample } from '../evaluate/perplexity.ts'
@@ -13,6 +12,7 @@ import type { Backend } from '../gpu/program.ts'
 import { openRuntime } from '../runtime/open-runtime.ts'
 import { scorePair } from '../runtime/pair.ts'
 import type { Runtime } from '../runtime/types.ts'
+import type { DivergenceBench } from './outcomes/held-out-bench.ts'
 import type { Tokenizer } from '../tokenizer/tokenizer.ts'
 
 export interface DivergenceOptions {
@@ -36,7 +36,7 @@ export function divergenceLoss(options: DivergenceOptions): UnitLoss {
   return async (unit, index) => {
     const option = unit.options[index]
     if (option === undefined) throw new RangeError(`${unit.id} has no option ${index}`)
-    const changed = withValues(checkpoint, await roundedUnit(checkpoint, unit, option.scheme, observer))
+    const changed = roundedCheckpoint(checkpoint, [{ modules: unit.modules, scheme: option.scheme }], observer)
     await using candidate = await openRuntime({
       source: changed,
       backend,
@@ -54,5 +54,15 @@ export function divergenceLoss(options: DivergenceOptions): UnitLoss {
       ...(signal === undefined ? {} : { signal }),
     })
     return drift.kldMean ?? Number.POSITIVE_INFINITY
+  }
+}
+
+/** The same on samples of token ids, with the original already loaded. */
+export function benchLoss(bench: DivergenceBench, checkpoint: Checkpoint, observer: Observer): UnitLoss {
+  return async ({ id, modules, options }, index) => {
+    const option = options[index]
+    if (option === undefined) throw new RangeError(`${id} has no option ${index}`)
+    const { kldMean } = await bench.measure(roundedCheckpoint(checkpoint, [{ modules, scheme: option.scheme }], observer))
+    return kldMean
   }
 }

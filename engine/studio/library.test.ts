@@ -83,6 +83,7 @@ describe('import', () => {
       diskBytes: model.diskBytes,
       scheme: 'F32',
       bitsPerWeight: 32,
+      inputElements: [],
       presetId: null,
       isSample: false,
       hasTokenizer: false,

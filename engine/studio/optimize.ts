@@ -5,7 +5,7 @@
 import { access, constants, realpath } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
 import { DEFAULT_CALIBRATION, LatheError, toErrorShape } from '../contract/index.ts'
-import type { EvaluationOptions, Job, Preflight, PresetPrediction, Settings, StartCompression } from '../contract/index.ts'
+import type { Adapter, EvaluationOptions, Job, Preflight, Preset, PresetPrediction, Settings, StartCompression } from '../contract/index.ts'
 import { isLayered } from '../compress/recipe.ts'
 import { recipeToYaml } from '../compress/recipe-yaml.ts'
 import { calibrationOptions } from './calibration-source.ts'
@@ -14,7 +14,7 @@ import { evaluationPlan } from './jobs/evaluation-plan.ts'
 import type { EvaluationData } from './jobs/evaluation-plan.ts'
 import { requireTokenizer } from './jobs/evaluator.ts'
 import type { CompressJobRequest } from './jobs/compress-job.ts'
-import { compressPhases, evaluationPhases } from './jobs/phases.ts'
+import { compressPhases, evaluationPhases, expectedTime } from './jobs/phases.ts'
 import type { JobQueue } from './jobs/queue.ts'
 import { isInside } from './library.ts'
 import type { Library } from './library.ts'
@@ -45,6 +45,9 @@ const WRITE_MARGIN_BYTES = 16 * 1024 * 1024
 const MAX_SAME_NAME = 100
 /** Needs no GPU and no text (engine/compress/presets.ts). */
 const QUICK_PRESET = 'quick-4bit'
+/** Compressions that an outcome takes; of a searched map, before anything is known. */
+const CANDIDATES = { 'best-of': 2, holds: 1 } as const
+const NO_OUTCOME = { outcome: null, candidates: 1, holdsWithin: null } as const
 
 /** One of the variants that a request asks for. */
 interface Planned {
@@ -57,6 +60,11 @@ interface Planned {
   readonly yaml: string | null
   readonly weightBytes: number
   readonly calibrated: boolean
+  /** What is measured before a result is kept, and how many are made for it. */
+  readonly outcome: Preset['outcome']
+  readonly candidates: number
+  /** Most divergence that a recipe of the user's own promises. */
+  readonly holdsWithin: number | null
 }
 
 export class Optimize {
@@ -104,12 +112,10 @@ export class Optimize {
 
   /** Fitting to text on a processor takes minutes where a GPU takes seconds: there the quick preset is the one to begin with. */
   async #recommended(): Promise<string | null> {
-    const { type } = await this.#parts.gpu.current().catch((error: unknown) => {
-      if (error instanceof LatheError) return { type: 'software' as const }
-      throw error
-    })
+    const type = await this.#adapterType()
     const presets = this.#parts.compressor.listPresets()
-    const slow = type === 'software' || type === 'reference'
+    // Without an adapter nothing can be fitted at all.
+    const slow = type === 'software' || type === 'reference' || type === null
     return slow ? (presets.find(({ id }) => id === QUICK_PRESET)?.id ?? null) : null
   }
 
@@ -140,7 +146,8 @@ export class Optimize {
       await check(async () => {
         const one = await plan()
         planned.push(one)
-        needBytes += one.weightBytes + (record.facts.diskBytes - record.facts.weightBytes) + WRITE_MARGIN_BYTES
+        // Candidates lie side by side until one is kept.
+        needBytes += one.candidates * (one.weightBytes + (record.facts.diskBytes - record.facts.weightBytes) + WRITE_MARGIN_BYTES)
       })
     }
     if (planned.some(({ calibrated }) => calibrated)) await check(() => this.#checkCalibration(record, request))
@@ -158,7 +165,7 @@ export class Optimize {
       needBytes,
       freeBytes,
       problems: problems.map((problem) => problem.toShape()),
-      times: [],
+      times: await Promise.all(planned.map((one) => this.#timeOf(record, request, one))),
       warnings: freeBytes === null ? [...warnings, 'This platform does not say how much disk space is free.'] : warnings,
     }
   }
@@ -176,18 +183,19 @@ export class Optimize {
       const out = await this.#freeName(outputFolder, `${folderName(record.name)}-${planned.slug}`, taken)
       taken.add(out)
       const phases = [
-        ...compressPhases(planned.presetId ?? planned.slug, record.facts.weightBytes, planned.weightBytes, planned.calibrated),
+        ...(await this.#compressPhases(record, request, planned)),
         ...(await this.#evaluationPhases(record, request.evaluate, 2)),
       ]
       jobs.push({ planned, out, phases })
     }
     return jobs.map(({ planned, out, phases }) => {
-      const { presetId, title, slug, yaml, calibrated } = planned
+      const { presetId, title, slug, yaml, calibrated, holdsWithin } = planned
       const jobRequest: CompressJobRequest = {
         sourceFolder: record.path,
         outFolder: out,
         presetId,
         recipe: yaml,
+        holdsWithin,
         calibration: calibrated ? (request.calibration ?? DEFAULT_CALIBRATION) : null,
         baseVariantId: request.baseVariantId,
         sourceName: record.name,
@@ -236,6 +244,34 @@ export class Optimize {
     return jobs
   }
 
+  async #timeOf(record: ModelRecord, request: StartCompression, planned: Planned): Promise<Preflight['times'][number]> {
+    const phases = await this.#compressPhases(record, request, planned)
+    return { title: planned.title, ...expectedTime(phases, (key) => this.#parts.queue.rememberedRate(key)) }
+  }
+
+  async #compressPhases(record: ModelRecord, request: StartCompression, planned: Planned): Promise<StoredPhase[]> {
+    const { presetId, slug, weightBytes, calibrated, outcome, candidates } = planned
+    const { samples, sequenceLength } = request.calibration ?? DEFAULT_CALIBRATION
+    return compressPhases({
+      name: presetId ?? slug,
+      bytesIn: record.facts.weightBytes,
+      bytesOut: weightBytes,
+      parameters: record.facts.parameters,
+      adapter: (await this.#adapterType()) ?? 'unknown',
+      // The most that it can be: texts are cut at this length, and many are shorter.
+      calibrationTokens: calibrated ? samples * sequenceLength : null,
+      outcome: outcome === null ? null : { kind: outcome, candidates },
+    })
+  }
+
+  async #adapterType(): Promise<Adapter['type'] | null> {
+    const current = await this.#parts.gpu.current().catch((error: unknown) => {
+      if (error instanceof LatheError) return null
+      throw error
+    })
+    return current?.type ?? null
+  }
+
   async #evaluationPhases(record: ModelRecord, options: EvaluationOptions, models: 1 | 2): Promise<StoredPhase[]> {
     if (!wantsAny(options)) return []
     const adapter = await this.#parts.gpu.current()
@@ -278,12 +314,16 @@ export class Optimize {
           yaml: recipeToYaml(recipe),
           weightBytes: plan.weightBytes,
           calibrated: isLayered(recipe),
+          ...NO_OUTCOME,
         }
       }
       const { weightBytes } = await compressor.predict(record.path, presetId)
-      return { presetId, title: preset.title, slug: presetId, yaml: null, weightBytes, calibrated: preset.needsCalibration }
+      const { outcome } = preset
+      const candidates = outcome === null ? 1 : CANDIDATES[outcome]
+      const calibrated = preset.needsCalibration
+      return { presetId, title: preset.title, slug: presetId, yaml: null, weightBytes, calibrated, outcome, candidates, holdsWithin: null }
     })
-    const custom = request.recipes.map(({ title, yaml }) => async (): Promise<Planned> => {
+    const custom = request.recipes.map(({ title, yaml, holdsWithin = null }) => async (): Promise<Planned> => {
       const { recipe, plan } = await recipes.overridden(record.path, recipes.read({ yaml }), request.overrides)
       return {
         presetId: null,
@@ -291,7 +331,11 @@ export class Optimize {
         slug: folderName(title).toLowerCase(),
         yaml: recipeToYaml(recipe),
         weightBytes: plan.weightBytes,
-        calibrated: isLayered(recipe),
+        // A promise is measured on text, whatever the recipe needs.
+        calibrated: isLayered(recipe) || holdsWithin !== null,
+        ...NO_OUTCOME,
+        outcome: holdsWithin === null ? null : 'holds',
+        holdsWithin,
       }
     })
     return [...presets, ...custom]

@@ -240,7 +240,9 @@ export class Recipes {
     const higher = nextHigher(current?.scheme ?? schemeNamed(unit.scheme))
     const to = higher === null || !unit.options.some(({ scheme }) => scheme === schemeName(higher)) ? null : schemeName(higher)
     const after = await this.overridden(source.path, recipe, [{ target: module, scheme: to }])
-    const calibration = isLayered(after.recipe) ? (this.#parts.calibrationOf(variantId) ?? recordedCalibration(run.json)) : null
+    const calibration = isLayered(after.recipe)
+      ? asUsed(this.#parts.calibrationOf(variantId) ?? recordedCalibration(run.json), run.json)
+      : null
     const same = await compressor.takesOver(source.path, after.recipe, { folder: variant.path, name: variant.name })
     const knownText = calibration !== null || !isLayered(after.recipe)
     const place = unit.layer === null ? unit.role : `layer ${unit.layer} ${unit.role}`
@@ -286,6 +288,13 @@ function titleOf(variantName: string, sourceName: string, place: string, to: str
   const own = variantName.startsWith(`${sourceName} · `) ? variantName.slice(sourceName.length + 3) : variantName
   const change = `, ${place} ${to === null ? 'as original' : `as ${to}`}`
   return `${own.slice(0, Math.max(1, MAX_TITLE - change.length))}${change}`.slice(0, MAX_TITLE)
+}
+
+/** A preset that measures keeps documents out of calibration: as many samples as were used, drawn by the same seed, are the same samples. */
+function asUsed(choice: CalibrationChoice | null, json: Record<string, unknown>): CalibrationChoice | null {
+  const record = json['calibration']
+  const used = typeof record === 'object' && record !== null && 'samples' in record ? record.samples : null
+  return choice === null || typeof used !== 'number' ? choice : { ...choice, samples: Math.min(choice.samples, Math.max(1, used)) }
 }
 
 /** run.json names the file, not its folder: text that Lathe brings along is found again, any other has to be chosen anew. */

@@ -21,6 +21,8 @@ export interface CalibrationSamples {
   readonly seed: number
   /** SHA-256 of all samples' lengths and ids (u32, little-endian). */
   readonly sha256: string
+  /** Of the documents kept out of calibration (`holdOut`), none of which is a sample too. */
+  readonly heldOut: readonly Uint32Array[]
   readonly warnings: readonly string[]
 }
 
@@ -45,10 +47,14 @@ export async function readSamples(
   if (truncated) warnings.push(`Only the first ${MAX_SOURCE_BYTES >> 20} MB of ${source} are used.`)
   const samples: { readonly index: number; readonly ids: Uint32Array }[] = []
   let tooShort = 0
-  for (const index of shuffled(documents.length, seed)) {
+  const order = shuffled(documents.length, seed)
+  const kept = order.length - heldOutDocuments(order.length, options.holdOut ?? 0, source)
+  const read = (index: number): Uint32Array =>
+    encode(documents[index] as CalibrationDocument, tokenizer, index, source).subarray(0, sequenceLength)
+  for (const index of order.slice(0, kept)) {
     throwIfCancelled()
     if (samples.length === wanted) break
-    const ids = encode(documents[index] as CalibrationDocument, tokenizer, index, source).subarray(0, sequenceLength)
+    const ids = read(index)
     // One token attends to nothing but itself.
     if (ids.length < 2) tooShort++
     else samples.push({ index, ids })
@@ -63,12 +69,43 @@ export async function readSamples(
     )
   }
   if (samples.length < wanted) {
-    const because = tooShort === 0 ? '' : `, ${tooShort} of them too short`
+    const because = [
+      ...(tooShort === 0 ? [] : [`${tooShort} of them too short`]),
+      ...(kept === order.length ? [] : [`${order.length - kept} kept to measure on`]),
+    ]
+      .map((text) => `, ${text}`)
+      .join('')
     warnings.push(`${source} has ${documents.length} samples${because}; ${wanted} were asked for, ${samples.length} are used.`)
   }
+  // A text that occurs twice in the file must not be on both sides.
+  const used = new Set(samples.map(({ ids }) => hashOfSamples([ids])))
+  const heldOut: Uint32Array[] = []
+  for (const index of order.slice(kept)) {
+    throwIfCancelled()
+    const ids = read(index)
+    if (ids.length >= 2 && !used.has(hashOfSamples([ids]))) heldOut.push(ids)
+  }
+  const ids = samples.map((sample) => sample.ids)
+  return { samples: ids, tokens, source, sequenceLength, seed, sha256: hashOfSamples(ids), heldOut, warnings }
+}
+
+/** SHA-256 of lengths and ids (u32, little-endian). */
+export function hashOfSamples(samples: readonly Uint32Array[]): string {
   const hash = createHash('sha256')
-  for (const { ids } of samples) hash.update(asBytes(Uint32Array.of(ids.length))).update(asBytes(ids.slice()))
-  return { samples: samples.map(({ ids }) => ids), tokens, source, sequenceLength, seed, sha256: hash.digest('hex'), warnings }
+  for (const ids of samples) hash.update(asBytes(Uint32Array.of(ids.length))).update(asBytes(ids.slice()))
+  return hash.digest('hex')
+}
+
+/** As many as wanted, and a quarter of a small file at most: calibration needs the rest. */
+function heldOutDocuments(documents: number, wanted: number, source: string): number {
+  if (wanted === 0) return 0
+  const count = Math.min(wanted, Math.max(1, Math.floor(documents / 4)))
+  if (documents - count >= 1) return count
+  throw new LatheError(
+    'compress.invalid-calibration',
+    `${source} has one document, and results are to be measured on text that calibration has not seen.`,
+    'Choose a file with several documents.',
+  )
 }
 
 function encode(document: CalibrationDocument, tokenizer: Tokenizer, index: number, source: string): Uint32Array {

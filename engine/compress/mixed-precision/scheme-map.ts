@@ -14,7 +14,7 @@ import type { Observer, QuantizationGroupRecipe, Recipe, RecipeStep } from '../r
 import { refusal, sameScheme, schemeName, storedTensors } from '../scheme.ts'
 import type { Scheme } from '../scheme.ts'
 import { paretoFront, withinBytes, withinLoss } from './pareto.ts'
-import type { Front, Option } from './pareto.ts'
+import type { Allocation, Front, Option } from './pareto.ts'
 
 /** Linears that must agree. */
 export interface SchemeUnit {
@@ -164,6 +164,16 @@ export function chooseSchemes(checkpoint: Checkpoint, table: LossTable, target: 
       { data: { leastBytes: least } },
     )
   }
+  return mapOfAllocation(checkpoint, table, allocation, front.exact)
+}
+
+/** The map of one state of `frontOf(table)`. */
+export function mapAt(checkpoint: Checkpoint, table: LossTable, front: Front, state: number): SchemeMap {
+  return mapOfAllocation(checkpoint, table, front.allocation(state), front.exact)
+}
+
+function mapOfAllocation(checkpoint: Checkpoint, table: LossTable, allocation: Allocation, exact: boolean): SchemeMap {
+  const { parameters, fixedBytes } = sizesOf(checkpoint, table.units)
   const choices = table.units.map((unit, i): SchemeChoice => {
     const index = allocation.choices[i] ?? unit.options.length
     const option = unit.options[index]
@@ -175,7 +185,7 @@ export function chooseSchemes(checkpoint: Checkpoint, table: LossTable, target: 
       loss: table.losses[i]?.[index] ?? 0,
     }
   })
-  return mapOf(choices, fixedBytes, parameters, front.exact)
+  return mapOf(choices, fixedBytes, parameters, exact)
 }
 
 /** Puts another scheme (null = as it is) into a map: the per-layer override of a screen. */
@@ -206,7 +216,8 @@ function mapOf(choices: readonly SchemeChoice[], fixedBytes: number, parameters:
   return { choices, bytes, bitsPerWeight: (bytes * 8) / parameters, predictedLoss, exact }
 }
 
-function frontOf(table: LossTable): Front {
+/** Every map that no other beats in both bytes and loss. */
+export function frontOf(table: LossTable): Front {
   return paretoFront(
     table.units.map((unit, i): readonly Option[] => [
       ...unit.options.map(({ bytes }, option) => ({ bytes, loss: table.losses[i]?.[option] ?? 0 })),

@@ -9,8 +9,7 @@ import { outputError } from '../algorithms/matrix.ts'
 import type { Gram } from '../algorithms/matrix.ts'
 import type { Observer } from '../recipe.ts'
 import { roundTripOf } from '../round-trip.ts'
-import type { Scheme } from '../scheme.ts'
-import type { SchemeUnit, UnitLoss } from './scheme-map.ts'
+import type { UnitLoss } from './scheme-map.ts'
 
 /** Statistics of a module's inputs, or null where none were collected. */
 export type GramOf = (module: string) => Promise<{ readonly gram: Gram; readonly meanSquare: ArrayLike<number> } | null>
@@ -45,22 +44,6 @@ export function proxyLoss(checkpoint: Checkpoint, observer: Observer, gramOf: Gr
     }
     return energy > 0 ? (error / energy) * (unit.parameters / parameters) : 0
   }
-}
-
-/** The weights of a unit as one of its options would have them read back, by tensor name. Data-free: the observer must need no inputs. */
-export async function roundedUnit(
-  checkpoint: Checkpoint,
-  unit: SchemeUnit,
-  scheme: Scheme,
-  observer: Observer,
-): Promise<ReadonlyMap<string, Float32Array>> {
-  const rounded = new Map<string, Float32Array>()
-  for (const module of unit.modules) {
-    const name = `${module}.weight`
-    const { rows, cols, dtype, values } = await readMatrix(checkpoint, name)
-    rounded.set(name, roundTripOf({ scheme, observer }, dtype, [])(values, rows, cols, null).slice())
-  }
-  return rounded
 }
 
 async function readMatrix(

@@ -6,23 +6,24 @@ import { basename } from 'node:path'
 import { openCheckpoint } from '../../checkpoint/open.ts'
 import { takenOverBy } from '../../compress/base-variant.ts'
 import { planRecipe } from '../../compress/authoring/recipe-plan.ts'
-import { readDocuments } from '../../compress/calibration/documents.ts'
 import { chooseSchemes, measureLosses, schemeUnits } from '../../compress/mixed-precision/scheme-map.ts'
 import type { LossTable } from '../../compress/mixed-precision/scheme-map.ts'
 import { proxyLoss } from '../../compress/mixed-precision/sensitivity.ts'
 import { updateModelCard } from '../../compress/model-card.ts'
 import { compress } from '../../compress/pipeline.ts'
 import { predict } from '../../compress/plan.ts'
-import { listPresets, presetById } from '../../compress/presets.ts'
+import { listPresets, presetById, recipeOfChoice } from '../../compress/presets.ts'
 import { isLayered } from '../../compress/recipe.ts'
 import type { Observer } from '../../compress/recipe.ts'
 import { discardPartial } from '../../compress/resume.ts'
 import type { CompressOptions } from '../../compress/types.ts'
 import type { Backend } from '../../gpu/program.ts'
-import { openRuntime } from '../../runtime/open-runtime.ts'
 import type { MemoryReservation, ReserveOptions } from '../../runtime/types.ts'
-import { loadTokenizer } from '../../tokenizer/tokenizer.ts'
-import { divergenceLoss } from '../layer-divergence.ts'
+import { benchLoss } from '../layer-divergence.ts'
+import { HELD_OUT_DOCUMENTS, openBench, splitText } from '../outcomes/held-out-bench.ts'
+import { discardCandidates } from '../outcomes/outcome-state.ts'
+import { compressForOutcome } from '../outcomes/run-outcome.ts'
+import type { WantedOutcome } from '../outcomes/run-outcome.ts'
 import type { CompressPort, DeviceListener, LossRequest } from '../ports.ts'
 
 export interface DevicePorts {
@@ -38,9 +39,6 @@ export interface DevicePorts {
 
 /** Beyond this, ten candidates per scale take minutes; the order of layers is the same without the search. */
 const SEARCHED_PARAMETERS = 1e9
-/** Window and tokens of the measured divergence: enough to tell layers apart (layer-divergence.ts). */
-const WINDOW_TOKENS = 256
-const MAX_WINDOWS = 4
 
 /** What needs no device: also what fakes are made of. */
 export const headersOnly: Pick<
@@ -49,7 +47,10 @@ export const headersOnly: Pick<
 > = {
   listPresets,
   presetRecipe: (presetId) => presetById(presetId).recipe,
-  discardPartial,
+  discardPartial: async (outFolder) => {
+    await discardPartial(outFolder)
+    await discardCandidates(outFolder)
+  },
   updateModelCard,
   predict: async (folder, presetId) => {
     await using checkpoint = await openCheckpoint(folder)
@@ -73,16 +74,26 @@ export function bindCompress(device: DevicePorts): CompressPort {
   return {
     ...headersOnly,
     compress: async (options, listener) => {
-      const recipe = 'recipe' in options.recipe ? options.recipe.recipe : presetById(options.recipe.presetId).recipe
-      if (!isLayered(recipe)) return compress(options)
+      const { recipe } = recipeOfChoice(options.recipe)
+      const wanted = wantedOutcome(options)
+      if (wanted === null && !isLayered(recipe)) return compress(options)
       await using share = deviceShare(device, options, listener)
-      return await compress({ ...options, ...share.options })
+      const shared = { ...options, ...share.options }
+      return await (wanted === null
+        ? compress(shared)
+        : compressForOutcome(shared, wanted, { compress, openBackend: () => device.open(), openBench }))
     },
     losses: async (folder, request) => {
       if (request.measure === 'output') return measuredLosses(folder, request, device)
       return weightLosses(folder, request)
     },
   }
+}
+
+/** What is measured before a result is kept: the preset's own promise, or that of a recipe. */
+function wantedOutcome({ recipe: choice, holdsWithin = null }: CompressOptions): WantedOutcome | null {
+  if ('recipe' in choice) return holdsWithin === null ? null : { kind: 'check', recipe: choice.recipe, bound: holdsWithin }
+  return presetById(choice.presetId).outcome
 }
 
 interface DeviceShare extends AsyncDisposable {
@@ -133,38 +144,15 @@ export async function weightLosses(folder: string, { schemes, signal, onProgress
 }
 
 async function measuredLosses(folder: string, request: LossRequest, device: DevicePorts): Promise<LossTable> {
-  const { schemes, signal, onProgress, text } = request
+  const { schemes, signal, onProgress } = request
   await using checkpoint = await openCheckpoint(folder)
   const units = schemeUnits(checkpoint, schemes)
-  const { documents } = await readDocuments(text.path, WINDOW_TOKENS)
-  const lines = documents
-    .slice(0, text.samples)
-    .map((document) => (document.kind === 'chat' ? document.turns.map(({ content }) => content).join('\n') : document.text))
-  const tokenizer = await loadTokenizer(folder)
+  // What a later check is made on has no say in what is chosen.
+  const { choosing } = await splitText(folder, { ...request.text, holdOut: HELD_OUT_DOCUMENTS }, signal)
   await device.makeRoom()
   await using backend = await device.open()
-  await using baseline = await openRuntime({
-    source: checkpoint,
-    backend,
-    modelId: 'original',
-    contextTokens: WINDOW_TOKENS,
-    kvDtype: 'f32',
-    maxSequences: 1,
-    tokenizer,
-    signal,
-  })
-  const loss = divergenceLoss({
-    checkpoint,
-    backend,
-    baseline,
-    tokenizer,
-    text: { name: 'calibration', text: lines.join('\n\n') },
-    window: Math.min(WINDOW_TOKENS, baseline.info.contextLimit),
-    maxWindows: MAX_WINDOWS,
-    observer: observerFor(units),
-    signal,
-  })
-  return await measureLosses(units, loss, { signal, onProgress })
+  await using bench = await openBench(folder, choosing, backend, signal)
+  return await measureLosses(units, benchLoss(bench, checkpoint, observerFor(units)), { signal, onProgress })
 }
 
 function observerFor(units: ReturnType<typeof schemeUnits>): Observer {

@@ -8,7 +8,7 @@ import { z } from 'zod'
 import { CalibrationChoiceSchema, EvaluationOptionsSchema, LatheError } from '../../contract/index.ts'
 import type { Provenance, TensorError } from '../../contract/index.ts'
 import { parseRecipeYaml } from '../../compress/recipe-yaml.ts'
-import type { CompressOptions, CompressPhaseId, CompressProgress } from '../../compress/types.ts'
+import type { CompressOptions, CompressProgress, CompressStage } from '../../compress/types.ts'
 import type { Library } from '../library.ts'
 import { calibrationOptions } from '../calibration-source.ts'
 import type { CompressPort, GpuPort } from '../ports.ts'
@@ -25,7 +25,9 @@ export const CompressRequestSchema = z.object({
   outFolder: z.string(),
   /** null where `recipe` says what to do. */
   presetId: z.string().nullable(),
-  /** Fields below are younger than the first stored requests. A recipe's text; null = that of the preset. */
+  /** Fields below are younger than the first stored requests. Most divergence that a recipe promises, measured at the end. */
+  holdsWithin: z.number().nullable().default(null),
+  /** A recipe's text; null = that of the preset. */
   recipe: z.string().nullable().default(null),
   calibration: CalibrationChoiceSchema.nullable().default(null),
   /** Younger still: a variant to take unchanged tensors over from. */
@@ -37,7 +39,7 @@ export const CompressRequestSchema = z.object({
 })
 export type CompressJobRequest = z.infer<typeof CompressRequestSchema>
 
-const PHASES: readonly CompressPhaseId[] = ['read', 'quantize', 'write', 'verify']
+const PHASES: readonly string[] = ['layers', 'read', 'quantize', 'write', 'verify', 'measure']
 
 export interface CompressJobParts {
   readonly compressor: CompressPort
@@ -82,7 +84,7 @@ export class CompressWorker implements JobWorker {
   async #compress(context: JobContext, request: CompressJobRequest, sourceFolder: string): Promise<string> {
     const { library, results } = this.#parts
     const tensorErrors = (await this.#adopt(context, request)) ?? (await this.#produce(context, request, sourceFolder))
-    for (const phase of PHASES) context.finish(phase)
+    for (const phase of PHASES) if (hasPhase(context, phase)) context.finish(phase)
     const variant = await library.registerVariant({
       folder: request.outFolder,
       parentId: context.job.modelId,
@@ -143,11 +145,13 @@ export class CompressWorker implements JobWorker {
     const { calibration } = request
     const { compressor, assetsFolder, latheVersion } = this.#parts
     const layers = new LayerTally(context, calibration !== null)
+    let candidate: string | null = null
     const report = await compressor.compress(
       {
         sourceFolder,
         outFolder: request.outFolder,
         recipe: recipeOf(request),
+        holdsWithin: request.holdsWithin,
         ...(calibration === null ? {} : { calibration: await calibrationOptions(calibration, assetsFolder, sourceFolder) }),
         seed: request.seed,
         resume: true,
@@ -155,6 +159,10 @@ export class CompressWorker implements JobWorker {
         sourceName: request.sourceName,
         signal: context.signal,
         onProgress: (progress) => {
+          if (progress.stage?.id === 'candidate' && progress.stage.title !== candidate) {
+            if (candidate !== null) layers.restart()
+            candidate = progress.stage.title
+          }
           showProgress(context, progress)
           layers.at(progress)
         },
@@ -188,9 +196,27 @@ function recipeOf({ presetId, recipe }: CompressJobRequest): Parameters<Compress
 }
 
 function showProgress(context: JobContext, progress: CompressProgress): void {
+  const { stage } = progress
+  if (stage !== undefined && stage.id !== 'candidate') {
+    showMeasuring(context, stage)
+    return
+  }
+  // Candidates are one after another: what those before have done counts, and so does what is to come.
+  const { finished, total } = stage ?? { finished: 0, total: 1 }
+  const item = stage === undefined ? progress.currentTensor : `${stage.title}: ${progress.currentTensor ?? ''}`
   for (const phase of progress.phases) {
-    if (phase.doneBytes > 0 || phase.id === progress.current) {
-      context.advance(phase.id, phase.doneBytes, phase.totalBytes, progress.currentTensor)
+    if (phase.doneBytes > 0 || finished > 0 || phase.id === progress.current) {
+      context.advance(phase.id, finished * phase.totalBytes + phase.doneBytes, total * phase.totalBytes, item)
     }
   }
+}
+
+function showMeasuring(context: JobContext, { id, title, finished, total, done, of }: CompressStage): void {
+  if (hasPhase(context, id)) context.advance(id, id === 'measure' ? finished * of + done : done, id === 'measure' ? total * of : of, title)
+  else context.working(title)
+}
+
+/** Jobs of earlier versions have no phases for measuring. */
+function hasPhase(context: JobContext, id: string): boolean {
+  return context.job.phases.some((phase) => phase.id === id)
 }

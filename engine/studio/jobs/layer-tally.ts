@@ -42,6 +42,14 @@ export class LayerTally {
     this.#show()
   }
 
+  /** Another candidate begins with the first layer. */
+  restart(): void {
+    this.#finished.clear()
+    this.#current = null
+    this.#note = null
+    this.#show()
+  }
+
   finish(layer: number, layers: number, error: number | null, seconds: number): void {
     this.#total = layers
     this.#finished.set(layer, { layer, error, seconds })

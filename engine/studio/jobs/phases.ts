@@ -21,29 +21,84 @@ const PRIOR_PARAMETER_TOKENS: Readonly<Record<Adapter['type'], number>> = {
 /** One question with four choices, in tokens; for the first estimate only. */
 const TOKENS_PER_ITEM = 200
 
-/** Layers through a device, several times each; only until the first calibrated run has been timed here. */
-const PRIOR_CALIBRATED_BYTES_PER_SECOND = 2e6
+/** Passes over the calibration text that fitting a layer is worth, averaged over GPTQ and AWQ; until a run has been timed here. */
+const CALIBRATION_PASSES = 8
 
-/** `name` is what the speed is remembered under. */
-export function compressPhases(name: string, bytesIn: number, bytesOut: number, calibrated: boolean): StoredPhase[] {
+export interface CompressScope {
+  /** What the speed is remembered under. */
+  readonly name: string
+  readonly bytesIn: number
+  readonly bytesOut: number
+  readonly parameters: number
+  readonly adapter: Adapter['type']
+  /** Of the calibration text; null for what is not fitted to any. */
+  readonly calibrationTokens: number | null
+  /** A preset that promises an outcome, and its compressions in all as far as known beforehand. */
+  readonly outcome: { readonly kind: 'best-of' | 'holds'; readonly candidates: number } | null
+}
+
+/** Held-out tokens of one measurement, by both models (studio/outcomes/held-out-bench.ts). */
+const MEASURED_TOKENS = 2 * 8192
+/** Layers' measurements before anybody has counted them; a load and a thousand tokens each. */
+const LAYER_MEASUREMENTS = 100
+const LAYER_MEASUREMENT_TOKENS = 1024
+
+export function compressPhases({ name, bytesIn, bytesOut, parameters, adapter, calibrationTokens, outcome }: CompressScope): StoredPhase[] {
+  const times = outcome?.candidates ?? 1
+  const tokensPerSecond = PRIOR_PARAMETER_TOKENS[adapter] / Math.max(1, parameters)
+  const fitted = calibrationTokens === null ? null : (bytesIn * tokensPerSecond) / (CALIBRATION_PASSES * Math.max(1, calibrationTokens))
   const phase = (id: CompressPhaseId, total: number, group: string): StoredPhase => ({
     id,
-    title: calibrated && id === 'quantize' ? 'Calibrate and store' : COMPRESS_TITLES[id],
+    title: fitted !== null && id === 'quantize' ? 'Calibrate and store' : COMPRESS_TITLES[id],
     state: 'pending',
     done: 0,
     total,
     unit: 'bytes',
     rateKey: `compress:${name}:${id}`,
-    priorRate: calibrated && id === 'quantize' ? PRIOR_CALIBRATED_BYTES_PER_SECOND : PRIOR_BYTES_PER_SECOND[id],
+    priorRate: fitted !== null && id === 'quantize' ? Math.min(fitted, PRIOR_BYTES_PER_SECOND.quantize) : PRIOR_BYTES_PER_SECOND[id],
     group,
   })
   // reading, quantizing and writing overlap; verifying follows
-  return [
-    phase('read', bytesIn, 'stream'),
-    phase('quantize', bytesIn, 'stream'),
-    phase('write', bytesOut, 'stream'),
-    phase('verify', bytesOut, 'verify'),
+  const compressing = [
+    phase('read', bytesIn * times, 'stream'),
+    phase('quantize', bytesIn * times, 'stream'),
+    phase('write', bytesOut * times, 'stream'),
+    phase('verify', bytesOut * times, 'verify'),
   ]
+  if (outcome === null) return compressing
+  const measuring = (id: 'layers' | 'measure', title: string, unit: string, total: number, priorRate: number): StoredPhase => ({
+    id,
+    title,
+    state: 'pending',
+    done: 0,
+    total,
+    unit,
+    rateKey: `compress:${name}:${id}`,
+    priorRate,
+    group: id,
+  })
+  const layers = measuring('layers', 'Measure layers', 'measurements', LAYER_MEASUREMENTS, tokensPerSecond / LAYER_MEASUREMENT_TOKENS)
+  const judging = measuring('measure', 'Measure on held-out text', 'tokens', MEASURED_TOKENS * times, tokensPerSecond)
+  return outcome.kind === 'holds' ? [layers, ...compressing, judging] : [...compressing, judging]
+}
+
+/** Seconds that phases will take by the speeds remembered here, and whether the slowest of them has ever been timed. */
+export function expectedTime(
+  phases: readonly StoredPhase[],
+  rememberedRate: (key: string) => number | null,
+): { readonly seconds: number; readonly basis: 'measured' | 'guess' } {
+  let seconds = 0
+  let slowest = { seconds: -1, measured: false }
+  for (const members of Map.groupBy(phases, (phase) => phase.group).values()) {
+    const timed = members.map((phase) => {
+      const remembered = phase.rateKey === null ? null : rememberedRate(phase.rateKey)
+      return { seconds: phase.total / (remembered ?? phase.priorRate), measured: remembered !== null }
+    })
+    const longest = timed.reduce((most, each) => (each.seconds > most.seconds ? each : most))
+    seconds += longest.seconds
+    if (longest.seconds > slowest.seconds) slowest = longest
+  }
+  return { seconds, basis: slowest.measured ? 'measured' : 'guess' }
 }
 
 export interface EvaluationScope {

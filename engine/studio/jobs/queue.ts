@@ -305,6 +305,11 @@ export class JobQueue {
     this.#finishAs(id, 'failed', shape)
   }
 
+  /** Units per second that this machine has managed of a kind of phase; null before it was timed. */
+  rememberedRate(key: string): number | null {
+    return this.#store.rate(key)
+  }
+
   #context(record: JobRecord, run: Run, resumed: boolean): JobContext {
     const id = record.id
     const { progress } = run
