@@ -10,6 +10,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises'
 import { LatheError } from '../contract/errors.ts'
 import type { Executable, StepOutput } from '../gpu/program.ts'
 import type { BlockPool } from './block-pool.ts'
+import { CoreStatistics } from './core-statistics.ts'
 import { asError, closedError, isLoss, nonFiniteError } from './core-errors.ts'
 import type { PrefixHasher } from './prefix-hash.ts'
 import type { Request } from './request.ts'
@@ -17,9 +18,9 @@ import { Scheduler } from './scheduler.ts'
 import { takeSamples } from './samples.ts'
 import type { PlannedRequest, StepPlan } from './scheduler.ts'
 import type { Speculator } from './speculation/speculator.ts'
-import { StepBuilder } from './step-builder.ts'
 import type { StepBudget } from './step-budget.ts'
-import { rowAdjustments } from './token-rules.ts'
+import { StepRunner, withRules } from './step-runner.ts'
+import type { StepResult } from './step-runner.ts'
 import type { FinishReason, GenerationStats, RuntimeTelemetry, ScoreResult, TokenLogprob } from './types.ts'
 import { isHang, StepWatchdog } from './watchdog.ts'
 
@@ -62,11 +63,6 @@ export interface CoreOptions {
 
 /** Requests waiting for admission. In-process callers may queue a whole evaluation; a server puts its own, smaller bound in front. */
 const MOST_QUEUED = 16_384
-/** However long the queue: a client that waits longer has given up. */
-const MOST_RETRY_SECONDS = 120
-/** Weight of the newest step in the smoothed host time, and of the newest request in the smoothed service time. */
-const SMOOTHING = 0.1
-
 /** Orders cores, so that holding several at once cannot deadlock (pair.ts). */
 let nextSerial = 0
 
@@ -79,7 +75,7 @@ export class Core {
   readonly stepListeners = new Set<(tokens: number, milliseconds: number) => void>()
   /** For inspection; only the loop may change it. */
   readonly scheduler: Scheduler
-  readonly #builder: StepBuilder
+  readonly #runner: StepRunner
   readonly #budget: StepBudget
   readonly #contextLimit: number
   readonly #modelId: string
@@ -99,14 +95,7 @@ export class Core {
   #failure: Error | null = null
   readonly #stopped: Promise<void>
 
-  #steps = 0
-  #promptTokens = 0
-  #cachedPromptTokens = 0
-  #generatedTokens = 0
-  #lastStepMs: number | null = null
-  #hostMsPerStep: number | null = null
-  /** Smoothed time that a generation holds its place, for telling others when to come back. */
-  #serviceMs: number | null = null
+  readonly #statistics = new CoreStatistics()
   readonly #unready = new Map<Request, unknown>()
 
   constructor(options: CoreOptions) {
@@ -129,13 +118,13 @@ export class Core {
       maxRows: executable.capacity.rows,
       now: this.#now,
     })
-    this.#builder = new StepBuilder(executable.capacity, pool.blockSize)
     this.#budget = options.budget
     this.#contextLimit = contextLimit
     this.#modelId = options.modelId
     this.#emit = options.emit
     this.#speculator = options.speculator ?? null
     this.#watchdog = options.watchdog ?? new StepWatchdog()
+    this.#runner = new StepRunner(executable, pool.blockSize, this.#watchdog)
     this.#onHang = options.onHang
     this.#maxQueued = options.maxQueued ?? MOST_QUEUED
     this.#stopped = this.#run().catch((error: unknown) => this.fail(asError(error)))
@@ -164,7 +153,8 @@ export class Core {
     }
     const queued = this.scheduler.waiting.length + this.#added.length
     if (queued >= this.#maxQueued) {
-      const retryAfterSeconds = this.#retryAfterSeconds()
+      const { sequences } = this.executable.capacity
+      const retryAfterSeconds = this.#statistics.retryAfterSeconds(this.scheduler.waiting.length, sequences)
       throw new LatheError(
         'runtime.queue-full',
         `${queued} requests are waiting already.`,
@@ -249,13 +239,8 @@ export class Core {
       kvBlocksUsed: this.pool.used,
       kvBlocksTotal: this.pool.blocks - 1,
       tokenBudget: this.#tokenBudget(),
-      lastStepMs: this.#lastStepMs,
-      steps: this.#steps,
       preemptions: this.scheduler.preemptions,
-      promptTokens: this.#promptTokens,
-      cachedPromptTokens: this.#cachedPromptTokens,
-      generatedTokens: this.#generatedTokens,
-      hostMsPerStep: this.#hostMsPerStep,
+      ...this.#statistics.counted(),
       ...(this.#speculator === null ? {} : { speculation: this.#speculator.telemetry() }),
     }
   }
@@ -302,78 +287,47 @@ export class Core {
   }
 
   async #step(asked: StepPlan, began: number, draftMs: number): Promise<void> {
-    const plan = await this.#withRules(asked)
-    if (plan === null || this.#failure !== null) return
-    const input = this.#builder.build(plan)
+    const { plan, broken } = await withRules(asked)
+    if (this.#failure !== null) return
+    if (broken.length > 0) {
+      // Planned again without them.
+      this.#emit(
+        broken.map(({ request, error }) => {
+          this.scheduler.remove(request)
+          return this.#end(request, { kind: 'failed', error })
+        }),
+      )
+      return
+    }
+    const input = this.#runner.build(plan)
     const submitted = this.#now()
     let results: StepResult[]
+    let stepMs: number
     try {
-      const output = await this.#watchdog.watch(plan.tokens, this.executable.step(input))
-      this.#lastStepMs = this.#now() - submitted
-      results = output.nonFinite && plan.entries.length > 1 ? await this.#isolate(plan) : [{ plan, output }]
+      const output = await this.#runner.run(plan, input)
+      stepMs = this.#now() - submitted
+      results = output.nonFinite && plan.entries.length > 1 ? await this.#runner.isolate(plan) : [{ plan, output }]
     } catch (thrown) {
       this.#stepFailed(plan, asError(thrown))
       return
     }
     if (this.#failure !== null) return
     const returned = this.#now()
-    this.#budget.observe(plan.tokens, this.#lastStepMs)
-    this.#watchdog.observe(plan.tokens, this.#lastStepMs)
-    for (const listener of this.stepListeners) listener(plan.tokens, this.#lastStepMs)
-    this.#steps++
+    const statistics = this.#statistics
+    statistics.lastStepMs = stepMs
+    statistics.steps++
+    this.#budget.observe(plan.tokens, stepMs)
+    this.#runner.observe(plan.tokens, stepMs)
+    for (const listener of this.stepListeners) listener(plan.tokens, stepMs)
     this.scheduler.complete(plan)
-    const generatedBefore = this.#generatedTokens
+    const generatedBefore = statistics.generatedTokens
     this.#emit(results.flatMap((result) => this.#apply(result, returned)))
     if (this.#speculator !== null && plan.entries.every(({ request, rows }) => request.work.kind === 'generate' && rows > 0)) {
       const speculated = plan.rows > plan.entries.length
-      this.#speculator.observe(plan.entries.length, this.#generatedTokens - generatedBefore, returned - submitted + draftMs, speculated)
+      const generated = statistics.generatedTokens - generatedBefore
+      this.#speculator.observe(plan.entries.length, generated, returned - submitted + draftMs, speculated)
     }
-    const hostMs = this.#now() - returned + (submitted - began) - draftMs
-    this.#hostMsPerStep = this.#hostMsPerStep === null ? hostMs : this.#hostMsPerStep + SMOOTHING * (hostMs - this.#hostMsPerStep)
-  }
-
-  /**
-   * Adds to the plan what the requests' rules make of its rows; the same plan where none has any. A request whose output constraint fails ends
-   * here, and the step is planned again without it: null.
-   */
-  async #withRules(plan: StepPlan): Promise<StepPlan | null> {
-    if (!plan.entries.some(({ request, rows }) => request.rules !== null && rows > 0)) return plan
-    const entries: PlannedRequest[] = []
-    const broken: RequestOutput[] = []
-    for (const entry of plan.entries) {
-      const { request, rows } = entry
-      if (request.rules === null || rows === 0) {
-        entries.push(entry)
-        continue
-      }
-      const { id, tokens, tokenCount, promptCount } = request
-      try {
-        const drafts = tokens.subarray(tokenCount, tokenCount + rows - 1)
-        const adjustments = await rowAdjustments({ id, state: request.rules, tokens, tokenCount, promptCount }, drafts)
-        entries.push({ ...entry, adjustments })
-      } catch (thrown) {
-        if (this.#failure !== null) return null
-        this.scheduler.remove(request)
-        broken.push(this.#end(request, { kind: 'failed', error: asError(thrown) }))
-      }
-    }
-    if (broken.length === 0) return { ...plan, entries }
-    this.#emit(broken)
-    return null
-  }
-
-  /**
-   * A step says only that some row was not finite. Repeating it request by request writes the same bytes to the same slots and tells whose
-   * row it was, so that the others go on.
-   */
-  async #isolate(plan: StepPlan): Promise<StepResult[]> {
-    const results: StepResult[] = []
-    for (const entry of plan.entries) {
-      const alone = { entries: [entry], tokens: entry.count, rows: entry.rows }
-      const step = this.executable.step(this.#builder.build(alone))
-      results.push({ plan: alone, output: await this.#watchdog.watch(entry.count, step) })
-    }
-    return results
+    statistics.observeHost(this.#now() - returned + (submitted - began) - draftMs)
   }
 
   #apply({ plan, output }: StepResult, now: number): RequestOutput[] {
@@ -395,7 +349,10 @@ export class Core {
   #applyEntry({ request, count, rows }: PlannedRequest, output: StepOutput, row: number, now: number): RequestOutput | null {
     const { work, id } = request
     const computedBefore = request.computed - count
-    this.#promptTokens += Math.max(0, Math.min(request.computed, request.promptCount) - Math.min(computedBefore, request.promptCount))
+    this.#statistics.promptTokens += Math.max(
+      0,
+      Math.min(request.computed, request.promptCount) - Math.min(computedBefore, request.promptCount),
+    )
     if (work.kind === 'score') {
       if (rows === 0) return null
       request.record({ ...output, topCount: topCountOf(output) }, row, rows)
@@ -412,7 +369,7 @@ export class Core {
 
     const outcome = takeSamples(request, work, output, { row, rows, now, contextLimit: this.#contextLimit, modelId: this.#modelId })
     const { tokens, logprobs, top, reason, error } = outcome
-    this.#generatedTokens += tokens.length
+    this.#statistics.generatedTokens += tokens.length
     if (rows > 1) this.#speculator?.verified(request, rows - 1, outcome.accepted)
     request.draftCount = 0
     // What was computed beyond the known tokens is overwritten by the next step; nothing is read beyond them.
@@ -442,13 +399,6 @@ export class Core {
     )
   }
 
-  /** Seconds until about one of those who wait will have got a place. */
-  #retryAfterSeconds(): number {
-    const { sequences } = this.executable.capacity
-    const waitMs = ((this.#serviceMs ?? 1000) * Math.max(1, this.scheduler.waiting.length)) / sequences
-    return Math.min(MOST_RETRY_SECONDS, Math.max(1, Math.ceil(waitMs / 1000)))
-  }
-
   #finished(request: Request, reason: FinishReason, now: number): RequestEnd {
     const stopTokenId = reason === 'stop' ? (request.tokens[request.tokenCount - 1] ?? null) : null
     return { kind: 'finished', reason, stopTokenId, stats: request.stats(now) }
@@ -459,10 +409,9 @@ export class Core {
     this.#aborted.delete(request.id)
     request.dispose()
     if (request.scheduledAt !== null && request.work.kind === 'generate') {
-      const heldMs = this.#now() - request.scheduledAt
-      this.#serviceMs = this.#serviceMs === null ? heldMs : this.#serviceMs + SMOOTHING * (heldMs - this.#serviceMs)
+      this.#statistics.observeService(this.#now() - request.scheduledAt)
     }
-    this.#cachedPromptTokens += request.cachedTokens
+    this.#statistics.cachedPromptTokens += request.cachedTokens
     return endOutput(request.id, end)
   }
 
@@ -524,11 +473,6 @@ export class Core {
     this.#wake?.()
     this.#wake = null
   }
-}
-
-interface StepResult {
-  readonly plan: StepPlan
-  readonly output: StepOutput
 }
 
 interface Section {
