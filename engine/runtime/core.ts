@@ -10,6 +10,8 @@ import { setImmediate as nextTurn } from 'node:timers/promises'
 import { LatheError } from '../contract/errors.ts'
 import type { Executable, StepOutput } from '../gpu/program.ts'
 import type { BlockPool } from './block-pool.ts'
+import { CoreInbox } from './core-inbox.ts'
+import type { CoreOptions, RequestEnd, RequestOutput } from './core-messages.ts'
 import { CoreStatistics } from './core-statistics.ts'
 import { asError, closedError, isLoss, nonFiniteError } from './core-errors.ts'
 import type { PrefixHasher } from './prefix-hash.ts'
@@ -21,45 +23,8 @@ import type { Speculator } from './speculation/speculator.ts'
 import type { StepBudget } from './step-budget.ts'
 import { StepRunner, withRules } from './step-runner.ts'
 import type { StepResult } from './step-runner.ts'
-import type { FinishReason, GenerationStats, RuntimeTelemetry, ScoreResult, TokenLogprob } from './types.ts'
+import type { FinishReason, RuntimeTelemetry } from './types.ts'
 import { isHang, StepWatchdog } from './watchdog.ts'
-
-export type RequestEnd =
-  | { readonly kind: 'finished'; readonly reason: FinishReason; readonly stopTokenId: number | null; readonly stats: GenerationStats }
-  | { readonly kind: 'scored'; readonly result: ScoreResult }
-  | { readonly kind: 'failed'; readonly error: Error }
-
-/** What a step, or an abort, meant for one request. An output with an `end` is its last. */
-export interface RequestOutput {
-  readonly id: string
-  readonly progress: { readonly done: number; readonly total: number; readonly cached?: number } | null
-  readonly tokens: readonly number[]
-  readonly logprobs: readonly number[]
-  /** Per token, where the request asked for them. */
-  readonly top?: readonly (readonly TokenLogprob[])[] | undefined
-  readonly end: RequestEnd | null
-}
-
-export interface CoreOptions {
-  readonly executable: Executable
-  readonly pool: BlockPool
-  /** null = no prefix cache. */
-  readonly hasher: PrefixHasher | null
-  readonly budget: StepBudget
-  readonly contextLimit: number
-  /** Names the model in error messages. */
-  readonly modelId: string
-  /** Called synchronously after each step, before the next is planned. Must not throw. */
-  readonly emit: (outputs: readonly RequestOutput[]) => void
-  readonly now?: () => number
-  /** Default: none. The core disposes of it. */
-  readonly speculator?: Speculator | null
-  readonly watchdog?: StepWatchdog
-  /** A step hangs; the device should be given up. The core has failed by then. */
-  readonly onHang?: () => void
-  /** Default 16 384. */
-  readonly maxQueued?: number | undefined
-}
 
 /** Requests waiting for admission. In-process callers may queue a whole evaluation; a server puts its own, smaller bound in front. */
 const MOST_QUEUED = 16_384
@@ -87,16 +52,12 @@ export class Core {
   readonly #maxQueued: number
 
   readonly #requests = new Map<string, Request>()
-  #added: Request[] = []
-  readonly #aborted = new Set<string>()
-  #sections: Section[] = []
-  #wake: (() => void) | null = null
+  readonly #inbox = new CoreInbox()
   #closing = false
   #failure: Error | null = null
   readonly #stopped: Promise<void>
 
   readonly #statistics = new CoreStatistics()
-  readonly #unready = new Map<Request, unknown>()
 
   constructor(options: CoreOptions) {
     const { executable, pool, contextLimit } = options
@@ -137,7 +98,7 @@ export class Core {
 
   /** Requests that want something still; those aborted only wait for the loop to let go of them. */
   get active(): number {
-    return this.#requests.size - this.#aborted.size
+    return this.#requests.size - this.#inbox.aborts
   }
 
   /** Throws the failure of a core that has failed, and `runtime.queue-full`. */
@@ -151,7 +112,7 @@ export class Core {
         'Give every request its own id.',
       )
     }
-    const queued = this.scheduler.waiting.length + this.#added.length
+    const queued = this.scheduler.waiting.length + this.#inbox.added
     if (queued >= this.#maxQueued) {
       const { sequences } = this.executable.capacity
       const retryAfterSeconds = this.#statistics.retryAfterSeconds(this.scheduler.waiting.length, sequences)
@@ -164,15 +125,12 @@ export class Core {
     }
     this.#awaitMask(request)
     this.#requests.set(request.id, request)
-    this.#added.push(request)
-    this.#stir()
+    this.#inbox.add(request)
   }
 
   /** Ends the request at the top of the loop, with an output whose end is `finished: aborted`. Unknown and ended ids are ignored. */
   abort(id: string): void {
-    if (!this.#requests.has(id)) return
-    this.#aborted.add(id)
-    this.#stir()
+    if (this.#requests.has(id)) this.#inbox.abort(id)
   }
 
   /**
@@ -190,8 +148,7 @@ export class Core {
         reject(error)
       }
     }
-    this.#sections.push({ run, reject })
-    this.#stir()
+    this.#inbox.section({ run, reject })
     return promise
   }
 
@@ -215,19 +172,15 @@ export class Core {
       outputs.push(endOutput(request.id, { kind: 'failed', error }))
     }
     this.#requests.clear()
-    this.#aborted.clear()
-    this.#added = []
-    for (const section of this.#sections) section.reject(error)
-    this.#sections = []
+    this.#inbox.close(error)
     this.#emit(outputs)
-    this.#stir()
   }
 
   /** Aborts everything and resolves when no step is in flight. A core that failed may never see its last step return, and is not waited for. */
   async close(): Promise<void> {
     this.#closing = true
-    for (const id of this.#requests.keys()) this.#aborted.add(id)
-    this.#stir()
+    for (const id of this.#requests.keys()) this.#inbox.abort(id)
+    this.#inbox.wake()
     if (this.#failure === null) await this.#stopped
     this.#speculator?.[Symbol.dispose]()
   }
@@ -235,7 +188,7 @@ export class Core {
   telemetry(): RuntimeTelemetry {
     return {
       running: this.scheduler.running.length,
-      waiting: this.scheduler.waiting.length + this.#added.length,
+      waiting: this.scheduler.waiting.length + this.#inbox.added,
       kvBlocksUsed: this.pool.used,
       kvBlocksTotal: this.pool.blocks - 1,
       tokenBudget: this.#tokenBudget(),
@@ -249,10 +202,10 @@ export class Core {
     while (this.#failure === null) {
       const began = this.#now()
       this.#drain()
-      const section = this.#sections.shift()
+      const section = this.#inbox.takeSection()
       if (this.#closing) {
         section?.reject(closedError())
-        for (const other of this.#sections.splice(0)) other.reject(closedError())
+        this.#inbox.rejectSections(closedError())
         return
       }
       if (section !== undefined) await section.run()
@@ -262,7 +215,7 @@ export class Core {
       if (this.#isFailed()) return
       const planned = this.scheduler.schedule(this.#tokenBudget())
       if (planned !== null) await this.#step(planned, plannedFrom, draftMs)
-      else if (section === undefined && this.#isIdle()) await this.#sleep()
+      else if (section === undefined && this.#inbox.isEmpty && !this.#isClosing()) await this.#inbox.sleep()
       // Lets timers, sockets and aborts in even where steps resolve without leaving the microtask queue.
       await nextTurn()
     }
@@ -281,9 +234,13 @@ export class Core {
     return this.#now() - started
   }
 
-  /** As a call, since control flow analysis does not know that `fail` may run during an await. */
+  /** As calls, since control flow analysis does not know that `fail` and `close` may run during an await. */
   #isFailed(): boolean {
     return this.#failure !== null
+  }
+
+  #isClosing(): boolean {
+    return this.#closing
   }
 
   async #step(asked: StepPlan, began: number, draftMs: number): Promise<void> {
@@ -389,13 +346,9 @@ export class Core {
     const ready = request.rules?.rules.mask?.ready
     if (ready === undefined) return
     request.ready = false
-    const settle = (error: unknown): void => {
-      this.#unready.set(request, error)
-      this.#stir()
-    }
     ready.then(
-      () => settle(null),
-      (error: unknown) => settle(asError(error)),
+      () => this.#inbox.settle(request, null),
+      (error: unknown) => this.#inbox.settle(request, asError(error)),
     )
   }
 
@@ -406,7 +359,7 @@ export class Core {
 
   #end(request: Request, end: RequestEnd): RequestOutput {
     this.#requests.delete(request.id)
-    this.#aborted.delete(request.id)
+    this.#inbox.forget(request.id)
     request.dispose()
     if (request.scheduledAt !== null && request.work.kind === 'generate') {
       this.#statistics.observeService(this.#now() - request.scheduledAt)
@@ -431,53 +384,27 @@ export class Core {
   }
 
   #drain(): void {
-    const added = this.#added
-    this.#added = []
-    for (const request of added) this.scheduler.add(request)
-    if (this.#aborted.size === 0 && this.#unready.size === 0) return
-    const now = this.#now()
+    for (const request of this.#inbox.takeAdded()) this.scheduler.add(request)
     const outputs: RequestOutput[] = []
-    for (const [request, error] of this.#unready) {
+    for (const [request, error] of this.#inbox.takeSettled()) {
       request.ready = true
       if (error === null || request.status === 'ended') continue
       this.scheduler.remove(request)
-      outputs.push(this.#end(request, { kind: 'failed', error: asError(error) }))
+      outputs.push(this.#end(request, { kind: 'failed', error }))
     }
-    this.#unready.clear()
-    for (const id of this.#aborted) {
+    const now = this.#now()
+    for (const id of this.#inbox.takeAborted()) {
       const request = this.#requests.get(id)
       if (request === undefined) continue
       this.scheduler.remove(request)
       outputs.push(this.#end(request, this.#finished(request, 'aborted', now)))
     }
-    this.#aborted.clear()
-    this.#emit(outputs)
+    if (outputs.length > 0) this.#emit(outputs)
   }
 
   #tokenBudget(): number {
     return Math.min(this.#budget.tokens(this.scheduler.decoding), this.executable.capacity.tokens)
   }
-
-  /** Nothing was asked that the loop has not taken up, closing included: it may have been asked while guesses were made. */
-  #isIdle(): boolean {
-    return this.#added.length + this.#aborted.size + this.#unready.size + this.#sections.length === 0 && !this.#closing
-  }
-
-  #sleep(): Promise<void> {
-    const { promise, resolve } = Promise.withResolvers<void>()
-    this.#wake = resolve
-    return promise
-  }
-
-  #stir(): void {
-    this.#wake?.()
-    this.#wake = null
-  }
-}
-
-interface Section {
-  readonly run: () => Promise<void>
-  readonly reject: (error: Error) => void
 }
 
 function endOutput(id: string, end: RequestEnd): RequestOutput {
