@@ -178,11 +178,25 @@ describe('serve', () => {
   })
 })
 
+describe('cache', () => {
+  it('measures what a type of KV cache saves and costs', async () => {
+    const { types, ...found } = await json(['cache', demo, '--tokens', '24', '--window', '24', '--types', 'int8,int4'])
+    expect(found).toMatchObject({ tokens: 24, window: 24, adapter: 'reference' })
+    const [int8, int4] = types as { kv_dtype: string; bytes_per_token: number; kld_mean: number; positions: number }[]
+    // 6 layers × 2 heads × (4 bytes of scale + 64 codes) × keys and values
+    expect(int8).toMatchObject({ kv_dtype: 'int8', bytes_per_token: 6 * 2 * (4 + 64) * 2, positions: 23 })
+    expect(int4).toMatchObject({ kv_dtype: 'int4', bytes_per_token: 6 * 2 * (4 + 32) * 2 })
+    expect(int8!.kld_mean).toBeGreaterThan(0)
+    expect(int8!.kld_mean).toBeLessThan(int4!.kld_mean)
+    expect(await failure(['cache', demo, '--types', 'int3'])).toMatchObject({ code: 'request.invalid' })
+  })
+})
+
 describe('help', () => {
   it('lists the commands, and each command its options', async () => {
     const { code, out } = await lathe(['help'])
     expect(code).toBe(0)
-    for (const command of ['inspect', 'compress', 'eval', 'bench', 'serve', 'chat', 'logits', 'plan', 'doctor'])
+    for (const command of ['inspect', 'compress', 'eval', 'bench', 'serve', 'chat', 'logits', 'cache', 'plan', 'doctor'])
       expect(out).toContain(`  ${command} `)
     expect((await lathe(['compress', '--help'])).out).toBe((await lathe(['help', 'compress'])).out)
   })

@@ -12,6 +12,7 @@ import type { OptionSpec } from './arguments.ts'
 import { latheVersion } from './assets.ts'
 import type { Command } from './command.ts'
 import { bench } from './commands/bench.ts'
+import { cache } from './commands/cache.ts'
 import { chat } from './commands/chat.ts'
 import { compress } from './commands/compress.ts'
 import { doctor } from './commands/doctor.ts'
@@ -23,7 +24,18 @@ import { serve } from './commands/serve.ts'
 import { formatTable } from './format.ts'
 import type { Terminal } from './terminal.ts'
 
-export const COMMANDS: Readonly<Record<string, Command>> = { inspect, compress, eval: evaluate, bench, serve, chat, logits, plan, doctor }
+export const COMMANDS: Readonly<Record<string, Command>> = {
+  inspect,
+  compress,
+  eval: evaluate,
+  bench,
+  serve,
+  chat,
+  logits,
+  cache,
+  plan,
+  doctor,
+}
 
 /** Returns the exit code. Everything it prints goes through `terminal`. */
 export async function runCommandLine(args: readonly string[], terminal: Terminal, signal: AbortSignal): Promise<0 | 1> {

@@ -2,12 +2,14 @@
  * Mixed traffic for a while: answers with every sampler option, grammars, scoring, speculation, aborts in every state, overlong prompts, invalid
  * options. Every answer that is not aborted must be bit for bit that of the same request alone; in the end nothing may be held.
  *
- *   node engine/runtime/bench/soak.ts [minutes] [model folder] [adapter]       (default: a quarter of a minute, the demo model, the best adapter)
+ *   node engine/runtime/bench/soak.ts [minutes] [model folder] [adapter] [seed]
+ *                                       (default: a quarter of a minute, the demo model, the best adapter, a seed that is drawn and printed)
  */
 import { readFileSync } from 'node:fs'
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { fileURLToPath } from 'node:url'
 import { LatheError } from '../../contract/errors.ts'
+import { randomFrom } from '../../gpu/test/numeric.ts'
 import { openBackend } from '../../gpu/webgpu/backend.ts'
 import { loadTokenizer } from '../../tokenizer/tokenizer.ts'
 import { LocalRuntime } from '../local-runtime.ts'
@@ -15,7 +17,11 @@ import { openRuntime } from '../open-runtime.ts'
 import type { GenerationRequest, Runtime, SamplingParameters } from '../types.ts'
 
 const asset = (path: string): string => fileURLToPath(new URL(`../../../assets/${path}`, import.meta.url))
-const [minutes = '0.25', folder = asset('demo-model'), adapter = null] = process.argv.slice(2)
+const [minutes = '0.25', folderText = '', adapterText = '', seedText = `${Date.now() % 1_000_000}`] = process.argv.slice(2)
+const folder = folderText === '' ? asset('demo-model') : folderText
+const adapter = adapterText === '' ? null : adapterText
+console.log(`seed ${seedText}`)
+const random = randomFrom(Number(seedText))
 const CONTEXT = 192
 /** At once; more than may run. */
 const CLIENTS = 12
@@ -99,11 +105,11 @@ const lag = monitorEventLoopDelay({ resolution: 5 })
   lag.enable()
   const client = async (): Promise<void> => {
     while (performance.now() < until) {
-      const dice = Math.random()
-      const index = Math.floor(Math.random() * JOBS)
+      const dice = random()
+      const index = Math.floor(random() * JOBS)
       try {
         if (dice < 0.08) {
-          await answer(runtime, index, AbortSignal.timeout(1 + Math.floor(Math.random() * 150)))
+          await answer(runtime, index, AbortSignal.timeout(1 + Math.floor(random() * 150)))
           counts.aborted++
         } else if (dice < 0.12) {
           for await (const _ of runtime.generate({ ...jobOf(index), id: `${nextId++}`, promptTokens: text.slice(0, CONTEXT + 50) }))
