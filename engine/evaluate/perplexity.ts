@@ -8,6 +8,7 @@ import type { DriftResult, PerplexityResult } from '../contract/result.ts'
 import type { Runtime, ScorePair } from '../runtime/types.ts'
 import { bootstrapRatioError, meanWithError, quantileOfSorted } from './statistics.ts'
 import type { TextCodec } from './text-codec.ts'
+import { bytesByToken } from './token-bytes.ts'
 import { windowsOf, type PerplexityProtocol, type ScoredWindow } from './windows.ts'
 
 /** Seed of the bootstrap over windows; fixed so that a repeated evaluation prints the same error. */
@@ -55,16 +56,17 @@ function prepare(codec: TextCodec, sample: TextSample, options: PerplexityOption
   })
   const windows = options.maxWindows === null ? all : all.slice(0, options.maxWindows)
   const scored = windows.reduce((sum, window) => sum + window.input.length - window.from, 0)
-  const bytes = scored === tokens.length ? Buffer.byteLength(sample.text) : scoredBytes(codec, windows, sample, scored / tokens.length)
+  const bytes = scored === tokens.length ? Buffer.byteLength(sample.text) : scoredBytes(codec, tokens, windows, sample)
   return { windows, tokens: scored, bytes }
 }
 
-/** Of a cut text: the bytes of the tokens themselves, or its share of the text's where a tokenizer does not tell them. */
-function scoredBytes(codec: TextCodec, windows: readonly ScoredWindow[], sample: TextSample, share: number): number {
-  if (codec.tokenBytes === undefined) return Math.round(Buffer.byteLength(sample.text) * share)
-  let bytes = 0
-  for (const { input, from } of windows) for (const id of input.subarray(from)) bytes += codec.tokenBytes(id).length
-  return bytes
+/** Of a cut text: the bytes of its scored tokens, or their share of the text's where a tokenizer does not tell. */
+function scoredBytes(codec: TextCodec, tokens: Uint32Array, windows: readonly ScoredWindow[], sample: TextSample): number {
+  const known = bytesByToken(codec, sample.text, tokens)
+  const spans = windows.map(({ input, from, firstPosition }) => [firstPosition, firstPosition + input.length - from] as const)
+  if (known !== null) return spans.reduce((sum, [from, to]) => known.subarray(from, to).reduce((all, bytes) => all + bytes, sum), 0)
+  const scored = spans.reduce((sum, [from, to]) => sum + to - from, 0)
+  return Math.round((Buffer.byteLength(sample.text) * scored) / tokens.length)
 }
 
 function resultOf(

@@ -5,7 +5,8 @@ import fc from 'fast-check'
 import { afterEach, describe, expect, test } from 'vitest'
 import { LatheError } from '../contract/errors.ts'
 import { TaskResultSchema } from '../contract/index.ts'
-import { fileDate, lmEvalResults, parseLmEvalResults, parseLmEvalSamples, sanitizedModelName, writeLmEvalFiles } from './results-file.ts'
+import { parseLmEvalResults, parseLmEvalSamples } from './published-results.ts'
+import { fileDate, lmEvalResults, sanitizedModelName, writeLmEvalFiles } from './results-file.ts'
 import type { ResultsFileFacts } from './results-file.ts'
 import { PLAIN_PROMPTS } from './tasks/prompts.ts'
 import { loadDocuments, runTask } from './tasks/run-task.ts'
@@ -111,7 +112,7 @@ describe('lm-eval’s files', () => {
     expect(JSON.parse(lines[0]!)).toEqual({
       doc_id: 0,
       doc: { q: 'é', options: ['a', 'b'], answer: 0 },
-      target: 'a',
+      target: '0',
       arguments: { gen_args_0: { arg_0: 'é', arg_1: ' a' }, gen_args_1: { arg_0: 'é', arg_1: ' b' } },
       resps: [[['-1', 'True']], [['-2.5', 'False']]],
       filtered_resps: [
@@ -123,7 +124,7 @@ describe('lm-eval’s files', () => {
       // python3: hashlib.sha256(json.dumps(doc, indent=2, ensure_ascii=False).encode()).hexdigest()
       doc_hash: '12413803540cfb7307c91f9205d18801d123ea5e678c29ca29b309a9ae2e3942',
       prompt_hash: '4a99557e4033c3539de2eb65472017cad5f9557f7a0625a09f1c3f6e2ba69c4c',
-      target_hash: 'ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb',
+      target_hash: '5feceb66ffc86f38d952786c6d696c79c2dbc239dd4e91b46729d73a27fb57e9',
       acc: 1,
       acc_norm: 1,
     })

@@ -1,17 +1,16 @@
 /**
- * lm-eval's results files (specs/evaluation.md §5), written and read: `results_<date>.json` with one entry a task, and `samples_<task>_<date>.jsonl`
- * with one line a document and filter. So every viewer of those files shows Lathe's results, and a published file can stand on Lathe's board.
- * What lm-eval has no place for goes under one key, "studio". Files from elsewhere are read with caution: every number is checked.
+ * lm-eval's results files (specs/evaluation.md §5) as they are written: `results_<date>.json` with one entry a task, and
+ * `samples_<task>_<date>.jsonl` with one line a document and filter, so that every viewer of those files shows Lathe's results. What lm-eval has no
+ * place for goes under one key, "studio".
  */
-import { mkdir, readFile, writeFile } from 'node:fs/promises'
+import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { LatheError } from '../contract/errors.ts'
 import type { TaskResult } from '../contract/index.ts'
 import { pythonText } from './tasks/python-literal.ts'
+import { countWords } from './tasks/task-metrics.ts'
 import { fewshotCount, sha256 } from './tasks/prompts.ts'
 import type { ScoredSample, ScoredTask } from './tasks/score-task.ts'
 import type { GroupConfig } from './tasks/task-config.ts'
-import { Z95 } from './statistics.ts'
 
 export interface ResultsFileFacts {
   readonly modelName: string
@@ -143,15 +142,25 @@ function taskEntry({ task, figures, answers }: ScoredTask): Record<string, unkno
   return { name: task.name, alias: task.title, sample_len: answers.items.length, ...Object.fromEntries(values) }
 }
 
-function hashesOf(sample: ScoredSample): { readonly doc: string; readonly prompt: string; readonly target: string } {
-  return { doc: sample.item.docHash, prompt: sha256(sample.arguments[0]?.[0] ?? ''), target: sha256(sample.item.target) }
+/** The right answer as lm-eval prints it: the index of a choice rather than its text. */
+function targetOf({ item }: ScoredSample): string {
+  return item.choices.length > 0 && typeof item.gold !== 'string' ? pythonText(item.gold) : item.target
 }
 
-function taskHash({ samples }: ScoredTask): string {
+/** Of a whole document nothing is continued: its text is the prompt. */
+function askedOf({ task }: ScoredTask, sample: ScoredSample): readonly (readonly [string, string | null])[] {
+  return task.outputType === 'loglikelihood_rolling' ? sample.arguments.map(([, text]) => [text, null]) : sample.arguments
+}
+
+function hashesOf(scored: ScoredTask, sample: ScoredSample): { readonly doc: string; readonly prompt: string; readonly target: string } {
+  return { doc: sample.item.docHash, prompt: sha256(askedOf(scored, sample)[0]?.[0] ?? ''), target: sha256(targetOf(sample)) }
+}
+
+function taskHash(scored: ScoredTask): string {
   return sha256(
-    samples
+    scored.samples
       .map((sample) => {
-        const { doc, prompt, target } = hashesOf(sample)
+        const { doc, prompt, target } = hashesOf(scored, sample)
         return doc + prompt + target
       })
       .join(''),
@@ -161,8 +170,9 @@ function taskHash({ samples }: ScoredTask): string {
 /** One line of a samples file. */
 export function lmEvalSample(scored: ScoredTask, sample: ScoredSample): Record<string, unknown> {
   const { task } = scored
-  const hashes = hashesOf(sample)
+  const hashes = hashesOf(scored, sample)
   const generates = task.outputType === 'generate_until'
+  const rolls = task.outputType === 'loglikelihood_rolling'
   const options = {
     until: task.generation.until ?? [task.fewshotDelimiter],
     max_gen_toks: task.generation.maxTokens,
@@ -170,32 +180,34 @@ export function lmEvalSample(scored: ScoredTask, sample: ScoredSample): Record<s
     temperature: task.generation.temperature,
   }
   const names = scored.figures.filter(({ filter }) => filter === sample.filter).map(({ metric }) => metric)
-  const responses = generates
-    ? [sample.responses]
-    : sample.responses.map((response) => [typeof response === 'string' ? response : [String(response[0]), response[1] ? 'True' : 'False']])
+  const scores = sample.responses.map((response) =>
+    typeof response === 'string' ? response : rolls ? String(response[0]) : [String(response[0]), response[1] ? 'True' : 'False'],
+  )
   return {
     doc_id: sample.item.docId,
     doc: sample.item.doc,
-    target: sample.item.target,
+    target: targetOf(sample),
     arguments: Object.fromEntries(
-      sample.arguments.map(([context, continuation], i) => [
+      askedOf(scored, sample).map(([context, continuation], i) => [
         `gen_args_${i}`,
-        { arg_0: context, arg_1: generates ? options : continuation },
+        continuation === null ? { arg_0: context } : { arg_0: context, arg_1: generates ? options : continuation },
       ]),
     ),
-    resps: responses,
-    filtered_resps: generates
-      ? sample.filtered
-      : sample.responses.map((response) =>
-          typeof response === 'string' ? response : [String(response[0]), response[1] ? 'True' : 'False'],
-        ),
+    resps: generates ? [sample.responses] : scores.map((score) => [score]),
+    filtered_resps: generates ? sample.filtered : scores,
     filter: sample.filter,
     metrics: names,
     doc_hash: hashes.doc,
     prompt_hash: hashes.prompt,
     target_hash: hashes.target,
-    ...Object.fromEntries(names.map((name) => [name, sample.metrics[name]])),
+    ...Object.fromEntries(names.map((name) => [name, rolls ? [sample.metrics[name], weightOf(name, sample)] : sample.metrics[name]])),
   }
+}
+
+/** What a document's log-likelihood is spread over: words or bytes of its text. */
+function weightOf(metric: string, { item }: ScoredSample): number {
+  const text = item.continuations[0] ?? ''
+  return metric === 'word_perplexity' ? countWords(text) : Buffer.byteLength(text)
 }
 
 /** Writes both kinds of file under `<folder>/<model>/` and returns their paths. */
@@ -217,185 +229,4 @@ export async function writeLmEvalFiles(
     files.push(samplesPath)
   }
   return files
-}
-
-export interface PublishedResults {
-  readonly modelName: string
-  readonly tasks: readonly TaskResult[]
-  readonly limit: number | null
-  readonly chatTemplateSha: string | null
-  readonly version: string
-  readonly date: string | null
-}
-
-type Json = Readonly<Record<string, unknown>>
-
-function object(value: unknown): Json {
-  return typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Json) : {}
-}
-
-function text(value: unknown): string | null {
-  return typeof value === 'string' ? value : null
-}
-
-function finite(value: unknown): number | null {
-  const number = typeof value === 'string' && value.trim() !== '' ? Number(value) : value
-  return typeof number === 'number' && Number.isFinite(number) ? number : null
-}
-
-const LOWER_IS_BETTER = /perplexity|bits_per_byte|brier|^ter$|^wer$/
-/** A results file is a few hundred kilobytes. */
-const MAX_RESULTS_BYTES = 64 * 1024 * 1024
-
-/** Parses lm-eval's results, of this year's form and older ones. Throws `evaluate.invalid-data` for what is none. */
-export function parseLmEvalResults(name: string, content: string): PublishedResults {
-  const invalid = (problem: string): LatheError =>
-    new LatheError('evaluate.invalid-data', `${name} ${problem}.`, 'Choose a results_….json that lm-eval or Lathe wrote.')
-  if (content.length > MAX_RESULTS_BYTES) throw invalid('is too large for a results file')
-  let parsed: unknown
-  try {
-    // Python writes NaN, which JSON does not have.
-    parsed = JSON.parse(content.replaceAll(/(?<=[:[,]\s*)(?:NaN|-?Infinity)(?=\s*[,}\]])/g, 'null'))
-  } catch {
-    throw invalid('is not JSON')
-  }
-  const root = object(parsed)
-  const results = object(root['results'])
-  if (Object.keys(results).length === 0) throw invalid('has no "results"')
-  const tasks = Object.entries(results).flatMap(([task, entry]) => publishedTask(task, object(entry), root))
-  if (tasks.length === 0) throw invalid('has no figure that can be read')
-  const config = object(root['config'])
-  return {
-    modelName: text(root['model_name']) ?? modelNameOf(config) ?? name,
-    tasks,
-    limit: finite(config['limit']),
-    chatTemplateSha: text(root['chat_template_sha']),
-    version: text(root['lm_eval_version']) ?? 'unknown version',
-    date: isoDate(finite(root['date'])),
-  }
-}
-
-/** Seconds since 1970; null beyond what a date can be. */
-function isoDate(seconds: number | null): string | null {
-  const date = new Date((seconds ?? Number.NaN) * 1000)
-  return Number.isNaN(date.getTime()) ? null : date.toISOString()
-}
-
-/** Older files have "pretrained=x,dtype=y". */
-function modelNameOf(config: Json): string | null {
-  const args = config['model_args']
-  if (typeof args === 'string') return /(?:^|,)(?:pretrained|model|path)=([^,]+)/.exec(args)?.[1] ?? null
-  return text(object(args)['pretrained']) ?? text(object(args)['model']) ?? text(object(args)['path'])
-}
-
-function publishedTask(task: string, entry: Json, root: Json): TaskResult[] {
-  const config = object(object(root['configs'])[task])
-  const samples = object(object(root['n-samples'])[task])
-  const higher = object(object(root['higher_is_better'])[task])
-  const isGroup = Object.hasOwn(object(root['groups']), task)
-  const outputType = text(config['output_type'])
-  const n = finite(samples['effective']) ?? finite(entry['sample_len']) ?? 0
-  const figures = Object.entries(entry).flatMap(([key, raw]) => {
-    // "acc,none" of today, "acc" of old.
-    const comma = key.lastIndexOf(',')
-    const metric = comma < 0 ? key : key.slice(0, comma)
-    const filter = comma < 0 ? 'none' : key.slice(comma + 1)
-    const value = finite(raw)
-    if (value === null || typeof raw === 'string' || metric.endsWith('_stderr') || key === 'sample_len' || key === 'samples') return []
-    const error = finite(entry[comma < 0 ? `${metric}_stderr` : `${metric}_stderr,${filter}`])
-    return [{ metric, filter, value, error }]
-  })
-  return figures.map(({ metric, filter, value, error }, index) => {
-    const half = Z95 * (error ?? 0)
-    return {
-      name: index === 0 ? task : `${task}:${metric}${filter === 'none' ? '' : `,${filter}`}`,
-      title:
-        index === 0
-          ? (text(entry['alias'])?.replace(/^[\s-]+/, '') ?? task)
-          : `${task} (${metric}${filter === 'none' ? '' : `, ${filter}`})`,
-      metric,
-      value,
-      standardError: error,
-      interval: [value - half, value + half],
-      n: Math.max(0, Math.round(n)),
-      chance: null,
-      paired: null,
-      dataset: `${task}@published`,
-      task,
-      filter,
-      higherIsBetter: typeof higher[metric] === 'boolean' ? higher[metric] : !LOWER_IS_BETTER.test(metric),
-      fewshot: finite(object(root['n-shot'])[task]),
-      outputType: isGroup ? 'group' : (OUTPUT_TYPES.find((type) => type === outputType) ?? 'multiple_choice'),
-      primary: index === 0,
-      origin: 'published',
-      hasSamples: false,
-      note: 'Published: another engine’s figure, its items unknown here.',
-    }
-  })
-}
-
-const OUTPUT_TYPES = ['loglikelihood', 'loglikelihood_rolling', 'multiple_choice', 'generate_until'] as const
-
-/** One line of a samples file from elsewhere, as far as pairing needs it. */
-export interface PublishedSample {
-  readonly docId: number
-  readonly docHash: string | null
-  readonly promptHash: string | null
-  readonly filter: string
-  readonly target: string
-  readonly metrics: Readonly<Record<string, number>>
-  readonly responses: readonly string[]
-}
-
-/** Reads `samples_<task>_….jsonl`. Lines that are no samples are an error, with their number. */
-export function parseLmEvalSamples(name: string, content: string): PublishedSample[] {
-  return content.split('\n').flatMap((line, index) => {
-    if (line.trim() === '') return []
-    let parsed: unknown
-    try {
-      parsed = JSON.parse(line)
-    } catch {
-      throw new LatheError(
-        'evaluate.invalid-data',
-        `${name}, line ${index + 1}: not valid JSON.`,
-        'Choose a samples_….jsonl that lm-eval or Lathe wrote.',
-      )
-    }
-    const entry = object(parsed)
-    const docId = finite(entry['doc_id'])
-    if (docId === null)
-      throw new LatheError(
-        'evaluate.invalid-data',
-        `${name}, line ${index + 1}: no doc_id.`,
-        'Choose a samples_….jsonl that lm-eval or Lathe wrote.',
-      )
-    const names = Array.isArray(entry['metrics'])
-      ? entry['metrics'].filter((metric) => typeof metric === 'string')
-      : Object.keys(entry).filter((key) => typeof entry[key] === 'number' && key !== 'doc_id')
-    const metrics = Object.fromEntries(
-      names.flatMap((metric) => {
-        const value = finite(entry[metric])
-        return value === null ? [] : [[metric, value]]
-      }),
-    )
-    const responses = (Array.isArray(entry['resps']) ? (entry['resps'] as unknown[]).flat() : []).map((response) => pythonText(response))
-    return [
-      {
-        docId,
-        docHash: text(entry['doc_hash']),
-        promptHash: text(entry['prompt_hash']),
-        filter: text(entry['filter']) ?? 'none',
-        target: pythonText(entry['target']),
-        metrics,
-        responses,
-      },
-    ]
-  })
-}
-
-export async function readPublishedResults(path: string): Promise<PublishedResults> {
-  const content = await readFile(path, 'utf8').catch((cause: unknown) => {
-    throw new LatheError('evaluate.invalid-data', `${path} can't be read.`, 'Check the path.', { cause })
-  })
-  return parseLmEvalResults(path, content)
 }

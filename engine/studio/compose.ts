@@ -37,7 +37,6 @@ import { CalibrationStore } from './store/calibration-store.ts'
 import { ChatStore } from './store/chat-store.ts'
 import { openDatabase } from './store/database.ts'
 import { JobStore } from './store/job-store.ts'
-import { KeyFile } from './store/key-file.ts'
 import { ModelStore } from './store/model-store.ts'
 import { ResultStore } from './store/result-store.ts'
 import { SettingsStore } from './store/settings-store.ts'
@@ -51,8 +50,6 @@ export interface StudioOptions {
   /** Overrides the adapter from the settings for this run; "reference" is the f64 backend. */
   readonly adapterId?: string
   readonly version: string
-  /** Encrypts what must be kept secret; from the system's keychain where the shell has one. */
-  readonly wrappingKey?: Buffer | null
   readonly log: Log
 }
 
@@ -72,8 +69,6 @@ export async function composeStudio(options: StudioOptions, bind: (options: Bind
   const { log } = tail
   const database = openDatabase(join(options.dataFolder, 'lathe.db'), log)
   const settings = new SettingsStore(database)
-  const keyFile = new KeyFile(join(options.dataFolder, 'server-key.json'), options.wrappingKey ?? null, log)
-  moveKeyOut(settings, keyFile)
   const events = new EventHub({ runId: randomUUID() })
   const hardwareChanged = (): void => events.publishCoalesced('hardware', () => ({ kind: 'hardware.changed' }))
   const ports = bind({ adapterId: options.adapterId ?? settings.get().adapter, log, onModelsChanged: hardwareChanged })
@@ -214,8 +209,7 @@ export async function composeStudio(options: StudioOptions, bind: (options: Bind
       await ports.gpu.select(change.adapter)
       hardwareChanged()
     }
-    const { server } = change
-    const updated = settings.update(server === undefined || server === null ? change : { ...change, server: { ...server, apiKey: null } })
+    const updated = settings.update(change)
     events.publish({ kind: 'settings.changed' })
     return updated
   }
@@ -235,7 +229,6 @@ export async function composeStudio(options: StudioOptions, bind: (options: Bind
       settings.update({ server })
       events.publish({ kind: 'settings.changed' })
     },
-    key: keyFile,
     onChange: () => events.publishCoalesced('server', () => ({ kind: 'server.changed' })),
     version: options.version,
     log,
@@ -308,14 +301,6 @@ export async function composeStudio(options: StudioOptions, bind: (options: Bind
       database.close()
     },
   }
-}
-
-/** Version 1 kept the server's key among the settings. */
-function moveKeyOut(settings: SettingsStore, keyFile: KeyFile): void {
-  const { server } = settings.get()
-  if (server === null || server.apiKey === null) return
-  keyFile.write(server.apiKey)
-  settings.update({ server: { ...server, apiKey: null } })
 }
 
 function inUse(message: string): LatheError {

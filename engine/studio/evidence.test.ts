@@ -172,6 +172,22 @@ describe('comparisons', () => {
     ])
   })
 
+  it('with a published result whose items are known are paired by content, of those that both have', async () => {
+    const { evidence, results, library, source, variant, answered } = await setup()
+    answered(variant, 'rrwwr')
+    const published = library.addExternal({ origin: 'published', path: '/r.json', name: 'paper', parentId: source, endpoint: null })
+    // The first four, counted from 100 and turned round, and one more; the first metric there is another.
+    const theirs = [...rows('rrrw').toReversed(), ...rows('r').map((row) => ({ ...row, docHash: 'stranger' }))]
+    const samples = theirs.map((row, i) => ({ ...row, docId: 100 + i }))
+    const payload = task('rrrwr', { origin: 'published', name: 'quiz:acc', primary: false, dataset: 'quiz@other' })
+    results.record({ kind: 'task', payload, details: { chosen: [], right: [], margins: [] }, samples }, where(published.id))
+    const [acc] = evidence.compare({ baselineId: published.id, modelId: variant, margin: 0.01 })
+    expect(acc).toMatchObject({ metric: 'acc', n: 4, paired: { pairing: 'paired', lost: 1, gained: 0, changed: 1 } })
+    expect(acc?.paired?.warnings).toContainEqual('Compared on the 4 items that both have, of 5 here and 5 there.')
+    const page = evidence.samples({ modelId: variant, task: 'quiz', baselineId: published.id, show: 'lost', offset: 0, limit: 5 })
+    expect(page.rows).toMatchObject([{ docId: 2, answer: 'w', baselineAnswer: 'r' }])
+  })
+
   it('with a published result are unpaired and say so', async () => {
     const { evidence, library, results, source, variant, answered } = await setup()
     answered(variant, 'rrrw')

@@ -4,6 +4,7 @@
  */
 import { LatheError } from '../contract/index.ts'
 import type { SamplePage, SampleQuery, SampleRow, TaskComparison, TokenPage, TokenQuery, TokenRow } from '../contract/index.ts'
+import { compareWithPublished } from '../evaluate/matched-items.ts'
 import { comparePaired, compareUnpaired } from '../evaluate/paired.ts'
 import type { DriftTokens } from '../evaluate/perplexity.ts'
 import type { Library } from './library.ts'
@@ -33,8 +34,11 @@ export class Evidence {
 
   samples(query: SampleQuery): SamplePage {
     const own = this.#samplesOf(query.modelId, query.task)
-    const theirs = query.baselineId === null ? null : new Map(this.#samplesOf(query.baselineId, query.task).map((row) => [keyOf(row), row]))
-    const rows = own.map((row) => (theirs === null ? row : beside(row, theirs.get(keyOf(row)))))
+    const theirs = query.baselineId === null ? null : this.#samplesOf(query.baselineId, query.task)
+    const byPlace = new Map(theirs?.map((row) => [keyOf(row), row]))
+    // A published run may count its documents in another way.
+    const byContent = new Map(theirs?.map((row) => [row.docHash, row]))
+    const rows = own.map((row) => (theirs === null ? row : beside(row, byPlace.get(keyOf(row)) ?? byContent.get(row.docHash))))
     const wanted = rows.filter((row) => isShown(row, query.show))
     return { total: wanted.length, items: rows.length, rows: wanted.slice(query.offset, query.offset + query.limit) }
   }
@@ -69,7 +73,7 @@ export class Evidence {
     this.#parts.library.record(query.baselineId)
     const theirs = this.#tasksOf(query.baselineId)
     return this.#tasksOf(query.modelId).map((own) => {
-      const other = theirs.find((task) => task.payload.name === own.payload.name)
+      const other = counterpart(theirs, own)
       const { payload } = own
       const shared = {
         task: payload.task ?? payload.name,
@@ -86,10 +90,18 @@ export class Evidence {
     })
   }
 
-  #pair(baselineId: string, other: StoredTask, own: StoredTask, margin: number): Pick<TaskComparison, 'paired' | 'reason'> {
+  #pair(
+    baselineId: string,
+    other: StoredTask,
+    own: StoredTask,
+    margin: number,
+  ): Pick<TaskComparison, 'paired' | 'reason'> & { readonly n?: number } {
     const { payload } = own
     const isShare = payload.chance !== null || payload.metric.startsWith('acc') || payload.metric === 'exact_match'
     if (payload.origin === 'published' || other.payload.origin === 'published') {
+      const published = { id: baselineId, rows: this.#itemsOf(other), n: other.payload.n }
+      const paired = isShare ? compareWithPublished(payload, this.#itemsOf(own), published, { margin, isShare }) : null
+      if (paired !== null) return { paired, n: paired.items, reason: null }
       const warnings = ['One side is published: another engine, and its items are not known here.']
       const options = { higherIsBetter: payload.higherIsBetter, margin: isShare ? margin : null, warnings, isShare }
       return {
@@ -122,8 +134,8 @@ export class Evidence {
     own: StoredTask,
   ): { readonly baseline: number[]; readonly candidate: number[]; readonly changed: number | null; readonly warnings: string[] } | null {
     if (other.payload.dataset !== own.payload.dataset) return null
-    const left = this.#primarySamples(other)
-    const right = this.#primarySamples(own)
+    const left = this.#itemsOf(other)
+    const right = this.#itemsOf(own)
     const { metric } = own.payload
     if (
       left.length === right.length &&
@@ -153,14 +165,17 @@ export class Evidence {
     return this.#parts.results.current(modelId).filter((result) => result.kind === 'task')
   }
 
-  /** Items are kept once a task, with the result of its first metric; they hold the values of all metrics under that filter. */
-  #primarySamples(task: StoredTask): SampleRow[] {
+  /** Items are kept once for each filter of a task, with the first of its figures; they hold the values of all metrics under it. */
+  #itemsOf(task: StoredTask): SampleRow[] {
     const own = this.#parts.results.samples(task.id)
-    if (own.length > 0 || task.payload.primary) return own
-    const primary = this.#tasksOf(task.modelId).find(
-      ({ payload }) => payload.primary && payload.task === task.payload.task && payload.filter === task.payload.filter,
-    )
-    return primary === undefined || primary.payload.dataset !== task.payload.dataset ? [] : this.#parts.results.samples(primary.id)
+    if (own.length > 0) return own
+    for (const { id, payload } of this.#tasksOf(task.modelId)) {
+      const isSame =
+        payload.task === task.payload.task && payload.filter === task.payload.filter && payload.dataset === task.payload.dataset
+      const samples = isSame ? this.#parts.results.samples(id) : []
+      if (samples.length > 0) return samples
+    }
+    return []
   }
 
   #samplesOf(modelId: string, task: string): SampleRow[] {
@@ -174,6 +189,21 @@ export class Evidence {
       'Evaluate the model again.',
     )
   }
+}
+
+/** The same metric of the same task under the same filter; which of them comes first differs from tool to tool. */
+function counterpart(tasks: readonly StoredTask[], { payload }: StoredTask): StoredTask | undefined {
+  const named = tasks.find((task) => task.payload.name === payload.name && task.payload.metric === payload.metric)
+  return (
+    named ??
+    tasks.find(
+      (task) =>
+        payload.task !== null &&
+        task.payload.task === payload.task &&
+        task.payload.metric === payload.metric &&
+        task.payload.filter === payload.filter,
+    )
+  )
 }
 
 function beside(row: SampleRow, other: SampleRow | undefined): SampleRow {

@@ -7,7 +7,7 @@ import { LatheError } from '../contract/index.ts'
 import type { AddRemote, ModelSummary, Provenance } from '../contract/index.ts'
 import { OpenAiClient } from '../evaluate/remote/openai-client.ts'
 import type { RemoteModel } from '../evaluate/remote/openai-client.ts'
-import { readPublishedResults } from '../evaluate/results-file.ts'
+import { publishedRows, readPublishedResults } from '../evaluate/published-results.ts'
 import type { Library } from './library.ts'
 import type { Results } from './results.ts'
 import type { ModelRecord } from './store/model-store.ts'
@@ -56,7 +56,7 @@ export class Remotes {
     return { client, model: await client.pick(record.endpoint.model, signal) }
   }
 
-  /** A results file on a family's board. Its figures are lines to compare with, unpaired. */
+  /** A results file, or the folder of one, on a family's board: figures to compare with, item by item where its samples files are beside it. */
   async importPublished(modelId: string, path: string): Promise<ModelSummary> {
     const full = resolve(path)
     const published = await readPublishedResults(full)
@@ -75,9 +75,14 @@ export class Remotes {
       platform: 'elsewhere',
       measuredAt: published.date ?? new Date(0).toISOString(),
     }
+    const kept = new Set<string>()
     for (const task of published.tasks) {
       const where = { modelId: summary.id, protocolKey: `published:${task.dataset}:${published.limit ?? 'all'}`, provenance, jobId: null }
-      this.#parts.results.record({ kind: 'task', payload: task, details: { chosen: [], right: [], margins: [] } }, where)
+      const items = `${task.task} ${task.filter}`
+      // Once for each filter, with its first figure.
+      const samples = kept.has(items) ? [] : publishedRows(published.samples.get(task.task ?? '') ?? [], task.filter, task.metric)
+      kept.add(items)
+      this.#parts.results.record({ kind: 'task', payload: task, details: { chosen: [], right: [], margins: [] }, samples }, where)
     }
     return summary
   }

@@ -1,7 +1,8 @@
 /** The task part of `lathe eval`: task files and probes on one target, beside a baseline that is another target or a published results file. */
 import { LatheError } from '../../../engine/contract/index.ts'
 import type { TaskResult } from '../../../engine/contract/index.ts'
-import { readPublishedResults } from '../../../engine/evaluate/results-file.ts'
+import { publishedRows, readPublishedResults } from '../../../engine/evaluate/published-results.ts'
+import { compareWithPublished } from '../../../engine/evaluate/matched-items.ts'
 import { compareUnpaired } from '../../../engine/evaluate/paired.ts'
 import { measureProbe } from '../../../engine/evaluate/probes/probe-work.ts'
 import type { ProbeWork } from '../../../engine/evaluate/probes/probe-work.ts'
@@ -10,7 +11,7 @@ import type { EvaluationCache } from '../../../engine/evaluate/tasks/cache.ts'
 import { fewshotCount } from '../../../engine/evaluate/tasks/prompts.ts'
 import type { PromptOptions } from '../../../engine/evaluate/tasks/prompts.ts'
 import { loadDocuments, runTask } from '../../../engine/evaluate/tasks/run-task.ts'
-import { groupResults, scoreTask, taskResults } from '../../../engine/evaluate/tasks/score-task.ts'
+import { groupResults, sampleRows, scoreTask, taskResults } from '../../../engine/evaluate/tasks/score-task.ts'
 import type { ScoredTask } from '../../../engine/evaluate/tasks/score-task.ts'
 import type { EvaluationTarget } from '../../../engine/evaluate/tasks/target.ts'
 import type { GroupConfig, TaskFile } from '../../../engine/evaluate/tasks/task-config.ts'
@@ -74,7 +75,7 @@ export async function measureTasks(
   })
   const results = [...own, ...groups.flatMap((group) => group.results)]
   if (baseline?.kind === 'published') {
-    const beside = besidePublished(results, await readPublishedResults(baseline.path), plan.margin)
+    const beside = besidePublished(results, scored, await readPublishedResults(baseline.path), plan.margin)
     return { results: [...beside.results, ...probed.results], baseline: beside.baseline, scored, groups }
   }
   const baselineResults = [
@@ -114,8 +115,10 @@ async function measureProbes(
   return { results, baseline: theirs }
 }
 
+/** Item by item where the published run's samples are there and some items are the same; else by both totals. */
 function besidePublished(
   results: readonly TaskResult[],
+  scored: readonly ScoredTask[],
   published: Awaited<ReturnType<typeof readPublishedResults>>,
   margin: number,
 ): Pick<MeasuredTasks, 'results' | 'baseline'> {
@@ -127,6 +130,12 @@ function besidePublished(
     if (other === undefined) return result
     found.set(result.name, other)
     const isShare = result.chance !== null || result.metric === 'exact_match'
+    const own = scored.find(({ task }) => task.name === result.task)
+    const theirs = publishedRows(published.samples.get(result.task ?? '') ?? [], result.filter, result.metric)
+    const side = { id: published.modelName, rows: theirs, n: other.n }
+    const rows = own === undefined ? [] : sampleRows(own, result.filter)
+    const paired = isShare ? compareWithPublished(result, rows, side, { margin, isShare }) : null
+    if (paired !== null) return { ...result, paired }
     const warnings = [
       'The baseline is published: another engine, and its items are not known here.',
       ...(other.n === result.n ? [] : [`The baseline has ${other.n} items, this run ${result.n}.`]),

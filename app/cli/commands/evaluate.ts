@@ -1,5 +1,6 @@
 /** `lathe eval`: perplexity, drift from a baseline, and tasks, on given files or on the bundled ones; tasks also on any OpenAI-compatible address. */
 import { createHash } from 'node:crypto'
+import { existsSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { basename, extname, join, resolve } from 'node:path'
 import { LatheError } from '../../../engine/contract/index.ts'
@@ -9,6 +10,7 @@ import { planProbes, readList } from '../../../engine/evaluate/probes/probe-work
 import type { ProbeWork } from '../../../engine/evaluate/probes/probe-work.ts'
 import { measureDrift, measurePerplexity } from '../../../engine/evaluate/perplexity.ts'
 import type { TextSample } from '../../../engine/evaluate/perplexity.ts'
+import { findPublishedResults } from '../../../engine/evaluate/published-results.ts'
 import { OpenAiClient } from '../../../engine/evaluate/remote/openai-client.ts'
 import { connectRemoteTarget } from '../../../engine/evaluate/remote/remote-target.ts'
 import { lmEvalResults, writeLmEvalFiles } from '../../../engine/evaluate/results-file.ts'
@@ -45,13 +47,13 @@ interface Subjects {
 
 export const evaluate: Command = {
   usage:
-    'lathe eval <folder>|<url> [--baseline <folder>|<url>|<results.json>] [--perplexity <txt>] [--protocol rolling|gptq|llamacpp] [--window N] [--windows N] [--tasks <yaml|jsonl>]… [--robustness] [--probe <jsonl|csv>]… [--limit N] [--num-fewshot N] [--chat-template] [--margin D] [--out FOLDER]',
+    'lathe eval <folder>|<url> [--baseline <folder>|<url>|<results>] [--perplexity <txt>] [--protocol rolling|gptq|llamacpp] [--window N] [--windows N] [--tasks <yaml|jsonl>]… [--robustness] [--probe <jsonl|csv>]… [--limit N] [--num-fewshot N] [--chat-template] [--margin D] [--out FOLDER]',
   summary: 'perplexity, drift from a baseline, tasks',
   options: {
     baseline: {
       type: 'string',
       value: 'WHAT',
-      help: 'the original (folder: adds drift and paired comparisons), an address, or a published results_….json',
+      help: 'the original (folder: adds drift and paired comparisons), an address, or published results: results_….json or its folder',
     },
     perplexity: { type: 'string', value: 'TXT', help: 'text to measure on' },
     protocol: { type: 'string', value: 'NAME', help: `${PROTOCOLS.join(', ')} (rolling)` },
@@ -140,7 +142,7 @@ export const evaluate: Command = {
     }
     const ref = await modelAt(where)
     const baselinePath = args.text('baseline')
-    const baselineIsFolder = baselinePath !== null && !isAddress(baselinePath) && extname(baselinePath) !== '.json'
+    const baselineIsFolder = baselinePath !== null && !isAddress(baselinePath) && !(await isPublished(baselinePath))
     const baselineRef = baselineIsFolder ? await modelAt(baselinePath) : null
     const wantedWindow = args.integer('window', { min: 2 })
     const maxWindows = args.integer('windows', { min: 1 })
@@ -227,6 +229,12 @@ function isAddress(where: string): boolean {
   return /^https?:\/\//.test(where)
 }
 
+/** A results file, or a folder that holds one and no model. */
+async function isPublished(path: string): Promise<boolean> {
+  if (extname(path) === '.json') return true
+  return !existsSync(join(path, 'config.json')) && (await findPublishedResults(resolve(path))) !== null
+}
+
 async function remoteTarget(context: CommandContext, args: Arguments, url: string): Promise<EvaluationTarget> {
   const client = new OpenAiClient({ url, apiKey: args.text('api-key') ?? process.env[API_KEY_VARIABLE] ?? null })
   const model = await client.pick(args.text('model'), context.signal)
@@ -238,8 +246,8 @@ async function remoteOrPublished(context: CommandContext, args: Arguments): Prom
   const baseline = args.text('baseline')
   if (baseline === null) return null
   if (isAddress(baseline)) return { kind: 'target', id: baseline, target: await remoteTarget(context, args, baseline) }
-  if (extname(baseline) === '.json') return { kind: 'published', id: baseline, path: resolve(baseline) }
-  throw args.invalid('The baseline of an address is another address or a published results_….json.')
+  if (await isPublished(baseline)) return { kind: 'published', id: baseline, path: resolve(baseline) }
+  throw args.invalid('The baseline of an address is another address, or published results: results_….json or its folder.')
 }
 
 async function localTarget(context: CommandContext, lease: ModelLease, ref: ModelRef): Promise<EvaluationTarget> {

@@ -246,9 +246,9 @@ function goldLikelihoods(own: ScoredTask, other: ScoredTask): { readonly baselin
   return { baseline: of(other), candidate: of(own) }
 }
 
-/** A task's items as the board shows them, under its first filter. */
-export function sampleRows(scored: ScoredTask): SampleRow[] {
-  const [first] = scored.figures
+/** A task's items as the board shows them under one filter, its first where none is named; they hold the values of all metrics under it. */
+export function sampleRows(scored: ScoredTask, filter = scored.figures[0]?.filter): SampleRow[] {
+  const first = scored.figures.find((figure) => figure.filter === filter)
   if (first === undefined) return []
   return scored.samples
     .filter((sample) => sample.filter === first.filter)

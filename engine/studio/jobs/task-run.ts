@@ -200,9 +200,15 @@ export class TaskRuns {
     margin: number | null,
   ): void {
     const results = resultsOf(measured, baseline, margin)
-    const rows = measured.kind === 'task' ? sampleRows(measured.scored) : measured.outcome.rows
+    const rowsOf = (filter: string): readonly SampleRow[] =>
+      measured.kind === 'task' ? sampleRows(measured.scored, filter) : measured.outcome.rows
     const key = measured.kind === 'task' ? taskProtocolKey(measured.scored) : `${measured.outcome.dataset}:${asked.target.protocol}`
-    for (const payload of results) this.#write(context, model, asked, payload, key, payload.primary ? rows : [])
+    // Items are kept once for each filter, with its first figure.
+    const kept = new Set<string>()
+    for (const payload of results) {
+      this.#write(context, model, asked, payload, key, kept.has(payload.filter) ? [] : rowsOf(payload.filter))
+      kept.add(payload.filter)
+    }
   }
 
   #recordGroup(context: JobContext, model: ModelRecord, asked: Asked, results: readonly TaskResult[]): void {

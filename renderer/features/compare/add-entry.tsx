@@ -131,7 +131,7 @@ function FileDialog({ sourceId, onClose }: EntryDialogProps) {
       open
       onClose={onClose}
       title="Add a published results file"
-      description="A results_….json as lm-eval writes it. Its scores stand on the board for reference: another engine answered, so nothing is paired with them."
+      description="A results_….json as lm-eval writes it, or its folder. With the samples_….jsonl of that run beside it, answers are compared item by item; without them, only the totals are."
       footer={
         <>
           <Button onClick={onClose}>Cancel</Button>

@@ -29,21 +29,20 @@ def main(data, root):
         bos = ids_of["bos_token"]
         prefix = bos if bos is not None else ids_of["eos_token"]
         text = open(path, newline="").read()
-        ids = np.array(tokenizer.encode(text, add_special_tokens=False).ids)
-        sizes = token_bytes(tokenizer)
+        encoding = tokenizer.encode(text, add_special_tokens=False)
+        ids, sizes = np.array(encoding.ids), token_bytes(encoding, text)
         for protocol in ("rolling", "gptq", "llamacpp"):
-            total, count, scored = 0.0, 0, 0
+            total, count, size = 0.0, 0, 0.0
             with torch.no_grad():
-                for block, first in windows(protocol, ids, WINDOW, prefix, bos):
+                for block, first, at in windows(protocol, ids, WINDOW, prefix, bos):
                     logits = model(torch.from_numpy(block[None, :].astype(np.int64))).logits[0].double()
                     logprobs = torch.log_softmax(logits[:-1], -1).gather(1, torch.from_numpy(block[1:, None].astype(np.int64)))[:, 0]
                     total -= logprobs[first - 1:].sum().item()
                     count += len(block) - first
-                    scored += int(sizes[block[first:]].sum())
-            whole = len(text.encode())
-            size = whole if count == len(ids) else scored
+                    size += sizes[at:at + len(block) - first].sum()
+            size = round(size)
             figures.append({
-                "model": name, "characters": len(text), "bytes_of_text": whole, "protocol": protocol, "window": WINDOW, "tokens": count,
+                "model": name, "characters": len(text), "bytes_of_text": len(text.encode()), "protocol": protocol, "window": WINDOW, "tokens": count,
                 "bytes": size, "nll": total / count, "perplexity": math.exp(total / count), "bits_per_byte": total / (size * math.log(2)),
             })
             print(figures[-1], file=sys.stderr)

@@ -2,8 +2,8 @@
 
     python perplexity.py <folder with models/ and text/> <repository root> [slice] [whole] > perplexity.json
 
-Protocols as lm-evaluation-harness (rolling, context length 1), IST-DASLab/gptq and llama.cpp's perplexity tool define them. Bytes are those of the
-scored tokens' own pieces (a byte-level letter or a <0x..> is one byte); where every token of the text is scored, the bytes of the text.
+Protocols as lm-evaluation-harness (rolling, context length 1), IST-DASLab/gptq and llama.cpp's perplexity tool define them. Bytes are those
+that the scored tokens cover of the text.
 """
 import json, struct, sys
 import numpy as np
@@ -67,45 +67,39 @@ class Llama:
         return np.concatenate([[0.0], z[np.arange(n - 1), ids[1:]]])
 
 def windows(protocol, ids, w, prefix, bos):
+    """Each block, the first scored index in it, and where that stands in the text."""
     if protocol == "rolling":
         for start in range(0, len(ids), w):
             end = min(start + w, len(ids))
             if start == 0:
-                yield np.concatenate([[prefix], ids[:end]]), 1
+                yield np.concatenate([[prefix], ids[:end]]), 1, 0
             else:
-                yield ids[end - w - 1:end], start - (end - w - 1)
+                yield ids[end - w - 1:end], start - (end - w - 1), start
     else:
         for start in range(0, len(ids) - w + 1, w):
             block = ids[start:start + w].copy()
             if protocol == "llamacpp" and bos is not None:
                 block[0] = bos
-            yield block, 1 if protocol == "gptq" else w // 2
+            first = 1 if protocol == "gptq" else w // 2
+            yield block, first, start + first
 
-def token_bytes(tokenizer):
-    """UTF-8 bytes that each id stands for."""
-    byte_level = json.loads(tokenizer.to_str())["decoder"]["type"] == "ByteLevel"
-    added = set(tokenizer.get_added_tokens_decoder())
-    def size(i):
-        piece = tokenizer.id_to_token(i)
-        if i in added:
-            return len(piece.encode())
-        if byte_level:
-            return len(piece)
-        if len(piece) == 6 and piece.startswith("<0x"):
-            return 1
-        return len(piece.replace("\u2581", " ").encode())
-    return np.array([size(i) for i in range(tokenizer.get_vocab_size())])
+def token_bytes(encoding, text):
+    """UTF-8 bytes of the text that each token stands for, by its offsets; tokens of one character share its bytes."""
+    covering = np.zeros(len(text))
+    for a, b in encoding.offsets:
+        covering[a:b] += 1
+    share = np.array([len(c.encode()) for c in text]) / np.maximum(covering, 1)
+    return np.array([share[a:b].sum() for a, b in encoding.offsets])
 
-def measure(model, ids, protocol, w, prefix, bos, sizes, whole):
-    total, count, scored = 0.0, 0, 0
-    for block, first in windows(protocol, ids, w, prefix, bos):
+def measure(model, ids, protocol, w, prefix, bos, sizes):
+    total, count, size = 0.0, 0, 0.0
+    for block, first, at in windows(protocol, ids, w, prefix, bos):
         lp = model.logprobs(block)[first:]
         total -= lp.sum()
         count += len(lp)
-        scored += int(sizes[block[first:]].sum())
-    size = whole if count == len(ids) else scored
-    return {"protocol": protocol, "window": w, "tokens": int(count), "bytes": size, "perplexity": float(np.exp(total / count)),
-            "bits_per_byte": float(total / (size * np.log(2)))}
+        size += sizes[at:at + len(lp)].sum()
+    return {"protocol": protocol, "window": w, "tokens": int(count), "bytes": round(size), "perplexity": float(np.exp(total / count)),
+            "bits_per_byte": float(total / (round(size) * np.log(2)))}
 
 def main(data, root, wanted):
     subjects = [
@@ -132,11 +126,12 @@ def main(data, root, wanted):
         parts = {"slice": text[:characters], "whole": text}
         for what in wanted:
             part = parts[what]
-            ids = np.array(tokenizer.encode(part, add_special_tokens=False).ids)
+            encoding = tokenizer.encode(part, add_special_tokens=False)
+            ids = np.array(encoding.ids)
             sizes = (64,) if what == "slice" else (512,)
             for w in sizes:
                 for protocol in ("rolling", "gptq", "llamacpp"):
-                    figure = measure(model, ids, protocol, w, bos if bos is not None else eos, bos, token_bytes(tokenizer), len(part.encode()))
+                    figure = measure(model, ids, protocol, w, bos if bos is not None else eos, bos, token_bytes(encoding, part))
                     out.append({"model": name, "text": what, "characters": len(part), **figure})
                     print(out[-1], file=sys.stderr)
     json.dump({"made_by": "perplexity.py, numpy " + np.__version__ + " float64", "figures": out}, sys.stdout, indent=2)
