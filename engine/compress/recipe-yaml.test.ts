@@ -1,10 +1,17 @@
+import { existsSync, readFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { LatheError } from '../contract/errors.ts'
+import { describeRecipe } from './describe-recipe.ts'
 import { PRESETS } from './presets.ts'
 import { parseRecipeYaml, recipeToYaml } from './recipe-yaml.ts'
 import { isStoringStep } from './recipe.ts'
 import { schemeName } from './scheme.ts'
+
+const shared = fileURLToPath(new URL('../../../shared/data/models', import.meta.url))
+const hasShared = existsSync(shared)
+if (!hasShared) process.stderr.write('recipe-yaml.test.ts: LLM Compressor’s own recipes are not beside this checkout (../shared/data)\n')
 
 function failure(text: string): { message: string; hint: string } {
   try {
@@ -142,8 +149,41 @@ describe('recipe.yaml', () => {
     expect(failure(text).message).toBe(message)
   })
 
+  it('reads the enum members that LLM Compressor writes as Python types, and refuses every other type by name', () => {
+    const apply = (type: string, value: string): string => `!!python/object/apply:${type} [${value}]`
+    const order = apply('compressed_tensors.quantization.quant_args.ActivationOrdering', 'weight')
+    const strategy = apply('compressed_tensors.quantization.quant_args.QuantizationStrategy', 'channel')
+    const weights = `{num_bits: 4, strategy: ${strategy}, actorder: ${order}}`
+    expect(
+      parseRecipeYaml(`GPTQModifier: {actorder: ${order}, config_groups: {g: {targets: [Linear], weights: ${weights}}}}`).steps,
+    ).toMatchObject([{ kind: 'gptq', actorder: 'weight', groups: [{ scheme: { strategy: 'channel' } }] }])
+    const messages = [
+      `GPTQModifier: {scheme: ${apply('os.system', 'W4A16')}}`,
+      'GPTQModifier: {scheme: !!python/name:builtins.eval ""}',
+      'GPTQModifier: {scheme: W4A16, ignore: !!python/tuple [lm_head]}',
+      `GPTQModifier: {scheme: W4A16, actorder: ${apply('compressed_tensors.quantization.quant_args.ActivationOrdering', 'sideways')}}`,
+      `GPTQModifier: {actorder: null, config_groups: {g: {targets: [Linear], weights: {num_bits: 4, strategy: channel, actorder: ${order}}}}}`,
+    ].map((text) => failure(text).message)
+    expect(messages).toEqual([
+      'The recipe holds the Python type "python/object/apply:os.system", which is not a value of a recipe.',
+      'The recipe holds the Python type "python/name:builtins.eval", which is not a value of a recipe.',
+      'The recipe holds the Python type "python/tuple", which is not a value of a recipe.',
+      expect.stringContaining('ActivationOrdering has no member like this; "group", "weight", "dynamic", "static" are known'),
+      'GPTQModifier.config_groups.g.weights.actorder is "weight", and GPTQModifier.actorder is null.',
+    ])
+  })
+
+  it.skipIf(!hasShared)('reads what LLM Compressor itself wrote, and writes it back to the same recipe', () => {
+    const found = ['rtn-w3-g64', 'gptq-w4a16-g128', 'fp8-dynamic', 'w8a8'].map((name) => {
+      const recipe = parseRecipeYaml(readFileSync(`${shared}/llmcompressor-${name}/recipe.yaml`, 'utf8'))
+      expect(parseRecipeYaml(recipeToYaml(recipe))).toEqual(recipe)
+      return describeRecipe(recipe)
+    })
+    expect(found).toEqual(['W3A16 g64, round to nearest', 'W4A16 g128, GPTQ', 'FP8_DYNAMIC, round to nearest', 'W8A8, round to nearest'])
+  })
+
   it('refuses language tags, duplicate keys and alias bombs', () => {
-    expect(failure('GPTQModifier: {actorder: !!python/object/apply:os.system [static]}').message).toContain('is not plain YAML')
+    expect(failure('GPTQModifier: {actorder: !foo static}').message).toContain('is not plain YAML')
     expect(failure('QuantizationModifier: {scheme: W4A16, scheme: W8A16}').message).toContain('is not plain YAML')
     const bomb = ['a: &a [x, x]', ...'bcdefgh'.split('').map((key, i) => `${key}: &${key} [*${'abcdefg'[i]}, *${'abcdefg'[i]}]`)].join('\n')
     expect(failure(bomb).message).toContain('The recipe')

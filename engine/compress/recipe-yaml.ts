@@ -8,6 +8,7 @@ import { LatheError } from '../contract/errors.ts'
 import { GPTQ_DEFAULTS, TRANSFORM_MODIFIERS, readTransform, transformToYaml } from './modifiers-yaml.ts'
 import { isStoringStep, observerName } from './recipe.ts'
 import type { ActivationOrder, GptqStep, Observer, QuantizationGroupRecipe, QuantizationStep, Recipe, RecipeStep } from './recipe.ts'
+import { RECIPE_DOCUMENT, foreignPythonType } from './python-tags.ts'
 import { PRESET_SCHEMES } from './scheme.ts'
 import { KEY_VALUE_YAML, readsKeyValues, schemeOfGroup, schemeToYaml } from './scheme-yaml.ts'
 import { choice, invalid, names, numberIn, object, only, optionalNames, refuseUnknownKeys, show, unknownKey } from './yaml-values.ts'
@@ -76,7 +77,15 @@ function groupToYaml(group: QuantizationGroupRecipe): Record<string, unknown> {
 /** Throws `compress.invalid-recipe`, naming the place. */
 export function parseRecipeYaml(text: string): Recipe {
   if (text.length > MAX_RECIPE_BYTES) throw invalid('The recipe', `has ${text.length} characters; at most ${MAX_RECIPE_BYTES} are read`)
-  const document = parseDocument(text, { version: '1.1', uniqueKeys: true })
+  const document = parseDocument(text, RECIPE_DOCUMENT)
+  const foreign = foreignPythonType(document)
+  if (foreign !== null) {
+    throw new LatheError(
+      'compress.invalid-recipe',
+      `The recipe holds the Python type "${foreign}", which is not a value of a recipe.`,
+      'Write the plain value instead: static, group, float. Lathe runs no Python.',
+    )
+  }
   const problem = document.errors[0] ?? document.warnings[0]
   if (problem !== undefined) throw invalid('The recipe', `is not plain YAML: ${problem.message.split('\n')[0] ?? ''}`)
   let root: unknown
@@ -169,8 +178,21 @@ function readGptq(json: Json, where: string): GptqStep {
     ignore,
     blockSize: numberIn(json, 'block_size', where, { least: 1, most: 1 << 16, absent: GPTQ_DEFAULTS.blockSize, whole: true }),
     dampening: numberIn(json, 'dampening_frac', where, { least: 0, most: 1, absent: GPTQ_DEFAULTS.dampening }),
-    actorder: readActivationOrder(json, where),
+    actorder: orderOf(json, where),
   }
+}
+
+/** LLM Compressor repeats the order in the weights of every group; both must say the same. */
+function orderOf(json: Json, where: string): ActivationOrder {
+  const order = readActivationOrder(json, where)
+  const groups = json['config_groups'] ?? null
+  for (const [name, group] of Object.entries(groups === null ? {} : object(groups, `${where}.config_groups`))) {
+    const place = `${where}.config_groups.${name}.weights`
+    const repeated = object(object(group, `${where}.config_groups.${name}`)['weights'] ?? {}, place)['actorder'] ?? null
+    if (repeated === null || repeated === false || repeated === order || (repeated === 'weight' && order === 'static')) continue
+    throw invalid(`${place}.actorder`, `is ${show(repeated)}, and ${where}.actorder is ${show(order)}`)
+  }
+  return order
 }
 
 function readActivationOrder(json: Json, where: string): ActivationOrder {
@@ -192,7 +214,8 @@ function readActivationOrder(json: Json, where: string): ActivationOrder {
 function readQuantization(json: Json, where: string): QuantizationStep {
   const keyValues = readsKeyValues(json, where) ? { fp8KeyValues: true } : {}
   only(json, 'bypass_divisibility_checks', [false, null], where)
-  only(json, 'requires_calibration_data', [false, null], where)
+  // LLM Compressor writes what follows from the algorithm; Lathe finds that itself.
+  only(json, 'requires_calibration_data', [false, true, null], where)
   const ignore = optionalNames(json, 'ignore', where)
   const groups = json['config_groups'] ?? null
   const scheme = json['scheme'] ?? null

@@ -71,7 +71,8 @@ function readArgs(json: Json, where: string): QuantizationArgs {
   refuseUnknownKeys(json, ARGS_FIELDS, where)
   only(json, 'type', ['int', 'float'], where)
   only(json, 'dynamic', [false, true, 'local'], where)
-  only(json, 'actorder', [null, false], where)
+  // The order of GPTQ, repeated; scales of consecutive columns need no index for it. "group" would.
+  only(json, 'actorder', [null, false, 'static', 'weight'], where)
   only(json, 'scale_dtype', [null, 'torch.float8_e4m3fn', 'torch.uint8'], where)
   only(json, 'zp_dtype', [null, 'torch.int8'], where)
   const numBits = json['num_bits'] ?? 8

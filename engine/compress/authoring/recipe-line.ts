@@ -5,11 +5,12 @@
 import { LineCounter, isMap, parseDocument } from 'yaml'
 import type { Node, Pair } from 'yaml'
 import type { LatheError } from '../../contract/errors.ts'
+import { RECIPE_DOCUMENT } from '../python-tags.ts'
 
 /** 1-based; null where the error belongs to no line. */
 export function lineOf(text: string, error: LatheError): number | null {
   const lines = new LineCounter()
-  const document = parseDocument(text, { version: '1.1', uniqueKeys: true, lineCounter: lines })
+  const document = parseDocument(text, { ...RECIPE_DOCUMENT, lineCounter: lines })
   const problem = document.errors[0] ?? document.warnings[0]
   if (problem !== undefined) return problem.linePos?.[0].line ?? null
   const place = error.data?.['place']
