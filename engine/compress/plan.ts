@@ -235,7 +235,7 @@ export function prunedModules(checkpoint: Checkpoint, step: PruningStep): Readon
  * would have to run layers that Lathe can't; reads headers only.
  */
 export function predict(checkpoint: Checkpoint, presetId: string): Prediction {
-  const { recipe } = presetById(presetId)
+  const { recipe, outcome } = presetById(presetId)
   const plan = planCompression(checkpoint, recipe)
   if (isLayered(recipe)) describeModel(checkpoint.config, checkpoint.generationConfig)
   return {
@@ -244,7 +244,19 @@ export function predict(checkpoint: Checkpoint, presetId: string): Prediction {
     bitsPerWeight: plan.bitsPerWeight,
     skippedTensors: plan.ignored.filter((tensor) => tensor.kind === 'refused').map(({ name, reason }) => ({ name, reason })),
     warnings: plan.warnings,
+    ...(outcome?.kind === 'holds' ? { range: rangeOf(checkpoint, recipe, outcome.schemes) } : {}),
   }
+}
+
+/** What a search among schemes can come to: everything in the smallest, and everything in the largest. */
+function rangeOf(checkpoint: Checkpoint, recipe: Recipe, schemes: readonly Scheme[]): NonNullable<Prediction['range']> {
+  const sizes = schemes.map((scheme) => {
+    const steps = recipe.steps.map((step) =>
+      'groups' in step ? { ...step, groups: step.groups.map((group) => ({ ...group, scheme })) } : step,
+    )
+    return planCompression(checkpoint, { steps }).bytesOut
+  })
+  return { leastBytes: Math.min(...sizes), mostBytes: Math.max(...sizes) }
 }
 
 /** Names of the tensors that `item` becomes, in the order of `item.stored`. */

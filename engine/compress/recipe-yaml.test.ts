@@ -23,6 +23,10 @@ function failure(text: string): { message: string; hint: string } {
   throw new Error('the recipe was accepted')
 }
 
+function apply(type: string, value: string): string {
+  return `!!python/object/apply:${type} [${value}]`
+}
+
 describe('recipe.yaml', () => {
   it('writes the form of LLM Compressor', () => {
     const balanced = PRESETS.find(({ preset }) => preset.id === 'quick-4bit')!
@@ -150,7 +154,6 @@ describe('recipe.yaml', () => {
   })
 
   it('reads the enum members that LLM Compressor writes as Python types, and refuses every other type by name', () => {
-    const apply = (type: string, value: string): string => `!!python/object/apply:${type} [${value}]`
     const order = apply('compressed_tensors.quantization.quant_args.ActivationOrdering', 'weight')
     const strategy = apply('compressed_tensors.quantization.quant_args.QuantizationStrategy', 'channel')
     const weights = `{num_bits: 4, strategy: ${strategy}, actorder: ${order}}`

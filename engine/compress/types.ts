@@ -237,6 +237,8 @@ export interface Prediction {
   readonly scheme: string
   readonly weightBytes: number
   readonly bitsPerWeight: number
+  /** Of a preset that searches: the least and the most it can come to. */
+  readonly range?: { readonly leastBytes: number; readonly mostBytes: number }
   /** Matrices that the scheme does not fit. */
   readonly skippedTensors: readonly { readonly name: string; readonly reason: string }[]
   readonly warnings: readonly string[]

@@ -94,9 +94,11 @@ export class Optimize {
             predicted: {
               weightBytes: prediction.weightBytes,
               bitsPerWeight: prediction.bitsPerWeight,
+              ...(prediction.range === undefined ? {} : { range: prediction.range }),
               fit: await this.#parts.fit.fit(facts, prediction.weightBytes, contextTokens),
               skippedTensors: prediction.skippedTensors.map((tensor) => ({ ...tensor })),
-              source: 'exact, from the tensor shapes',
+              source:
+                prediction.range === undefined ? 'exact, from the tensor shapes' : 'the least and the most that the search can come to',
             },
             blockedBy: null,
             existingVariantId,

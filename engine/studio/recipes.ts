@@ -11,6 +11,7 @@ import type { RecipePlan } from '../compress/authoring/recipe-plan.ts'
 import { SCHEME_INFOS, nextHigher, schemeNamed } from '../compress/authoring/scheme-names.ts'
 import { recipeOfMap } from '../compress/mixed-precision/scheme-map.ts'
 import type { LossTable, MixedTarget } from '../compress/mixed-precision/scheme-map.ts'
+import { GPTQ_DEFAULTS } from '../compress/modifiers-yaml.ts'
 import { parseRecipeYaml, recipeToYaml } from '../compress/recipe-yaml.ts'
 import { isLayered } from '../compress/recipe.ts'
 import type { Recipe } from '../compress/recipe.ts'
@@ -176,7 +177,11 @@ export class Recipes {
       this.#tables.set(key, table)
     }
     const chosen = await compressor.choose(record.path, table, await this.#bytesOf(record.path, request.target))
-    const recipe = recipeOfMap(chosen, MSE_OBSERVER, { kind: 'quantization' })
+    const recipe = recipeOfMap(
+      chosen,
+      MSE_OBSERVER,
+      request.algorithm === 'gptq' ? { kind: 'gptq', ...GPTQ_DEFAULTS } : { kind: 'quantization' },
+    )
     const losses = new Map(chosen.choices.map((choice) => [choice.unit, choice.loss]))
     const { map } = await compressor.plan(record.path, recipe)
     const units = map.units.map((unit) => ({ ...unit, loss: losses.get(unit.id) ?? null }))

@@ -17,6 +17,7 @@ import {
   type JobPhase,
   type ModelSummary,
   type QualityWatch,
+  type Preset,
   type ResultSet,
   type ServerView,
   type Settings,
@@ -45,6 +46,7 @@ import {
 type EventBody<Event = StudioEvent> = Event extends StudioEvent ? Omit<Event, 'seq'> : never
 
 export interface FakeEngineOptions {
+  readonly presets?: readonly Preset[]
   readonly library?: readonly ModelSummary[]
   readonly results?: readonly ResultSet[]
   readonly adapter?: 'software' | 'discrete'
@@ -96,6 +98,7 @@ export class FakeEngine implements Connection {
   settings: Settings = { ...DEFAULT_SETTINGS, contextTokens: 1024 }
   hardware: Hardware
   readonly runId = 'fake-run'
+  readonly presets: readonly Preset[]
   readonly calls: { readonly path: string; readonly input: unknown }[] = []
   #now: number
   #sequence = 0
@@ -115,6 +118,7 @@ export class FakeEngine implements Connection {
   constructor(options: FakeEngineOptions = {}) {
     this.#options = options
     this.#now = options.startMs ?? Date.parse('2026-11-23T12:00:00Z')
+    this.presets = options.presets ?? PRESETS
     this.models = [...(options.library ?? LIBRARY)]
     this.results = [...(options.results ?? RESULTS)]
     this.watches = this.models.some((model) => model.id === SAMPLE_W4.id) ? watchFixtures(SAMPLE_W4.id) : []
@@ -520,10 +524,10 @@ export class FakeEngine implements Connection {
       },
       optimize: {
         presets: os.optimize.presets.handler(({ input }) =>
-          predictionsOf(this.#model(input.modelId), input.contextTokens, this.models, this.hardware.gpuBudgetBytes),
+          predictionsOf(this.#model(input.modelId), input.contextTokens, this.models, this.hardware.gpuBudgetBytes, this.presets),
         ),
         preflight: os.optimize.preflight.handler(({ input }) => {
-          const predictions = predictionsOf(this.#model(input.modelId), 1024, this.models, null)
+          const predictions = predictionsOf(this.#model(input.modelId), 1024, this.models, null, this.presets)
           const needBytes = predictions
             .filter((prediction) => input.presetIds.includes(prediction.preset.id))
             .reduce((sum, prediction) => sum + (prediction.predicted?.weightBytes ?? 0), 0)
@@ -544,6 +548,13 @@ export class FakeEngine implements Connection {
                   ]
                 : [],
             warnings: [],
+            times: predictions
+              .filter((prediction) => input.presetIds.includes(prediction.preset.id))
+              .map(({ preset }) => ({
+                title: preset.title,
+                seconds: preset.outcome === null ? 4 : 480,
+                basis: preset.outcome === null ? ('measured' as const) : ('guess' as const),
+              })),
           }
         }),
         start: os.optimize.start.handler(({ input }) => {
@@ -551,7 +562,7 @@ export class FakeEngine implements Connection {
           const layers = model.architecture.layers ?? 6
           const asked = [
             ...input.presetIds.map((presetId) => {
-              const preset = PRESETS.find((candidate) => candidate.id === presetId)
+              const preset = this.presets.find((candidate) => candidate.id === presetId)
               if (preset === undefined)
                 throw new LatheError('compress.invalid-recipe', `There is no preset ${presetId}.`, 'Choose one from the list.')
               return { presetId, title: preset.title }

@@ -379,14 +379,47 @@ export const PRESETS: readonly Preset[] = [
   },
 ]
 
+/** What the plain presets lack: arithmetic that adapters emulate, and promises that are measured. */
+export const MEASURED_PRESETS: readonly Preset[] = [
+  {
+    id: 'near-lossless-fp8',
+    title: 'Near-lossless FP8',
+    promise: 'About half the size in 8-bit floating point.',
+    scheme: 'FP8_DYNAMIC',
+    algorithm: 'Round to nearest',
+    nominalBitsPerWeight: 8,
+    qualityClass: 'near-lossless',
+    fastOn: 'NVIDIA Ada, Hopper and later',
+    recommended: false,
+    needsCalibration: false,
+    inputElements: ['e4m3'],
+    outcome: null,
+  },
+  {
+    id: 'smallest-99',
+    title: 'Smallest that holds 99 %',
+    promise: 'The fewest bits for each layer that keep 99 % of the original’s certainty.',
+    scheme: 'W3A16 to W8A16, layer by layer',
+    algorithm: 'Automatic mixed precision, GPTQ',
+    nominalBitsPerWeight: 4.1,
+    qualityClass: 'balanced',
+    fastOn: 'any GPU',
+    recommended: false,
+    needsCalibration: true,
+    inputElements: [],
+    outcome: 'holds',
+  },
+]
+
 export function predictionsOf(
   model: ModelSummary,
   contextTokens: number,
   library: readonly ModelSummary[],
   budgetBytes: number | null,
+  presets: readonly Preset[] = PRESETS,
 ): PresetPrediction[] {
   const kvBytesPerToken = detailOf(model, library).kvBytesPerToken
-  return PRESETS.map((preset): PresetPrediction => {
+  return presets.map((preset): PresetPrediction => {
     const skipped =
       model.isSample || model.parentId === SAMPLE.id ? [] : [{ name: 'lm_head.weight', reason: 'Tied to the embedding, which stays BF16.' }]
     const bits = preset.nominalBitsPerWeight + (16 - preset.nominalBitsPerWeight) * 0.115
@@ -399,6 +432,7 @@ export function predictionsOf(
               weightBytes,
               bitsPerWeight: bits,
               fit: { ...fitOf({ weightBytes, kvBytesPerToken, contextTokens, budgetBytes }), activationBytes: 2_400_000 },
+              ...(preset.outcome === 'holds' ? { range: { leastBytes: weightBytes * 0.75, mostBytes: weightBytes * 1.8 } } : {}),
               skippedTensors: skipped,
               source: 'formula',
             }

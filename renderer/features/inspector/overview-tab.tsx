@@ -7,7 +7,6 @@ import { useEngine } from '../../data/engine.tsx'
 import { contextStepsUpTo, nearestStep } from '../../lib/context-steps.ts'
 import { fitOf } from '../../lib/fit.ts'
 import { formatDateTime, formatInteger } from '../../lib/format.ts'
-import { Badge } from '../../ui/badge.tsx'
 import { Slider } from '../../ui/controls.tsx'
 import { CodeBlock, Disclosure } from '../../ui/disclosure.tsx'
 import { FitBar } from '../../ui/fit-bar.tsx'
@@ -18,7 +17,9 @@ import { Skeleton } from '../../ui/skeleton.tsx'
 import { Term } from '../../ui/term.tsx'
 import { variantTitle } from '../models/library.ts'
 import { useModels } from '../models/queries.ts'
+import { SchemeBadges } from '../models/scheme-badges.tsx'
 import styles from './inspector.module.css'
+import { OutcomeTable } from './outcome-table.tsx'
 import { kindTitle, sharesOf } from './tensors.ts'
 
 export function OverviewTab({ detail }: { readonly detail: ModelDetail }) {
@@ -45,7 +46,7 @@ export function OverviewTab({ detail }: { readonly detail: ModelDetail }) {
                   <Term key="term" name="scheme">
                     Format
                   </Term>,
-                  model.scheme,
+                  <SchemeBadges key="badges" model={model} />,
                 ],
                 [
                   <Term key="term" name="bits-per-weight">
@@ -64,6 +65,11 @@ export function OverviewTab({ detail }: { readonly detail: ModelDetail }) {
       <Card title="Lineage" className={styles.span}>
         <Lineage detail={detail} />
       </Card>
+      {detail.outcome !== null && (
+        <Card title="How it was chosen" className={styles.span}>
+          <OutcomeTable outcome={detail.outcome} />
+        </Card>
+      )}
       <div className={styles.wide}>
         <Disclosure title="config.json">
           <CodeBlock label="config.json">{JSON.stringify(detail.config, null, 2)}</CodeBlock>
@@ -160,7 +166,7 @@ function Lineage({ detail }: { readonly detail: ModelDetail }) {
       {source !== undefined && (
         <li className={styles.relative} aria-current={source.id === model.id ? 'page' : undefined}>
           <Link href={`/models/${source.id}`}>{source.name}</Link>
-          <Badge>{source.scheme}</Badge>
+          <SchemeBadges model={source} />
           <span className={styles.grow}>original, imported {formatDateTime(source.createdAt)}</span>
           <Bytes value={source.weightBytes} />
         </li>
@@ -168,7 +174,7 @@ function Lineage({ detail }: { readonly detail: ModelDetail }) {
       {variants.map((variant) => (
         <li key={variant.id} className={styles.relative} data-variant aria-current={variant.id === model.id ? 'page' : undefined}>
           <Link href={`/models/${variant.id}`}>{variantTitle(variant, source)}</Link>
-          <Badge>{variant.scheme}</Badge>
+          <SchemeBadges model={variant} />
           <span className={styles.grow}>made {formatDateTime(variant.createdAt)}</span>
           <Bytes value={variant.weightBytes} />
         </li>

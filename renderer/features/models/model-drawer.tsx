@@ -12,6 +12,7 @@ import { Facts } from '../../ui/page.tsx'
 import { Term } from '../../ui/term.tsx'
 import { familyName } from './library.ts'
 import styles from './models.module.css'
+import { SchemeBadges } from './scheme-badges.tsx'
 import { StatusReason } from './model-status.tsx'
 import { useFit, useMeasuredSpeed } from './queries.ts'
 
@@ -66,7 +67,7 @@ export function ModelDrawer({ model, onClose }: { readonly model: ModelSummary; 
                 <Term key="scheme" name="scheme">
                   Format
                 </Term>,
-                model.scheme,
+                <SchemeBadges key="badges" model={model} />,
               ],
               [
                 <Term key="bits" name="bits-per-weight">

@@ -29,6 +29,7 @@ import { familyName, variantTitle, type ModelNode } from './library.ts'
 import { ModelMenu } from './model-menu.tsx'
 import { StatusChip } from './model-status.tsx'
 import styles from './models.module.css'
+import { SchemeBadges } from './scheme-badges.tsx'
 import { useFit, useMeasuredSpeed } from './queries.ts'
 
 const features = tableFeatures({
@@ -208,7 +209,7 @@ function ModelCell({ column, node, source, closed, onToggle }: ModelCellProps) {
     case 'parameters':
       return <Count value={model.parameters} />
     case 'format':
-      return <Badge>{model.scheme}</Badge>
+      return <SchemeBadges model={model} />
     case 'size':
       return <Bytes value={model.diskBytes} />
     case 'variants':

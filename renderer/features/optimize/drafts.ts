@@ -11,6 +11,8 @@ export interface RecipeDraft {
   readonly yaml: string
   /** Whether it is among what will be started. */
   readonly chosen: boolean
+  /** Most divergence that was promised for it, nats per token; checked before the result is kept. */
+  readonly holdsWithin?: number | null | undefined
 }
 
 /** By unit id. */

@@ -1,19 +1,24 @@
 /** One preset with its promise, its predicted weight and its fit at the chosen context; and the original, to measure them against. */
 import { useQuery } from '@tanstack/react-query'
+import { Ruler } from 'lucide-react'
 import { useId } from 'react'
 import { Link } from 'wouter'
-import type { ModelSummary, Preset, PresetPrediction } from '../../../engine/contract/index.ts'
+import type { ModelSummary, Predicted, Preset, PresetPrediction } from '../../../engine/contract/index.ts'
 import { useEngine } from '../../data/engine.tsx'
+import { useEmulation } from '../../data/use-emulated.ts'
 import { fitOf } from '../../lib/fit.ts'
 import { formatPercent, plural } from '../../lib/format.ts'
 import { Badge, type Tone } from '../../ui/badge.tsx'
 import { Checkbox } from '../../ui/controls.tsx'
 import { Disclosure } from '../../ui/disclosure.tsx'
 import { DotList } from '../../ui/dot-list.tsx'
+import { EmulatedBadge } from '../../ui/emulated-badge.tsx'
 import { FitBar } from '../../ui/fit-bar.tsx'
+import { Info } from '../../ui/info.tsx'
 import { Bytes, Delta, Significant } from '../../ui/numbers.tsx'
 import { Term } from '../../ui/term.tsx'
 import { kvBytesPerToken } from '../models/library.ts'
+import { MeasureFirst } from './measure-first.tsx'
 import styles from './optimize.module.css'
 
 const QUALITY: Readonly<Record<Preset['qualityClass'], { readonly title: string; readonly tone: Tone }>> = {
@@ -65,6 +70,7 @@ export function PresetCard({ model, prediction, chosen, onToggle }: PresetCardPr
   const { preset, predicted, blockedBy, existingVariantId } = prediction
   const titleId = useId()
   const quality = QUALITY[preset.qualityClass]
+  const emulation = useEmulation()
   return (
     <li className={styles.card} data-chosen={chosen || undefined} data-blocked={predicted === null || undefined} aria-labelledby={titleId}>
       <span className={styles.check}>
@@ -84,6 +90,8 @@ export function PresetCard({ model, prediction, chosen, onToggle }: PresetCardPr
           </h2>
           {preset.recommended && <Badge tone="accent">recommended</Badge>}
           <Badge tone={quality.tone === 'accent' ? 'neutral' : quality.tone}>{quality.title}</Badge>
+          {preset.outcome !== null && <MeasuredBadge outcome={preset.outcome} />}
+          <EmulatedBadge {...emulation(preset.inputElements)} />
         </div>
         <p className={styles.promise}>{preset.promise}</p>
         <DotList
@@ -95,6 +103,7 @@ export function PresetCard({ model, prediction, chosen, onToggle }: PresetCardPr
             {blockedBy.message} {blockedBy.hint}
           </p>
         )}
+        {preset.outcome === 'holds' && predicted !== null && <MeasureFirst model={model} />}
         {existingVariantId !== null && (
           <p className={styles.facts}>
             Exists already: <Link href={`/models/${existingVariantId}`}>open it</Link> or{' '}
@@ -123,6 +132,7 @@ export function PresetCard({ model, prediction, chosen, onToggle }: PresetCardPr
             bitsPerWeight={predicted.bitsPerWeight}
             originalBytes={model.weightBytes}
             source={predicted.source}
+            {...(predicted.range === undefined ? {} : { range: predicted.range })}
           />
           <div className={styles.fit}>
             <FitBar fit={predicted.fit} />
@@ -133,15 +143,52 @@ export function PresetCard({ model, prediction, chosen, onToggle }: PresetCardPr
   )
 }
 
+const MEASURED: Readonly<Record<NonNullable<Preset['outcome']>, string>> = {
+  'best-of':
+    'Both algorithms run on calibration text. Each result is compared with the original on text that neither has seen, and the one that is nearer is kept. It takes as long as both together.',
+  holds:
+    'Every group of layers is rounded alone to see what it loses. Then whole maps are tried until the smallest that holds is found, stored, and checked on text that nothing was fitted to.',
+}
+
+function MeasuredBadge({ outcome }: { readonly outcome: NonNullable<Preset['outcome']> }) {
+  return (
+    <Info card={MEASURED[outcome]} label="Measured before it is kept">
+      <Badge tone="outline" icon={Ruler}>
+        measured
+      </Badge>
+    </Info>
+  )
+}
+
 interface FiguresProps {
   readonly weightBytes: number
   readonly bitsPerWeight: number
   /** With these the size is a prediction, and shown against the original. */
   readonly originalBytes?: number
   readonly source?: string
+  /** Where the size is found by measuring. */
+  readonly range?: NonNullable<Predicted['range']>
 }
 
-export function Figures({ weightBytes, bitsPerWeight, originalBytes, source }: FiguresProps) {
+export function Figures({ weightBytes, bitsPerWeight, originalBytes, source, range }: FiguresProps) {
+  if (range !== undefined && originalBytes !== undefined) {
+    return (
+      <dl className={styles.figures}>
+        <div>
+          <dt>Size, found by measuring</dt>
+          <dd className={styles.size}>
+            <Bytes value={range.leastBytes} estimate={source} /> to <Bytes value={range.mostBytes} estimate={source} />
+          </dd>
+        </div>
+        <div>
+          <dt>Against original</dt>
+          <dd>
+            {formatPercent(range.leastBytes / originalBytes - 1, 0)} to {formatPercent(range.mostBytes / originalBytes - 1, 0)}
+          </dd>
+        </div>
+      </dl>
+    )
+  }
   return (
     <dl className={styles.figures}>
       <div>

@@ -3,13 +3,15 @@ import { useMutation, useQuery } from '@tanstack/react-query'
 import { Trash2 } from 'lucide-react'
 import { useId } from 'react'
 import type { ModelSummary, PresetPrediction, RecipeAlgorithm, RecipeCheck, RecipeForm } from '../../../engine/contract/index.ts'
-import { RECIPE_ALGORITHMS } from '../../../engine/contract/index.ts'
+import { RECIPE_ALGORITHMS, shareHeld } from '../../../engine/contract/index.ts'
 import { useEngine } from '../../data/engine.tsx'
-import { plural } from '../../lib/format.ts'
+import { useEmulation } from '../../data/use-emulated.ts'
+import { formatPercent, plural } from '../../lib/format.ts'
 import { Badge } from '../../ui/badge.tsx'
 import { Button, IconButton } from '../../ui/button.tsx'
 import { Checkbox, Field, Select, TextInput } from '../../ui/controls.tsx'
 import { DotList } from '../../ui/dot-list.tsx'
+import { emulationSentence } from '../../ui/emulated-badge.tsx'
 import { FitBar } from '../../ui/fit-bar.tsx'
 import { ErrorCard, Notice } from '../../ui/state.tsx'
 import { useDrafts, type RecipeDraft } from './drafts.ts'
@@ -74,6 +76,7 @@ export function RecipeCard({ model, predictions, draft, check, checking }: Recip
       </li>
     )
   }
+  const holdsWithin = draft.holdsWithin ?? null
   const change = (part: Partial<RecipeDraft>) => setRecipe(model.id, { ...draft, ...part })
   return (
     <li className={cards.card} data-chosen={draft.chosen || undefined} aria-labelledby={titleId}>
@@ -86,6 +89,7 @@ export function RecipeCard({ model, predictions, draft, check, checking }: Recip
             {draft.title || 'Custom'}
           </h2>
           <Badge tone="outline">custom</Badge>
+          {holdsWithin !== null && <Badge tone="accent">holds {formatPercent(shareHeld(holdsWithin), 1)}, checked</Badge>}
           <IconButton label="Throw this recipe away" icon={Trash2} size="small" onClick={() => setRecipe(model.id, null)} />
         </div>
         <DotList
@@ -170,6 +174,8 @@ function FormFields({ form, onChange }: { readonly form: RecipeForm; readonly on
   const schemes = useQuery(queries.optimize.schemes.queryOptions()).data ?? []
   const scheme = schemes.find((candidate) => candidate.id === form.scheme)
   const sizes = scheme?.groupSizes ?? [form.groupSize]
+  const emulation = useEmulation()
+  const emulated = emulation(scheme?.inputElements ?? [])
   return (
     <div className={styles.form} role="group" aria-label="The common fields">
       <Field label="Algorithm">
@@ -183,7 +189,10 @@ function FormFields({ form, onChange }: { readonly form: RecipeForm; readonly on
           />
         )}
       </Field>
-      <Field label="Scheme">
+      <Field
+        label="Scheme"
+        {...(emulated.elements.length > 0 ? { description: emulationSentence(emulated.elements, emulated.adapter) } : {})}
+      >
         {({ id }) => (
           <Select
             id={id}
@@ -193,10 +202,10 @@ function FormFields({ form, onChange }: { readonly form: RecipeForm; readonly on
               const offered = schemes.find((candidate) => candidate.id === next)?.groupSizes ?? [null]
               onChange({ ...form, scheme: next, groupSize: offered.includes(form.groupSize) ? form.groupSize : (offered[0] ?? null) })
             }}
-            options={schemes.map(({ id: value, bits, needsCalibration }) => ({
+            options={schemes.map(({ id: value, bits, needsCalibration, inputElements }) => ({
               value,
               title: value,
-              hint: `${bits} bit${needsCalibration ? ', calibrated' : ''}`,
+              hint: `${bits} bit${needsCalibration ? ', calibrated' : ''}${emulation(inputElements).elements.length > 0 ? ', emulated' : ''}`,
             }))}
           />
         )}

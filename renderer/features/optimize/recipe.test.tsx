@@ -1,6 +1,7 @@
 /** Recipes, layers and calibration on the Optimize screen, the way a user meets them. */
 import { fireEvent, screen, waitFor, within } from '@testing-library/react'
 import { expect, test } from 'vitest'
+import { MEASURED_PRESETS, PRESETS } from '../../test/fixtures.ts'
 import { renderApp } from '../../test/render-app.tsx'
 
 async function writeRecipe() {
@@ -102,4 +103,59 @@ test('a layer that lost too much is raised from the heat map', async () => {
     baseVariantId: 'm-pebble-w4',
   })
   expect(screen.getByText(/5 of 6 layers are taken over/)).toBeDefined()
+})
+
+const MEASURED = { presets: [...PRESETS, ...MEASURED_PRESETS] }
+
+test('says what the adapter only emulates, on the card and in the list of schemes', async () => {
+  const { user } = renderApp('/optimize/m-pebble?presets=none&evaluate=none', MEASURED)
+  const card = within(await screen.findByRole('listitem', { name: 'Near-lossless FP8' }))
+  expect(card.getByText('emulated')).toBeDefined()
+  expect(within(screen.getByRole('listitem', { name: 'Near-lossless 8-bit' })).queryByText('emulated')).toBeNull()
+  await user.click(screen.getByRole('button', { name: 'Write a recipe' }))
+  await user.click(await screen.findByRole('combobox', { name: 'Scheme' }))
+  await user.click(await screen.findByRole('option', { name: /^FP8_DYNAMIC.*emulated/ }))
+  expect(await screen.findByText(/offers no 8-bit floating-point products to Lathe/)).toBeDefined()
+})
+
+test('the smallest that holds: a range, a time, and its map to look at and change first', async () => {
+  const { user, engine } = renderApp('/optimize/m-pebble?presets=smallest-99&evaluate=none', MEASURED)
+  const card = within(await screen.findByRole('listitem', { name: 'Smallest that holds 99 %' }))
+  expect(card.getByText('Size, found by measuring')).toBeDefined()
+  expect(await screen.findByText(/Roughly/)).toBeDefined()
+  expect(screen.getByRole('textbox', { name: 'Samples' })).toBeDefined()
+  await user.click(card.getByRole('button', { name: 'See the map first' }))
+  expect(await screen.findByText(/change any layer under “Layers”/)).toBeDefined()
+  expect(lastInput(engine, 'optimize.automatic')).toMatchObject({
+    measure: 'output',
+    algorithm: 'gptq',
+    target: { kind: 'loss', bound: -Math.log(0.99) },
+  })
+  const custom = within(screen.getByRole('listitem', { name: 'Smallest that holds 99 %, my map' }))
+  expect(custom.getByText('holds 99.0 %, checked')).toBeDefined()
+  await user.click(screen.getByRole('checkbox', { name: 'Smallest that holds 99 %' }))
+  const start = screen.getByRole('button', { name: 'Start' })
+  await waitFor(() => expect(start.hasAttribute('disabled')).toBe(false))
+  await user.click(start)
+  await waitFor(() => expect(engine.jobs).toHaveLength(1))
+  expect(lastInput(engine, 'optimize.start')).toMatchObject({
+    presetIds: [],
+    recipes: [{ holdsWithin: -Math.log(0.99) }],
+    calibration: { samples: 256 },
+  })
+})
+
+test('automatic schemes for what fits this GPU', async () => {
+  const { user, engine } = renderApp('/optimize/m-pebble?presets=none&evaluate=none')
+  await user.click(await screen.findByText('Automatic: a scheme for every layer'))
+  await user.click(await screen.findByRole('button', { name: 'Fits this GPU' }))
+  fireEvent.change(screen.getByRole('textbox', { name: 'With a context of, tokens' }), { target: { value: '4096' } })
+  await user.click(screen.getByRole('button', { name: 'GPTQ' }))
+  await user.click(screen.getByRole('button', { name: 'Find schemes' }))
+  expect(await screen.findByText(/It is the custom recipe now/)).toBeDefined()
+  expect(lastInput(engine, 'optimize.automatic')).toMatchObject({
+    target: { kind: 'fits', contextTokens: 4096 },
+    measure: 'weights',
+    algorithm: 'gptq',
+  })
 })

@@ -29,6 +29,7 @@ import { CalibrationPanel } from './calibration-panel.tsx'
 import { NO_CHANGES, useDrafts } from './drafts.ts'
 import { LayersTable, type LayerSubject } from './layers-table.tsx'
 import styles from './optimize.module.css'
+import { ExpectedTimes } from './expected-times.tsx'
 import { ChooseFolder, OutputFolder } from './output-folder.tsx'
 import {
   EVALUATIONS,
@@ -88,13 +89,14 @@ export function Workbench({ model }: { readonly model: ModelSummary }) {
   const customReady = custom === null || (!checking && custom.title.trim() !== '' && (checked.data?.recipe?.predicted ?? null) !== null)
   const calibrated =
     predictions.some(({ preset }) => preset.needsCalibration && chosen.includes(preset.id)) ||
-    (custom !== null && checked.data?.recipe?.needsCalibration === true)
+    (custom !== null && (checked.data?.recipe?.needsCalibration === true || (custom.holdsWithin ?? null) !== null))
   const calibration = calibrationOf({ source: calibrationSource, path: calibrationPath, samples, sequenceLength }, runSeed)
   const lacksFile = calibrated && calibrationSource === 'file' && calibrationPath === ''
   const request: StartCompression = {
     modelId: model.id,
     presetIds: [...chosen],
-    recipes: custom === null || !customReady ? [] : [{ title: custom.title.trim(), yaml: custom.yaml }],
+    recipes:
+      custom === null || !customReady ? [] : [{ title: custom.title.trim(), yaml: custom.yaml, holdsWithin: custom.holdsWithin ?? null }],
     overrides: Object.values(changes),
     calibration: calibrated && !lacksFile ? calibration : null,
     baseVariantId: null,
@@ -255,6 +257,7 @@ export function Workbench({ model }: { readonly model: ModelSummary }) {
             </Notice>
           ))}
           {start.error !== null && <ErrorCard error={start.error} />}
+          <ExpectedTimes times={count === 0 ? [] : (preflight.data?.times ?? [])} />
           <Button variant="primary" size="large" icon={Play} disabled={!ready} busy={starting} onClick={() => run()}>
             {startLabel(request)}
           </Button>

@@ -1,0 +1,25 @@
+/** How long what is chosen will take, and how well that is known. Measuring afterwards comes on top, and says so on its own. */
+import type { Preflight } from '../../../engine/contract/index.ts'
+import { formatDuration, plural } from '../../lib/format.ts'
+import { Info } from '../../ui/info.tsx'
+import styles from './optimize.module.css'
+
+const BASIS: Readonly<Record<Preflight['times'][number]['basis'], string>> = {
+  measured: 'From runs of this preset on this machine.',
+  guess:
+    'A first guess from the size of the model and the kind of adapter. The job corrects it after its first layer, and the next run here knows better.',
+}
+
+export function ExpectedTimes({ times }: { readonly times: Preflight['times'] }) {
+  if (times.length === 0) return null
+  const seconds = times.reduce((sum, time) => sum + time.seconds, 0)
+  const guessed = times.some(({ basis }) => basis === 'guess')
+  return (
+    <p className={styles.note}>
+      <Info underlined card={guessed ? BASIS.guess : BASIS.measured}>
+        {guessed ? 'Roughly' : 'About'} {formatDuration(Math.max(1, seconds))}
+      </Info>{' '}
+      for {times.length === 1 ? 'compressing' : `compressing ${plural(times.length, 'variant')}`}, before anything is measured afterwards.
+    </p>
+  )
+}
