@@ -2,29 +2,30 @@
  * From a conversation to a prompt and from an answer to its parts (thinking, text, tool calls): what the OpenAI and the Anthropic endpoint have in
  * common (specs/runtime.md §7, §12). Knows neither's response shapes.
  */
-import { randomBytes } from 'node:crypto'
+import { createHash, randomBytes } from 'node:crypto'
+import { LatheError } from '../contract/errors.ts'
 import type { StructuredOutput } from '../runtime/structured/grammar-source.ts'
 import type { TokenMaskProvider } from '../runtime/types.ts'
+import type { ChatTurn } from '../tokenizer/chat-template.ts'
 import { ApiError } from './api-error.ts'
 import type { ChatFields } from './chat-request.ts'
 import { fitPrompt, resolveMaxTokens } from './completion-run.ts'
 import type { Overlong, PromptRun } from './completion-run.ts'
 import { notImplemented } from './parse-body.ts'
-import { ReasoningSplitter, afterReasoning, reasoningStart } from './reasoning.ts'
-import type { ReasoningStart } from './reasoning.ts'
+import { ReasoningSplitter, afterReasoning, reasoningStart, thinkTagsOf } from './reasoning.ts'
+import type { ReasoningStart, ThinkTags } from './reasoning.ts'
 import type { ServedModel, ServedTokenizer } from './served-model.ts'
-import { HERMES_OPEN, LLAMA_MARK, MISTRAL_MARK, toolForm, toolFormatOf } from './tools/tool-format.ts'
+import { CALL_MARKS, MISTRAL_MARK, toolForm, toolFormatOf } from './tools/tool-format.ts'
 import type { ToolFormat } from './tools/tool-format.ts'
 import { ToolParser } from './tools/tool-parser.ts'
 import type { ToolPart } from './tools/tool-parser.ts'
 import { limitThinking } from './thinking-budget.ts'
-import { templateTools } from './tools/tool-request.ts'
-
-const THINK_TAGS = ['<think>', '</think>'] as const
+import { templateTools, withDescriptions } from './tools/tool-request.ts'
 
 export interface PreparedChat extends PromptRun {
   readonly toolFormat: ToolFormat | null
   readonly reasoning: ReasoningStart
+  readonly thinkTags: ThinkTags
   /** Text of the last message, where the answer continues it. */
   readonly continued: string
   readonly dropped: number
@@ -43,15 +44,19 @@ export function prepareChat(model: ServedModel, fields: ChatFields, overlong: Ov
         param: 'tools',
       },
     )
-  const text = renderPrompt(model, fields)
+  const text = renderPrompt(model, fields, template)
   const encoded = model.tokenizer.encode(text, { addSpecialTokens: prompt.addSpecialTokens })
   const { contextLimit } = model.runtime.info
   const { tokens, dropped } = fitPrompt(encoded, fields, contextLimit)
   const reasoning = reasoningStart(template, text)
+  const thinkTags = thinkTagsOf(template)
   const forced = tools !== null && toolFormat !== null && tools.choice !== 'auto'
   const structured: StructuredOutput | null = forced ? { kind: 'form', form: toolForm(toolFormat, tools) } : fields.structured
-  const markup = [...(toolFormat === null ? [] : [markOf(toolFormat)]), ...(reasoning === 'none' ? [] : THINK_TAGS)]
-  const openId = specialId(model.tokenizer, THINK_TAGS[0])
+  const markup = [
+    ...(toolFormat === null ? [] : [CALL_MARKS[toolFormat]]),
+    ...(reasoning === 'none' ? [] : [thinkTags.open, thinkTags.close]),
+  ]
+  const openId = specialId(model.tokenizer, thinkTags.open)
   return {
     promptTokens: tokens,
     maxTokens: resolveMaxTokens(tokens.length, fields.maxTokens, contextLimit, { param: 'messages', overlong }),
@@ -60,10 +65,14 @@ export function prepareChat(model: ServedModel, fields: ChatFields, overlong: Ov
     structured,
     // Markup that is a special token would be left out of the text in which it is looked for.
     skipSpecialTokens: fields.skipSpecialTokens && !markup.some((mark) => isSpecial(model.tokenizer, mark)),
-    wrapMask: (mask: TokenMaskProvider) => afterReasoning(mask, reasoning, { openId, tokenBytes: (id) => model.tokenizer.tokenBytes(id) }),
-    ...(fields.thinkingBudget !== undefined && { limitMask: thinkingLimit(model, fields.thinkingBudget, reasoning, openId) }),
+    wrapMask: (mask: TokenMaskProvider) =>
+      afterReasoning(mask, reasoning, { openId, close: thinkTags.close, tokenBytes: (id) => model.tokenizer.tokenBytes(id) }),
+    ...(fields.thinkingBudget !== undefined && {
+      limitMask: thinkingLimit(model, fields.thinkingBudget, reasoning, { openId, tags: thinkTags }),
+    }),
     toolFormat,
     reasoning,
+    thinkTags,
     continued: prompt.continueFinalMessage ? String(prompt.messages.at(-1)?.content ?? '') : '',
     dropped,
   }
@@ -74,22 +83,32 @@ function thinkingLimit(
   model: ServedModel,
   budget: number,
   start: ReasoningStart,
-  openId: number | null,
+  { openId, tags }: { readonly openId: number | null; readonly tags: ThinkTags },
 ): NonNullable<PromptRun['limitMask']> {
-  const closeId = specialId(model.tokenizer, THINK_TAGS[1])
+  const closeId = specialId(model.tokenizer, tags.close)
   if (start !== 'none' && closeId === null) throw notImplemented('thinking_token_budget', `A budget for the thinking of ${model.name}`)
   const { vocabulary } = model.runtime.info
   return (mask) => (closeId === null ? mask : limitThinking(mask, start, budget, { openId, closeId, vocabulary }))
 }
 
-function renderPrompt(model: ServedModel, { prompt, tools }: ChatFields): string {
-  const text = model.renderChat({
-    messages: prompt.messages,
-    addGenerationPrompt: prompt.addGenerationPrompt,
-    tools: tools === null ? null : templateTools(tools.shown),
-    variables: prompt.variables,
-    ...(prompt.template !== undefined && { template: prompt.template }),
-  })
+function renderPrompt(model: ServedModel, { prompt, tools }: ChatFields, template: string | null): string {
+  const turns = template?.includes(MISTRAL_MARK) === true ? prompt.messages.map(withShortIds) : prompt.messages
+  const render = (shown: readonly object[] | null): string =>
+    model.renderChat({
+      messages: turns,
+      addGenerationPrompt: prompt.addGenerationPrompt,
+      tools: shown,
+      variables: prompt.variables,
+      ...(prompt.template !== undefined && { template: prompt.template }),
+    })
+  let text: string
+  try {
+    text = render(tools === null ? null : templateTools(tools.shown))
+  } catch (error) {
+    // Hermes' templates trim descriptions that need not be there, which is nothing to Python and an error here: an empty one is as good.
+    if (tools === null || !(error instanceof LatheError && error.message.includes('UndefinedValue'))) throw error
+    text = render(templateTools(tools.shown.map(withDescriptions)))
+  }
   if (!prompt.continueFinalMessage) return text
   // What the template puts behind the last message would end it.
   const last = String(prompt.messages.at(-1)?.content ?? '').trim()
@@ -99,8 +118,20 @@ function renderPrompt(model: ServedModel, { prompt, tools }: ChatFields): string
   return text.slice(0, at + last.length)
 }
 
-function markOf(format: ToolFormat): string {
-  return format === 'hermes' ? HERMES_OPEN : format === 'llama3' ? LLAMA_MARK : MISTRAL_MARK
+/** Mistral's templates refuse ids of calls that are not nine letters or digits; a conversation begun elsewhere has others. */
+export function withShortIds(turn: ChatTurn): ChatTurn {
+  const { tool_call_id: answered, tool_calls: calls } = turn
+  return {
+    ...turn,
+    ...(typeof answered === 'string' && { tool_call_id: shortId(answered) }),
+    ...(Array.isArray(calls) && {
+      tool_calls: (calls as { readonly id?: string }[]).map((call, index) => ({ ...call, id: shortId(call.id ?? `call ${index}`) })),
+    }),
+  }
+}
+
+function shortId(id: string): string {
+  return /^[a-zA-Z0-9]{9}$/.test(id) ? id : createHash('sha256').update(id).digest('hex').slice(0, 9)
 }
 
 /** The one token that a text is, or null. */
@@ -134,7 +165,7 @@ export class AnswerAssembler {
   reasoningTokens = 0
 
   constructor(prepared: PreparedChat, fields: ChatFields) {
-    this.#splitter = new ReasoningSplitter(prepared.reasoning)
+    this.#splitter = new ReasoningSplitter(prepared.reasoning, prepared.thinkTags)
     this.#parser = prepared.toolFormat === null ? null : new ToolParser(prepared.toolFormat)
     this.#mostCalls = fields.tools?.parallel === false ? 1 : Infinity
     // Mistral's templates accept ids of nine characters only.

@@ -1,12 +1,22 @@
 /**
- * Splits what a model thinks from what it answers: `<think>…</think>` at the start of an answer, where the template of the model has such a thing
- * (specs/runtime.md §7). A template may open the thinking itself, and the prompt may have closed it already.
+ * Splits what a model thinks from what it answers: `<think>…</think>` or Mistral's `[THINK]…[/THINK]` at the start of an answer, where the template
+ * of the model has such a thing (specs/runtime.md §7). A template may open the thinking itself, and the prompt may have closed it already.
  */
 import type { TokenMaskProvider } from '../runtime/types.ts'
 import { heldLength } from './tools/tool-parser.ts'
 
-const OPEN = '<think>'
-const CLOSE = '</think>'
+export interface ThinkTags {
+  readonly open: string
+  readonly close: string
+}
+
+const THINK: ThinkTags = { open: '<think>', close: '</think>' }
+const FAMILIES: readonly ThinkTags[] = [THINK, { open: '[THINK]', close: '[/THINK]' }]
+
+/** Those that a template writes; the usual ones where it writes none. */
+export function thinkTagsOf(template: string | null): ThinkTags {
+  return FAMILIES.find(({ close }) => template?.includes(close) === true) ?? THINK
+}
 
 export type ReasoningStart =
   /** The prompt ends inside of the thinking. */
@@ -18,10 +28,11 @@ export type ReasoningStart =
 
 /** From the model's template and the prompt it made. */
 export function reasoningStart(template: string | null, prompt: string): ReasoningStart {
-  if (template === null || !template.includes(CLOSE)) return 'none'
+  const { open, close } = thinkTagsOf(template)
+  if (template === null || !template.includes(close)) return 'none'
   const tail = prompt.trimEnd()
-  if (tail.endsWith(OPEN)) return 'inside'
-  return tail.endsWith(CLOSE) ? 'none' : 'possible'
+  if (tail.endsWith(open)) return 'inside'
+  return tail.endsWith(close) ? 'none' : 'possible'
 }
 
 export interface ReasoningPart {
@@ -35,7 +46,10 @@ export class ReasoningSplitter {
   /** Something other than space was thought. */
   #began = false
 
-  constructor(start: ReasoningStart) {
+  readonly #tags: ThinkTags
+
+  constructor(start: ReasoningStart, tags: ThinkTags = THINK) {
+    this.#tags = tags
     this.#state = start === 'inside' ? 'inside' : start === 'possible' ? 'start' : 'content'
   }
 
@@ -64,23 +78,25 @@ export class ReasoningSplitter {
   }
 
   #begin(): void {
+    const { open } = this.#tags
     const rest = this.#pending.trimStart()
-    if (rest.startsWith(OPEN)) {
-      this.#pending = rest.slice(OPEN.length)
+    if (rest.startsWith(open)) {
+      this.#pending = rest.slice(open.length)
       this.#state = 'inside'
-    } else if (!OPEN.startsWith(rest)) this.#state = 'content'
+    } else if (!open.startsWith(rest)) this.#state = 'content'
   }
 
   #inside(parts: ReasoningPart[]): void {
+    const { close } = this.#tags
     if (!this.#began) this.#pending = this.#pending.trimStart()
-    const at = this.#pending.indexOf(CLOSE)
+    const at = this.#pending.indexOf(close)
     if (at < 0) {
-      const kept = this.#pending.slice(0, this.#pending.length - heldLength(this.#pending, CLOSE)).trimEnd()
+      const kept = this.#pending.slice(0, this.#pending.length - heldLength(this.#pending, close)).trimEnd()
       this.#take(parts, 'reasoning', kept.length)
       return
     }
     const thought = this.#pending.slice(0, at).trimEnd()
-    const after = this.#pending.slice(at + CLOSE.length)
+    const after = this.#pending.slice(at + close.length)
     this.#take(parts, 'reasoning', thought.length)
     this.#pending = after
     this.#state = 'gap'
@@ -100,17 +116,18 @@ export class ReasoningSplitter {
 export function afterReasoning(
   inner: TokenMaskProvider,
   start: ReasoningStart,
-  tokens: { readonly openId: number | null; tokenBytes(id: number): Uint8Array },
+  tokens: { readonly openId: number | null; readonly close?: string; tokenBytes(id: number): Uint8Array },
 ): TokenMaskProvider {
   if (start === 'none' || (start === 'possible' && tokens.openId === null)) return inner
+  const close = tokens.close ?? THINK.close
   /** What was accepted while the grammar did not bind; it does since the last of them where `bound`. */
   const thought: number[] = []
   let bound = 0
   let state: 'choosing' | 'thinking' | 'bound' = start === 'inside' ? 'thinking' : 'choosing'
   const ended = (): boolean => {
     // The end tag may be spread over as many tokens as it has characters.
-    const tail = thought.slice(-CLOSE.length).map((id) => tokens.tokenBytes(id))
-    return Buffer.concat(tail).toString('latin1').includes(CLOSE)
+    const tail = thought.slice(-close.length).map((id) => tokens.tokenBytes(id))
+    return Buffer.concat(tail).toString('latin1').includes(close)
   }
   const withOpening = (mask: Uint32Array | null): Uint32Array | null => {
     if (mask === null || tokens.openId === null) return mask

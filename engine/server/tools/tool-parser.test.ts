@@ -1,5 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
+import { withShortIds } from '../chat-run.ts'
 import { ReasoningSplitter, afterReasoning, reasoningStart } from '../reasoning.ts'
 import type { ReasoningStart } from '../reasoning.ts'
 import { ToolParser } from './tool-parser.ts'
@@ -78,6 +79,31 @@ const CASES: readonly (readonly [ToolFormat, string, Parsed])[] = [
       ],
     },
   ],
+  ['mistral-args', '[TOOL_CALLS]f[CALL_ID]abcdefgh1[ARGS]{"a": 1}', { content: '', calls: [{ name: 'f', arguments: '{"a": 1}' }] }],
+  ['mistral-list', '[TOOL_CALLS] nothing', { content: '[TOOL_CALLS] nothing', calls: [] }],
+  [
+    'phi',
+    'Moment. <|tool_call|>{"name": "f", "arguments": {"a": "<|/tool_call|>"}}<|/tool_call|><|tool_call|>{"name": "g", "arguments": {}}<|/tool_call|>',
+    {
+      content: 'Moment.',
+      calls: [
+        { name: 'f', arguments: '{"a": "<|/tool_call|>"}' },
+        { name: 'g', arguments: '{}' },
+      ],
+    },
+  ],
+  [
+    'phi',
+    '<|tool_call|>[{"name": "f", "arguments": {"a": 1}}, {"name": "g", "arguments": {}}]<|/tool_call|>',
+    {
+      content: '',
+      calls: [
+        { name: 'f', arguments: '{"a": 1}' },
+        { name: 'g', arguments: '{}' },
+      ],
+    },
+  ],
+  ['phi', '<|tool_call|>later', { content: '<|tool_call|>later', calls: [] }],
   ['llama3', '{"name": "f", "parameters": {"a": 1}}', { content: '', calls: [{ name: 'f', arguments: '{"a": 1}' }] }],
   ['llama3', '<|python_tag|>{"type": "function", "name": "f", "parameters": {}}', { content: '', calls: [{ name: 'f', arguments: '{}' }] }],
   ['llama3', '{"answer": 42}', { content: '{"answer": 42}', calls: [] }],
@@ -117,10 +143,13 @@ describe('tool calls', () => {
       toolFormatOf('{% if tools %}<tool_call>{% endif %}'),
       toolFormatOf('{% if tools %}[TOOL_CALLS]{% endif %}'),
       toolFormatOf('{% if tools %}[TOOL_CALLS]{{ n }}[ARGS]{% endif %}'),
-      toolFormatOf('{% if tools %}{"name": function name, "parameters": …}{% endif %}'),
+      toolFormatOf('<|start_header_id|>{% if tools %}{"name": function name, "parameters": …}{% endif %}'),
+      toolFormatOf('{% if tools %}<|tool_call|>{% endif %}'),
+      toolFormatOf('{% if tools %}<|START_ACTION|>{"name": …, "parameters": …}{% endif %}'),
+      toolFormatOf('{% if tools %}<tool_call><function=f>{% endif %}'),
       toolFormatOf('{{ messages }} <tool_call>'),
       toolFormatOf(null),
-    ]).toEqual(['hermes', 'mistral-list', 'mistral-args', 'llama3', null, null])
+    ]).toEqual(['hermes', 'mistral-list', 'mistral-args', 'llama3', 'phi', null, null, null, null])
   })
 })
 
@@ -150,7 +179,27 @@ describe('thinking', () => {
       reasoningStart(template, 'assistant\n<think>\n\n</think>\n\n'),
       reasoningStart('{{ m }}', 'assistant\n<think>'),
       reasoningStart(null, ''),
-    ]).toEqual(['possible', 'inside', 'none', 'none', 'none'])
+      reasoningStart('[THINK][/THINK]', '[/INST]'),
+      reasoningStart('[THINK][/THINK]', '[/INST][THINK]'),
+    ]).toEqual(['possible', 'inside', 'none', 'none', 'none', 'possible', 'inside'])
+  })
+
+  test('other tags are as good', () => {
+    const splitter = new ReasoningSplitter('possible', { open: '[THINK]', close: '[/THINK]' })
+    const parts = [...splitter.push('[THINK]hm <think>'), ...splitter.push('[/THINK]yes'), ...splitter.finish()]
+    expect(parts).toEqual([
+      { kind: 'reasoning', text: 'hm <think>' },
+      { kind: 'content', text: 'yes' },
+    ])
+  })
+
+  test('ids of calls are made short where a template wants them so, the same for a call and its result', () => {
+    const calls = [{ id: 'call_0123456789', type: 'function', function: { name: 'f', arguments: {} } }, { id: 'abcdefgh1' }]
+    const asked = withShortIds({ role: 'assistant', content: '', tool_calls: calls })
+    const answered = withShortIds({ role: 'tool', content: 'x', tool_call_id: 'call_0123456789' })
+    const ids = (asked['tool_calls'] as { id: string }[]).map(({ id }) => id)
+    expect([ids[0], ids[1]]).toEqual([expect.stringMatching(/^[a-z0-9]{9}$/), 'abcdefgh1'])
+    expect(answered['tool_call_id']).toBe(ids[0])
   })
 
   test('a grammar binds only after it, and walking back unbinds it again', async () => {

@@ -4,7 +4,7 @@
  */
 import { CallScanner } from './call-scanner.ts'
 import type { CallEvent } from './call-scanner.ts'
-import { HERMES_CLOSE, HERMES_OPEN, LLAMA_MARK, MISTRAL_ARGUMENTS, MISTRAL_MARK } from './tool-format.ts'
+import { CALL_MARKS, HERMES_CLOSE, LLAMA_MARK, MISTRAL_ARGUMENTS, MISTRAL_CALL_ID, PHI_CLOSE } from './tool-format.ts'
 import type { ToolFormat } from './tool-format.ts'
 
 export type ToolPart =
@@ -44,7 +44,8 @@ export class ToolParser {
   /** What was held back, when nothing follows any more. */
   finish(): readonly ToolPart[] {
     const unfinished = this.#state === 'call' && !this.#scanner.named ? this.#markup + this.#scanner.text : ''
-    const held = this.#state === 'text' || this.#state === 'plain' || (this.#state === 'between' && this.#calls === 0) ? this.#pending : ''
+    const before = this.#state === 'between' && this.#calls === 0
+    const held = this.#state === 'text' || this.#state === 'plain' ? this.#pending : before ? this.#markup + this.#pending : ''
     const name = this.#state === 'name' ? this.#markup + this.#pending : ''
     this.#pending = ''
     const text = unfinished + name + held
@@ -72,7 +73,7 @@ export class ToolParser {
   }
 
   #text(parts: ToolPart[]): boolean {
-    const mark = this.#format === 'hermes' ? HERMES_OPEN : MISTRAL_MARK
+    const mark = CALL_MARKS[this.#format]
     const at = this.#pending.indexOf(mark)
     if (at >= 0) {
       const before = this.#pending.slice(0, at).trimEnd()
@@ -80,7 +81,7 @@ export class ToolParser {
       this.#pending = this.#pending.slice(at + mark.length)
       this.#markup = mark
       if (this.#format === 'mistral-args') this.#state = 'name'
-      else if (this.#format === 'mistral-list') this.#state = 'between'
+      else if (this.#format === 'mistral-list' || this.#format === 'phi') this.#state = 'between'
       else this.#begin()
       return true
     }
@@ -90,7 +91,7 @@ export class ToolParser {
     return this.#emit(parts, kept.length)
   }
 
-  /** Before a call of Llama's or of a list: brackets, separators, or no call at all. */
+  /** Before a call of Llama's or of a list: brackets, separators, the end of the markup, or no call at all. */
   #between(parts: ToolPart[]): boolean {
     const rest = this.#pending.trimStart()
     if (rest === '') return false
@@ -102,13 +103,20 @@ export class ToolParser {
       if (rest.startsWith('[') && this.#calls === 0) return this.#skip(rest.slice(1))
       if (rest.startsWith(',') && this.#calls > 0) return this.#skip(rest.slice(1))
       if (rest.startsWith(']')) {
-        this.#state = 'text'
+        if (this.#format === 'mistral-list') this.#state = 'text'
         return this.#skip(rest.slice(1))
+      }
+      if (this.#format === 'phi' && this.#calls > 0) {
+        if (PHI_CLOSE.startsWith(rest) && rest.length < PHI_CLOSE.length) return false
+        if (rest.startsWith(PHI_CLOSE)) {
+          this.#state = 'text'
+          return this.#skip(rest.slice(PHI_CLOSE.length))
+        }
       }
     }
     if (!rest.startsWith('{')) {
       this.#state = 'plain'
-      if (this.#format === 'mistral-list' && this.#calls === 0) parts.push({ kind: 'content', text: this.#markup })
+      if (this.#format !== 'llama3' && this.#calls === 0) parts.push({ kind: 'content', text: this.#markup })
       return true
     }
     const space = this.#pending.slice(0, this.#pending.length - rest.length)
@@ -141,9 +149,10 @@ export class ToolParser {
       }
       return false
     }
-    const name = this.#pending.slice(0, end).trim()
+    // An id of the model's own making may stand between the two; ours takes its place.
+    const name = this.#pending.slice(0, end).split(MISTRAL_CALL_ID, 1)[0]?.trim() ?? ''
+    this.#markup += this.#pending.slice(0, end === mark ? end + MISTRAL_ARGUMENTS.length : end)
     this.#pending = this.#pending.slice(end === mark ? end + MISTRAL_ARGUMENTS.length : end)
-    this.#markup += name + (end === mark ? MISTRAL_ARGUMENTS : '')
     this.#scanner = new CallScanner(name)
     this.#state = 'call'
     return true

@@ -71,3 +71,22 @@ export function templateTools(tools: readonly Tool[]): readonly object[] {
     },
   }))
 }
+
+/** An empty description wherever one is missing: the tool's and its parameters'. */
+export function withDescriptions(tool: Tool): Tool {
+  const properties = tool.parameters?.['properties']
+  const described =
+    typeof properties === 'object' && properties !== null
+      ? Object.fromEntries(
+          Object.entries(properties).map(([name, property]: [string, unknown]) => [
+            name,
+            typeof property === 'object' && property !== null ? { description: '', ...property } : property,
+          ]),
+        )
+      : undefined
+  return {
+    ...tool,
+    description: tool.description ?? '',
+    ...(described !== undefined && { parameters: { ...tool.parameters, properties: described } }),
+  }
+}
