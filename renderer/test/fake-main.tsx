@@ -1,6 +1,6 @@
 /**
  * The page on the fake engine, for looking at screens: `vite build --mode fake`. Options come from the query of the first load and stay for the session:
- * ?library=empty, ?adapter=discrete, ?jobs=mixed, ?fail=models.list, ?hang=models.list.
+ * ?library=empty, ?library=one (an original alone), ?library=crowded (eight on one board), ?adapter=discrete, ?jobs=mixed, ?fail=models.list, ?hang=models.list.
  */
 import '@fontsource-variable/inter/wght.css'
 import { createRoot } from 'react-dom/client'
@@ -10,13 +10,21 @@ import { createHost } from '../host.ts'
 import { App } from '../shell/app.tsx'
 import '../styles/base.css'
 import '../styles/tokens.css'
-import { FakeEngine } from './fake-engine.ts'
+import { CROWDED_LIBRARY, CROWDED_RESULTS } from './crowded-fixtures.ts'
+import { FakeEngine, type FakeEngineOptions } from './fake-engine.ts'
+import { SAMPLE } from './fixtures.ts'
 import { mixedJobs } from './job-fixtures.ts'
+
+function libraryOf(name: string | null): Pick<FakeEngineOptions, 'library' | 'results'> {
+  if (name === 'empty') return { library: [], results: [] }
+  if (name === 'one') return { library: [SAMPLE], results: [] }
+  return name === 'crowded' ? { library: CROWDED_LIBRARY, results: CROWDED_RESULTS } : {}
+}
 
 const options = new URLSearchParams(window.location.search)
 const failing = options.get('fail')
 const engine = new FakeEngine({
-  ...(options.get('library') === 'empty' ? { library: [], results: [] } : {}),
+  ...libraryOf(options.get('library')),
   adapter: options.get('adapter') === 'discrete' ? 'discrete' : 'software',
   failures:
     failing === null

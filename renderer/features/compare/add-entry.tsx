@@ -1,7 +1,7 @@
 /** Three ways to put more on a board: compress once more, a model behind an address, a published results file. */
 import { useMutation } from '@tanstack/react-query'
 import { FileUp, Globe, Plus, SlidersHorizontal } from 'lucide-react'
-import { useState } from 'react'
+import { useId, useState } from 'react'
 import { useLocation } from 'wouter'
 import type { ModelSummary } from '../../../engine/contract/index.ts'
 import { useEngine } from '../../data/engine.tsx'
@@ -34,7 +34,7 @@ export function AddEntry({ sourceId }: { readonly sourceId: string }) {
         ]}
       />
       {open === 'server' && <ServerDialog sourceId={sourceId} onClose={close} />}
-      {open === 'file' && <FileDialog sourceId={sourceId} onClose={close} />}
+      {open === 'file' && <FileDialog sourceId={sourceId} path="" onClose={close} />}
     </>
   )
 }
@@ -44,8 +44,53 @@ interface EntryDialogProps {
   readonly onClose: () => void
 }
 
-function announce(model: ModelSummary): void {
-  showToast({ type: 'success', title: `${model.name} is on the board` })
+interface EntryFormProps extends EntryDialogProps {
+  readonly title: string
+  readonly description: string
+  /** Whether what was entered can be sent. */
+  readonly ready: boolean
+  readonly add: () => Promise<ModelSummary>
+  readonly children: React.ReactNode
+}
+
+/** A dialog whose fields make one more entry of the board; it closes when the engine has it. */
+function EntryForm({ onClose, title, description, ready, add, children }: Omit<EntryFormProps, 'sourceId'>) {
+  const id = useId()
+  const adding = useMutation({
+    mutationFn: add,
+    onSuccess: (added) => {
+      showToast({ type: 'success', title: `${added.name} is on the board` })
+      onClose()
+    },
+  })
+  return (
+    <Dialog
+      open
+      onClose={onClose}
+      title={title}
+      description={description}
+      footer={
+        <>
+          <Button onClick={onClose}>Cancel</Button>
+          <Button type="submit" form={id} variant="primary" busy={adding.isPending} disabled={!ready}>
+            Add it
+          </Button>
+        </>
+      }
+    >
+      <form
+        id={id}
+        className={styles.form}
+        onSubmit={(event) => {
+          event.preventDefault()
+          if (ready) adding.mutate()
+        }}
+      >
+        {children}
+        {adding.error !== null && <ErrorCard error={adding.error} />}
+      </form>
+    </Dialog>
+  )
 }
 
 function ServerDialog({ sourceId, onClose }: EntryDialogProps) {
@@ -53,114 +98,66 @@ function ServerDialog({ sourceId, onClose }: EntryDialogProps) {
   const [url, setUrl] = useState('')
   const [model, setModel] = useState('')
   const [apiKey, setApiKey] = useState('')
-  const add = useMutation({
-    mutationFn: () =>
-      client.remotes.add({
-        parentId: sourceId,
-        url: url.trim(),
-        model: model.trim() === '' ? null : model.trim(),
-        name: null,
-        apiKeyVariable: null,
-        apiKey: apiKey === '' ? null : apiKey,
-      }),
-    onSuccess: (added) => {
-      announce(added)
-      onClose()
-    },
-  })
+  const add = () =>
+    client.remotes.add({
+      parentId: sourceId,
+      url: url.trim(),
+      model: model.trim() === '' ? null : model.trim(),
+      name: null,
+      apiKeyVariable: null,
+      apiKey: apiKey === '' ? null : apiKey,
+    })
   return (
-    <Dialog
-      open
+    <EntryForm
       onClose={onClose}
       title="Add a model on a server"
       description="Any OpenAI-compatible address, a vLLM for instance. It is asked by the engine, never by this page."
-      footer={
-        <>
-          <Button onClick={onClose}>Cancel</Button>
-          <Button type="submit" form="add-server" variant="primary" busy={add.isPending} disabled={url.trim() === ''}>
-            Add it
-          </Button>
-        </>
-      }
+      ready={url.trim() !== ''}
+      add={add}
     >
-      <form
-        id="add-server"
-        className={styles.form}
-        onSubmit={(event) => {
-          event.preventDefault()
-          add.mutate()
-        }}
-      >
-        <Field label="Address">
-          {(control) => (
-            <TextInput
-              {...control}
-              inputMode="url"
-              value={url}
-              placeholder="http://host:8000/v1"
-              onChange={(event) => setUrl(event.target.value)}
-            />
-          )}
-        </Field>
-        <Field label="Model" description="Its name there; may stay empty where the server has only one.">
-          {(control) => <TextInput {...control} value={model} onChange={(event) => setModel(event.target.value)} />}
-        </Field>
-        <Field label="API key" description="Kept in memory until Lathe closes, never stored.">
-          {(control) => <TextInput {...control} type="password" value={apiKey} onChange={(event) => setApiKey(event.target.value)} />}
-        </Field>
-        {add.error !== null && <ErrorCard error={add.error} />}
-      </form>
-    </Dialog>
+      <Field label="Address">
+        {(control) => (
+          <TextInput
+            {...control}
+            inputMode="url"
+            value={url}
+            placeholder="http://host:8000/v1"
+            onChange={(event) => setUrl(event.target.value)}
+          />
+        )}
+      </Field>
+      <Field label="Model" description="Its name there; may stay empty where the server has only one.">
+        {(control) => <TextInput {...control} value={model} onChange={(event) => setModel(event.target.value)} />}
+      </Field>
+      <Field label="API key" description="Kept in memory until Lathe closes, never stored.">
+        {(control) => <TextInput {...control} type="password" value={apiKey} onChange={(event) => setApiKey(event.target.value)} />}
+      </Field>
+    </EntryForm>
   )
 }
 
-function FileDialog({ sourceId, onClose }: EntryDialogProps) {
+function FileDialog({ sourceId, path: dropped, onClose }: EntryDialogProps & { readonly path: string }) {
   const { client } = useEngine()
-  const host = useHost()
-  const [path, setPath] = useState('')
-  const add = useMutation({
-    mutationFn: () => client.results.importPublished({ modelId: sourceId, path: path.trim() }),
-    onSuccess: (added) => {
-      announce(added)
-      onClose()
-    },
-  })
-  const { pickFile } = host
+  const { pickFile } = useHost()
+  const [path, setPath] = useState(dropped)
   return (
-    <Dialog
-      open
+    <EntryForm
       onClose={onClose}
       title="Add a published results file"
       description="A results_….json as lm-eval writes it, or its folder. With the samples_….jsonl of that run beside it, answers are compared item by item; without them, only the totals are."
-      footer={
-        <>
-          <Button onClick={onClose}>Cancel</Button>
-          <Button type="submit" form="add-file" variant="primary" busy={add.isPending} disabled={path.trim() === ''}>
-            Add it
-          </Button>
-        </>
-      }
+      ready={path.trim() !== ''}
+      add={() => client.results.importPublished({ modelId: sourceId, path: path.trim() })}
     >
-      <form
-        id="add-file"
-        className={styles.form}
-        onSubmit={(event) => {
-          event.preventDefault()
-          add.mutate()
-        }}
-      >
-        <Field label="File">
-          {(control) => (
-            <TextInput {...control} value={path} placeholder="/path/to/results.json" onChange={(event) => setPath(event.target.value)} />
-          )}
-        </Field>
-        {pickFile !== null && (
-          <Button size="small" onClick={() => void pickFile('.json').then((picked) => picked !== null && setPath(picked))}>
-            Choose a file…
-          </Button>
+      <Field label="File">
+        {(control) => (
+          <TextInput {...control} value={path} placeholder="/path/to/results.json" onChange={(event) => setPath(event.target.value)} />
         )}
-        {add.error !== null && <ErrorCard error={add.error} />}
-      </form>
-    </Dialog>
+      </Field>
+      {pickFile !== null && (
+        <Button size="small" onClick={() => void pickFile('.json').then((picked) => picked !== null && setPath(picked))}>
+          Choose a file…
+        </Button>
+      )}
+    </EntryForm>
   )
 }

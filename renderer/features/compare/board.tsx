@@ -31,6 +31,9 @@ import { Tokens } from './tokens.tsx'
 import { useMeasure } from './use-measure.ts'
 import { Verdicts, type MarginChoice } from './verdicts.tsx'
 
+/** More than this many no longer stand beside the chart without dwarfing it. */
+const MOST_BESIDE = 5
+
 interface BoardProps {
   readonly entries: readonly Entry[]
   readonly picker: React.ReactNode
@@ -91,7 +94,7 @@ export function Board({ entries, picker, margin, onMargin }: BoardProps) {
           />
         </div>
         <Unmeasured entries={shown} source={source} />
-        <div className={styles.top}>
+        <div className={styles.top} data-many={shown.length > MOST_BESIDE || undefined}>
           <Scatter entries={shown} baseline={baseline} source={source} metrics={metrics} />
           <Glance entries={shown} baseline={baseline} source={source} />
         </div>
@@ -127,7 +130,7 @@ function VariantChip({ entry, title, isBaseline, shown, onToggle, onPin }: Varia
         title={entry.model.name}
       >
         <SeriesMark series={entry.series} />
-        {title}
+        <span className={styles.chipText}>{title}</span>
         <OriginMark origin={entry.model.origin} />
       </button>
       <Tooltip text={isBaseline ? 'Everything is compared with this one' : `Compare everything with ${title}`}>

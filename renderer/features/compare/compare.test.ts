@@ -158,7 +158,7 @@ describe('scatter', () => {
 describe('verdicts', () => {
   test('of the board count only against the baseline they were made with', () => {
     expect(boardJudgements(w4, SAMPLE.id).map(({ task, n, isShare, paired }) => [task, n, isShare, paired?.verdict])).toEqual(
-      ['world_facts', 'reading', 'arithmetic', 'completion'].map((task) => [task, 250, true, 'inconclusive']),
+      ['world_facts', 'reading', 'arithmetic', 'completion'].map((task) => [`${task} acc none`, 250, true, 'inconclusive']),
     )
     expect(boardJudgements(w4, SAMPLE_W8.id)).toEqual([])
     expect(boardJudgements(source, SAMPLE.id)).toEqual([])

@@ -22,8 +22,11 @@ export function Glance({ entries, baseline, source }: GlanceProps) {
             <li key={entry.model.id}>
               <h3 className={styles.glanceTitle}>
                 <SeriesMark series={entry.series} />
-                {entryTitle(entry, source)}
+                <span className={styles.glanceName} title={entryTitle(entry, source)}>
+                  {entryTitle(entry, source)}
+                </span>
               </h3>
+              {facts.length === 0 && <p className={styles.quiet}>Nothing measured here that can be compared.</p>}
               <dl className={styles.glanceFacts}>
                 {facts.map((fact) => (
                   <div key={fact.title}>

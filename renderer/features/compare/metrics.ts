@@ -35,6 +35,8 @@ export interface Metric {
   readonly term: TermName | null
   readonly better: 'up' | 'down'
   readonly format: (value: number) => string
+  /** Where `format` writes none and there is one. */
+  readonly unit?: string
   /** How a difference is written; relative where a ratio says more than an amount. */
   readonly delta: 'absolute' | 'relative' | 'points'
   /** Part of the results whose protocol must match before two values may meet; null for facts of the files. */
@@ -130,6 +132,7 @@ const FIXED_METRICS: readonly Metric[] = [
     group: 'Quality',
     term: 'kld',
     better: 'down',
+    unit: 'nats',
     format: (value) => formatSignificant(value),
     delta: 'absolute',
     protocol: 'drift',
@@ -155,6 +158,7 @@ const FIXED_METRICS: readonly Metric[] = [
     group: 'Quality',
     term: 'kld',
     better: 'down',
+    unit: 'nats',
     format: (value) => formatSignificant(value),
     delta: 'absolute',
     protocol: 'drift',
@@ -330,4 +334,9 @@ export function bestOf(metric: Metric, readings: readonly (Pick<Reading, 'value'
   if (winner === undefined || beaten === undefined) return new Set()
   if (winner.range !== null && beaten.value >= winner.range[0] && beaten.value <= winner.range[1]) return new Set()
   return new Set(readings.flatMap((reading, index) => (reading?.value === winner.value ? [index] : [])))
+}
+
+/** What stands along an axis. */
+export function axisTitle({ title, unit }: Metric): string {
+  return unit === undefined ? title : `${title} (${unit})`
 }

@@ -12,7 +12,6 @@ export interface Point {
   readonly error: readonly [number, number]
   readonly radius: number
   readonly onFrontier: boolean
-  readonly labelOnLeft: boolean
 }
 
 interface PointsInput {
@@ -42,13 +41,11 @@ export function pointsOf({ entries, baseline, source, metrics: { x, y, decode } 
   })
   const frontier = paretoFrontier(raw, x.better, y.better)
   const fastest = Math.max(1e-9, ...raw.map((point) => point.speed ?? 0))
-  const [low, high] = [Math.min(...raw.map((point) => point.x)), Math.max(...raw.map((point) => point.x))]
   const points = raw.map(({ speed, ...point }) => ({
     ...point,
     // Area, not radius, follows speed.
     radius: speed === null ? 6 : 5 + 7 * Math.sqrt(speed / fastest),
     onFrontier: frontier.has(point.id),
-    labelOnLeft: point.x > low + (high - low) * 0.6,
   }))
   return { points: points.toSorted((one, other) => one.x - other.x), left }
 }

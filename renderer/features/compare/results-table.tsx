@@ -16,7 +16,7 @@ import { showToast } from '../../ui/toast.tsx'
 import styles from './compare.module.css'
 import { toCsv, toMarkdown } from './export.ts'
 import { bestOf, differenceOf, formatDifference, incomparableReason, type Entry, type Metric, type MetricGroup } from './metrics.ts'
-import { SeriesMark, entryTitle } from './series.tsx'
+import { EntryHeaderCell } from './series.tsx'
 
 interface ResultsTableProps {
   readonly entries: readonly Entry[]
@@ -68,17 +68,12 @@ export function ResultsTable({ entries, baseline, source, metrics, mode }: Resul
         </>
       }
     >
-      <Table label="All figures" onSurface dense>
+      <Table label="All figures" onSurface dense className={styles.wide}>
         <thead>
           <tr>
             <HeaderCell>Metric</HeaderCell>
             {entries.map((entry) => (
-              <HeaderCell key={entry.model.id} align="end">
-                <span className={styles.columnTitle}>
-                  <SeriesMark series={entry.series} size={10} />
-                  {entryTitle(entry, source)}
-                </span>
-              </HeaderCell>
+              <EntryHeaderCell key={entry.model.id} entry={entry} source={source} align="end" />
             ))}
           </tr>
         </thead>

@@ -16,7 +16,8 @@ import { useQueryParameter } from '../../lib/url-state.ts'
 import { Select } from '../../ui/controls.tsx'
 import { Card } from '../../ui/page.tsx'
 import styles from './compare.module.css'
-import type { Entry, Metric } from './metrics.ts'
+import { placeLabels, type LabelPlace } from './label-places.ts'
+import { axisTitle, type Entry, type Metric } from './metrics.ts'
 import { axisDomain, niceTicks } from './pareto.ts'
 import { pointsOf, type Point } from './points.ts'
 import { useFitLimit } from './use-fit-limit.ts'
@@ -86,6 +87,11 @@ function optionsOf(metrics: readonly Metric[]): { readonly value: string; readon
   return metrics.map((metric) => ({ value: metric.id, title: metric.title }))
 }
 
+/** The least that the plot has on any window, for placing names: on a larger one they only stand further apart. */
+const PLOT = { width: 540, height: 230 } as const
+
+type DrawnPoint = Point & { readonly label: LabelPlace | null }
+
 interface ScatterChartProps {
   readonly points: readonly Point[]
   readonly x: Metric
@@ -104,10 +110,25 @@ function ScatterChart({ points, x, y, row, limit, onSelect }: ScatterChartProps)
   const xUnit = x.id === 'peak' ? 1024 ** Math.floor(Math.log(xDomain[1]) / Math.log(1024)) : 1
   const xTicks = niceTicks(xDomain, { count: 6, unit: xUnit, floor: zeroFloor(points.map((point) => point.x)) })
   const yTicks = niceTicks(yDomain, { floor: zeroFloor(points.map((point) => point.y)) }).filter((tick) => y.id !== 'top1' || tick <= 1)
+  const places = placeLabels(
+    points.map((point) => {
+      const across = (point.x - xDomain[0]) / (xDomain[1] - xDomain[0])
+      const up = (point.y - yDomain[0]) / (yDomain[1] - yDomain[0])
+      return {
+        x: across * PLOT.width,
+        y: (y.better === 'down' ? up : 1 - up) * PLOT.height,
+        radius: point.radius,
+        text: point.title,
+        important: point.onFrontier,
+      }
+    }),
+    PLOT,
+  )
+  const drawn = points.map((point, index): DrawnPoint => ({ ...point, label: places[index] ?? null }))
   return (
     <div className={styles.plot}>
       <ResponsiveContainer width="100%" height="100%">
-        <ComposedChart margin={{ top: 20, right: 24, bottom: 4, left: 4 }} accessibilityLayer>
+        <ComposedChart margin={{ top: 30, right: 24, bottom: 4, left: 4 }} accessibilityLayer>
           <CartesianGrid stroke="var(--border)" vertical={false} />
           <XAxis
             type="number"
@@ -120,6 +141,8 @@ function ScatterChart({ points, x, y, row, limit, onSelect }: ScatterChartProps)
             tickLine={false}
             ticks={[...xTicks]}
             interval={0}
+            height={46}
+            label={{ value: `${axisTitle(x)} →`, position: 'insideBottomRight', offset: 0, fill: 'var(--text-secondary)', fontSize: 11 }}
           />
           <YAxis
             type="number"
@@ -135,6 +158,15 @@ function ScatterChart({ points, x, y, row, limit, onSelect }: ScatterChartProps)
             width={68}
             ticks={[...yTicks]}
             interval={0}
+            label={{
+              value: axisTitle(y),
+              position: 'top',
+              offset: 10,
+              dx: 34,
+              textAnchor: 'start',
+              fill: 'var(--text-secondary)',
+              fontSize: 11,
+            }}
           />
           {limit !== null && limit < xDomain[1] && (
             <ReferenceArea
@@ -157,7 +189,7 @@ function ScatterChart({ points, x, y, row, limit, onSelect }: ScatterChartProps)
             legendType="none"
             tooltipType="none"
           />
-          <ScatterSeries data={[...points]} shape={<PointShape onSelect={onSelect} />} isAnimationActive={false}>
+          <ScatterSeries data={drawn} shape={<PointShape onSelect={onSelect} />} isAnimationActive={false}>
             <ErrorBar dataKey="error" direction="y" width={6} strokeWidth={1.25} stroke="var(--text-muted)" />
           </ScatterSeries>
           <Tooltip cursor={false} isAnimationActive={false} content={<PointCard x={x} y={y} row={row} />} />
@@ -176,7 +208,7 @@ function zeroFloor(values: readonly number[]): number {
 interface PointShapeProps {
   readonly cx?: number
   readonly cy?: number
-  readonly payload?: Point
+  readonly payload?: DrawnPoint
   readonly onSelect: (modelId: string) => void
 }
 
@@ -195,20 +227,22 @@ function PointShape({ cx = 0, cy = 0, payload, onSelect }: PointShapeProps) {
         stroke="var(--surface)"
         strokeWidth={1.5}
       />
-      {/* Beside the mark, where no whisker runs; towards the middle, where there is room. */}
-      <text
-        x={(payload.labelOnLeft ? -1 : 1) * (payload.radius + 7)}
-        dy="0.35em"
-        textAnchor={payload.labelOnLeft ? 'end' : 'start'}
-        fontSize={11}
-        fontWeight={500}
-        fill="var(--text-secondary)"
-        stroke="var(--surface)"
-        strokeWidth={4}
-        paintOrder="stroke"
-      >
-        {payload.title}
-      </text>
+      {payload.label !== null && (
+        <text
+          x={payload.label.dx}
+          y={payload.label.dy}
+          dy="0.35em"
+          textAnchor={payload.label.anchor}
+          fontSize={11}
+          fontWeight={500}
+          fill="var(--text-secondary)"
+          stroke="var(--surface)"
+          strokeWidth={4}
+          paintOrder="stroke"
+        >
+          {payload.label.text}
+        </text>
+      )}
     </g>
   )
 }

@@ -1,4 +1,6 @@
 /** The identity of a variant in every chart: colour and shape, fixed by its place in the family, so that colour is never alone. */
+import { HeaderCell } from '../../ui/table.tsx'
+import styles from './compare.module.css'
 import type { Entry } from './metrics.ts'
 import { seriesPath } from './series-path.ts'
 
@@ -23,4 +25,25 @@ export function entryTitle(entry: Entry, source: Entry | undefined): string {
   if (sourceName === undefined || !entry.model.name.startsWith(sourceName)) return entry.model.name
   const rest = entry.model.name.slice(sourceName.length).replace(/^[\s·:→–-]+/, '')
   return rest === '' ? entry.model.name : rest
+}
+
+/** The head of a variant's column: a long name is cut, and whole on hover and in the accessible name. */
+export function EntryHeaderCell({
+  entry,
+  source,
+  align = 'start',
+}: {
+  readonly entry: Entry
+  readonly source: Entry | undefined
+  readonly align?: 'start' | 'end'
+}) {
+  const title = entryTitle(entry, source)
+  return (
+    <HeaderCell align={align}>
+      <span className={styles.columnTitle} title={title}>
+        <SeriesMark series={entry.series} size={10} />
+        <span className={styles.columnText}>{title}</span>
+      </span>
+    </HeaderCell>
+  )
 }

@@ -20,6 +20,11 @@ export interface Judgement {
   readonly reason: string | null
 }
 
+/** One row of the table, whoever made the judgement. */
+function judgementKey(task: string, metric: string, filter: string): string {
+  return `${task} ${metric} ${filter}`
+}
+
 /** What the board itself says against this baseline; empty where it was made against another. */
 export function boardJudgements(entry: Entry, baselineId: string): readonly Judgement[] {
   return (entry.result?.tasks ?? []).flatMap((task) =>
@@ -27,7 +32,7 @@ export function boardJudgements(entry: Entry, baselineId: string): readonly Judg
       ? [
           {
             modelId: entry.model.id,
-            task: task.name,
+            task: judgementKey(task.task ?? task.name, task.metric, task.filter),
             title: task.title,
             n: task.n,
             isShare: isShareOf(task),
@@ -42,7 +47,7 @@ export function boardJudgements(entry: Entry, baselineId: string): readonly Judg
 function madeJudgement(modelId: string, comparison: TaskComparison): Judgement {
   const { task, metric, filter, title, n, paired, reason, value } = comparison
   const isShare = comparison.higherIsBetter && value !== null && value >= 0 && value <= 1
-  return { modelId, task: `${task} ${metric} ${filter}`, title, n, isShare, paired: paired?.verdict === null ? null : paired, reason }
+  return { modelId, task: judgementKey(task, metric, filter), title, n, isShare, paired: paired?.verdict === null ? null : paired, reason }
 }
 
 export function useJudgements(others: readonly Entry[], baseline: Entry, margin: number): readonly Judgement[] {

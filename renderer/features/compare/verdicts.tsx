@@ -13,7 +13,7 @@ import { Cell, HeaderCell, Row, Table } from '../../ui/table.tsx'
 import { Term } from '../../ui/term.tsx'
 import styles from './compare.module.css'
 import type { Entry } from './metrics.ts'
-import { SeriesMark, entryTitle } from './series.tsx'
+import { EntryHeaderCell, entryTitle } from './series.tsx'
 import { useJudgements, type Judgement } from './use-judgements.ts'
 
 export const MARGINS = ['0.005', '0.01', '0.02', '0.05'] as const
@@ -57,17 +57,12 @@ export function Verdicts({ entries, baseline, source, margin, onMargin }: Verdic
         />
       }
     >
-      <Table label="Verdicts by task" onSurface dense>
+      <Table label="Verdicts by task" onSurface dense className={styles.wide}>
         <thead>
           <tr>
             <HeaderCell>Task</HeaderCell>
             {others.map((entry) => (
-              <HeaderCell key={entry.model.id}>
-                <span className={styles.columnTitle}>
-                  <SeriesMark series={entry.series} size={10} />
-                  {entryTitle(entry, source)}
-                </span>
-              </HeaderCell>
+              <EntryHeaderCell key={entry.model.id} entry={entry} source={source} />
             ))}
           </tr>
         </thead>
@@ -78,7 +73,7 @@ export function Verdicts({ entries, baseline, source, margin, onMargin }: Verdic
                 {title}
               </th>
               {others.map((entry) => (
-                <Cell key={entry.model.id}>
+                <Cell key={entry.model.id} className={styles.verdictCell}>
                   <VerdictCell
                     judgement={judgements.find((candidate) => candidate.task === task && candidate.modelId === entry.model.id)}
                     name={entryTitle(entry, source)}

@@ -2,15 +2,16 @@
 import type { TensorError } from '../../../../engine/contract/index.ts'
 import { formatSignificant } from '../../../lib/format.ts'
 import { cellKey, heatColor, heatGrid, heatShare, heatValue } from '../heat-grid.ts'
-import type { Entry, Metric } from '../metrics.ts'
+import { axisTitle, type Entry, type Metric } from '../metrics.ts'
 import { axisDomain, niceTicks } from '../pareto.ts'
+import { type LabelPlace, placeLabels } from '../label-places.ts'
 import { pointsOf } from '../points.ts'
 import { seriesPath } from '../series-path.ts'
 import { html, type Markup } from './markup.ts'
 
 const WIDTH = 820
 const HEIGHT = 340
-const PLOT = { left: 84, right: 24, top: 18, bottom: 36 } as const
+const PLOT = { left: 84, right: 24, top: 26, bottom: 40 } as const
 const SERIES_COUNT = 8
 
 export function seriesVariable(series: number): string {
@@ -44,16 +45,28 @@ export function frontierChart({ entries, baseline, source, x, y, decode }: Front
   const px = (value: number): number => PLOT.left + ((value - x0) / (x1 - x0)) * (WIDTH - PLOT.left - PLOT.right)
   const share = (value: number): number => (y.better === 'up' ? (y1 - value) / (y1 - y0) : (value - y0) / (y1 - y0))
   const py = (value: number): number => PLOT.top + share(value) * (HEIGHT - PLOT.top - PLOT.bottom)
+  const places = placeLabels(
+    points.map((point) => ({
+      x: px(point.x),
+      y: py(point.y),
+      radius: point.radius,
+      text: point.title,
+      important: point.onFrontier,
+    })),
+    { width: WIDTH, height: HEIGHT - PLOT.bottom },
+  )
   const frontier = points.filter((point) => point.onFrontier)
   const xTicks = niceTicks([x0, x1], { count: 6, floor: floor(points.map((point) => point.x)) })
   const yTicks = niceTicks([y0, y1], { floor: floor(points.map((point) => point.y)) })
   return html`<figure>
     <svg viewBox="0 0 ${WIDTH} ${HEIGHT}" width="${WIDTH}" height="${HEIGHT}" role="img" aria-label="${y.title} against ${x.title}">
       ${yTicks.map((tick) => html`<line class="axis" x1="${PLOT.left}" x2="${WIDTH - PLOT.right}" y1="${at(py(tick))}" y2="${at(py(tick))}"></line><text x="${PLOT.left - 8}" y="${at(py(tick) + 4)}" text-anchor="end">${y.format(tick)}</text>`)}
-      ${xTicks.map((tick) => html`<text x="${at(px(tick))}" y="${HEIGHT - 14}" text-anchor="middle">${x.format(tick)}</text>`)}
+      ${xTicks.map((tick) => html`<text x="${at(px(tick))}" y="${HEIGHT - 20}" text-anchor="middle">${x.format(tick)}</text>`)}
+      <text x="${PLOT.left}" y="12">${axisTitle(y)}</text>
+      <text x="${WIDTH - PLOT.right}" y="${HEIGHT - 1}" text-anchor="end">${axisTitle(x)} →</text>
       <polyline class="frontier" points="${frontier.map((point) => `${at(px(point.x))},${at(py(point.y))}`).join(' ')}"></polyline>
       ${points.map(
-        (point) =>
+        (point, index) =>
           html`<g opacity="${point.onFrontier ? 1 : 0.45}">
             <line
               stroke="var(--muted)"
@@ -68,13 +81,7 @@ export function frontierChart({ entries, baseline, source, x, y, decode }: Front
               fill="${seriesVariable(point.entry.series)}"
               ><title>${point.title}: ${x.title} ${x.format(point.x)}, ${y.title} ${y.format(point.y)}</title></path
             >
-            <text
-              class="label"
-              x="${at(px(point.x) + (point.labelOnLeft ? -1 : 1) * (point.radius + 6))}"
-              y="${at(py(point.y) + 4)}"
-              text-anchor="${point.labelOnLeft ? 'end' : 'start'}"
-              >${point.title}</text
-            >
+            ${labelOf(places[index] ?? null, px(point.x), py(point.y))}
           </g>`,
       )}
     </svg>
@@ -83,6 +90,12 @@ export function frontierChart({ entries, baseline, source, x, y, decode }: Front
       both.${left.length > 0 ? ` Not shown: ${left.join('; ')}.` : ''}
     </figcaption>
   </figure>`
+}
+
+/** Nothing where there is no room. */
+function labelOf(place: LabelPlace | null, x: number, y: number): Markup | null {
+  if (place === null) return null
+  return html`<text class="label" x="${at(x + place.dx)}" y="${at(y + place.dy + 4)}" text-anchor="${place.anchor}">${place.text}</text>`
 }
 
 interface BarsInput {
