@@ -138,7 +138,17 @@ export async function compress(options: CompressOptions, tuning: CompressTuning 
         report(item, entry)
       })
       if (base !== null) {
-        const trouble = await takeOver({ base, source, making, finished: new Map(entries), sink, pool, signal, onTaken: meter.takeOver })
+        const trouble = await takeOver({
+          base,
+          source,
+          making,
+          finished: new Map(entries),
+          sink,
+          pool,
+          signal,
+          onChecked: (name) => meter.add('read', 0, name),
+          onTaken: meter.takeOver,
+        })
         await sink.flush()
         if (trouble !== null) options.onLog?.({ level: 'warn', text: `${base.name}: ${trouble}.` })
       }

@@ -30,6 +30,8 @@ export interface TakeOverOptions {
   readonly sink: JournaledSink
   readonly pool: WorkerPool
   readonly signal: AbortSignal | undefined
+  /** A tensor of the source is what the base was made of: a sign of life, no progress yet. */
+  readonly onChecked: (name: string) => void
   /** A tensor's bytes are in the output, and will be in the journal. */
   readonly onTaken: (item: PlanItem, entry: JournalEntry) => void
 }
@@ -53,6 +55,7 @@ export async function takeOver(options: TakeOverOptions): Promise<string | null>
   await inParallel(pool.size * 2, making.plan.items.filter(behind), async ({ source: { name } }) => {
     if (changed !== null) return
     if ((await digest(source.open(name), name)) !== base.run.source.tensors[name]?.sha256) changed = name
+    options.onChecked(name)
   })
   if (changed !== null) return `${String(changed)} of the original is not what it was made of`
   let damaged: string | null = null

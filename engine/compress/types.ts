@@ -17,7 +17,7 @@ export interface CalibrationOptions {
   readonly sequenceLength: number
   /** Chooses the samples. */
   readonly seed: number
-  /** Activations beyond this go to the disk, beside the output; 2 GiB by default. */
+  /** Activations beyond this go to the disk, beside the output; by default 2 GiB, or a quarter of what is free where that is less. */
   readonly activationBytes?: number
   /** What later layers are calibrated on: outputs of the layers as stored (LLM Compressor's `propagate_error`, the default) or the original's. */
   readonly propagate?: 'compressed' | 'original'

@@ -39,6 +39,8 @@ export const JobLayersSchema = z.object({
   finished: z.array(z.object({ layer: z.number().int(), error: z.number().nullable(), seconds: z.number().nullable() })),
   /** Most held of the device so far; null where no device is used. */
   deviceBytes: z.number().nullable().default(null),
+  /** For the layers to come, from those measured so far; null before the first and after the last. */
+  secondsLeft: z.number().nullable().default(null),
   /** null where everything was computed. */
   takenOver: TakenOverSchema.nullable().default(null),
 })

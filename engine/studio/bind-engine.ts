@@ -21,6 +21,7 @@ export function bindEngine({ adapterId, log, onModelsChanged }: BindOptions): En
     compressor: bindCompress({
       open: () => gpu.openOwn(),
       closed: (backend) => gpu.forgetOwn(backend),
+      budgetBytes: () => gpu.budgetBytes(),
       makeRoom: () => models.unloadIdle(),
       reserve: (options) => models.reserve(options),
     }),

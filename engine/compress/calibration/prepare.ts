@@ -31,6 +31,8 @@ import { checkTransforms } from './transforms.ts'
 
 /** Beyond this, activations go to the disk: 128 samples of 2048 tokens of an 8B model have 4.3 GB. */
 const ACTIVATION_BYTES = 2 * 2 ** 30
+/** …and beyond this part of what is free: a layer, its Hessians and the files' cache want the rest. */
+const FREE_SHARE = 0.25
 /** In the partial folder; removed at the end of every run. */
 const SPILL_FOLDER = 'activations'
 
@@ -88,7 +90,7 @@ export async function prepareCalibration(options: CompressOptions, source: Check
     adapter: backend.id,
     propagate: calibration.propagate ?? 'compressed',
   }
-  const activationBytes = calibration.activationBytes ?? ACTIVATION_BYTES
+  const activationBytes = calibration.activationBytes ?? Math.min(ACTIVATION_BYTES, Math.floor(process.availableMemory() * FREE_SHARE))
   const longest = Math.max(...samples.samples.map((ids) => ids.length))
   const software = backend.kind !== 'webgpu' || backend.software
   const needs = calibrationNeeds(spec, { tokens: samples.tokens, longest, activationBytes, software })

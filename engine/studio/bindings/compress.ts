@@ -33,6 +33,8 @@ export interface DevicePorts {
   closed(backend: Backend): void
   /** Unloads models that nobody is using; says which one stays because it is in use. */
   makeRoom(): Promise<string | null>
+  /** What models may take of the current adapter; null where nobody knows. */
+  budgetBytes(): Promise<number | null>
   /** Memory of the device, from what models may take. */
   reserve(options: ReserveOptions): Promise<MemoryReservation>
 }
@@ -111,6 +113,8 @@ function deviceShare(device: DevicePorts, options: CompressOptions, listener: De
       async reserveDevice(bytes) {
         if (options.openBackend !== undefined) return true
         if (open.held !== null) return open.held.resize(bytes)
+        const budget = await device.budgetBytes()
+        if (budget !== null && bytes > budget) options.onLog?.({ level: 'warn', text: tooLarge(bytes, budget) })
         open.held = await device.reserve({ name, bytes, signal, onWait: (message) => listener?.onWait(message) })
         return true
       },
@@ -126,6 +130,12 @@ function deviceShare(device: DevicePorts, options: CompressOptions, listener: De
       return Promise.resolve()
     },
   }
+}
+
+/** Said, not refused: it is an estimate, and the run itself will find out. */
+function tooLarge(bytes: number, budget: number): string {
+  const [need, has] = [bytes, budget].map((value) => `${(value / 1e9).toPrecision(3)} GB`)
+  return `One layer takes about ${need} of the device, which has ${has}: it may not fit. Shorter calibration samples need less.`
 }
 
 function bytesHeld(backend: Backend): number {

@@ -196,6 +196,9 @@ function recipeOf({ presetId, recipe }: CompressJobRequest): Parameters<Compress
 }
 
 function showProgress(context: JobContext, progress: CompressProgress): void {
+  // What is taken over is compared with its source first, which moves no bytes.
+  const { currentTensor, phases } = progress
+  if (currentTensor !== null && phases.every(({ doneBytes }) => doneBytes === 0)) context.working(`Checking ${currentTensor}`)
   const { stage } = progress
   if (stage !== undefined && stage.id !== 'candidate') {
     showMeasuring(context, stage)

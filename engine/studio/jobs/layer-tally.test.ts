@@ -26,7 +26,7 @@ it('a calibrated run tells its layer, says that it lives, and keeps what an earl
     tally: layers,
     shown,
     said,
-  } = tally(true, { total: 3, current: null, note: null, metric: 'output', finished, deviceBytes: 5, takenOver: null })
+  } = tally(true, { total: 3, current: null, note: null, metric: 'output', finished, deviceBytes: 5, secondsLeft: null, takenOver: null })
   layers.at(at(1, 'GPTQ q_proj'))
   layers.at(at(1, 'GPTQ q_proj'))
   layers.device(4)
@@ -43,6 +43,7 @@ it('a calibrated run tells its layer, says that it lives, and keeps what an earl
     metric: 'output',
     finished: [...finished, { layer: 1, error: 0.2, seconds: 3 }],
     deviceBytes: 9,
+    secondsLeft: null,
     takenOver: null,
   })
 })
@@ -67,6 +68,7 @@ it('a data-free run keeps the worst matrix of each layer, in the order of layers
       { layer: 1, error: 0.2, seconds: null },
     ],
     deviceBytes: null,
+    secondsLeft: null,
     takenOver: null,
   })
 })

@@ -17,6 +17,7 @@ export class LayerTally {
   #note: string | null = null
   #deviceBytes: number | null
   #takenOver: TakenOver | null
+  #secondsLeft: number | null = null
 
   constructor(context: Pick<JobContext, 'setLayers' | 'working' | 'job'>, calibrated: boolean) {
     const before = context.job.layers
@@ -34,6 +35,7 @@ export class LayerTally {
     if (layer === null ? this.#current === null : layer.layer === this.#current && note === this.#note) return
     this.#current = layer?.layer ?? null
     this.#note = note
+    this.#secondsLeft = layer?.secondsLeft ?? null
     if (layer !== null) {
       this.#total = layer.layers
       // a layer may take minutes without a finished byte
@@ -89,6 +91,7 @@ export class LayerTally {
       metric: this.#metric,
       finished,
       deviceBytes: this.#deviceBytes,
+      secondsLeft: this.#secondsLeft,
       takenOver: this.#takenOver,
     })
   }

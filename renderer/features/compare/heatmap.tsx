@@ -1,8 +1,9 @@
 /** Where compression hurts: one cell per tensor, rows by kind, columns by layer, on a canvas with arrow keys and a table for those who prefer one. */
-import { useEffect, useId, useRef, useState, useSyncExternalStore, type KeyboardEvent } from 'react'
+import { useEffect, useId, useRef, useState, useSyncExternalStore, type KeyboardEvent, type ReactNode } from 'react'
 import type { TensorError } from '../../../engine/contract/index.ts'
 import { formatSignificant } from '../../lib/format.ts'
 import { useQueryChoice, useQueryParameter } from '../../lib/url-state.ts'
+import { Button } from '../../ui/button.tsx'
 import { Disclosure } from '../../ui/disclosure.tsx'
 import { Bytes, Significant } from '../../ui/numbers.tsx'
 import { Card, Facts } from '../../ui/page.tsx'
@@ -31,6 +32,7 @@ export function ErrorHeatmap({ entries, source }: { readonly entries: readonly E
   const errors = entry.result.tensorErrors
   const grid = heatGrid(errors, metric)
   const selected = errors.find((error) => error.name === selectedName) ?? null
+  const worst = worstFirst(errors)[0]
   return (
     <Card
       title="Error of every layer"
@@ -69,7 +71,13 @@ export function ErrorHeatmap({ entries, source }: { readonly entries: readonly E
             selected={selected}
             onSelect={(error) => setSelectedName(error.name)}
           />
-          <Legend grid={grid} metric={metric} logarithmic={metric === 'relative' && scale === 'log'} />
+          <Legend grid={grid} metric={metric} logarithmic={metric === 'relative' && scale === 'log'}>
+            {worst !== undefined && worst !== selected && (
+              <Button size="small" variant="ghost" onClick={() => setSelectedName(worst.name)}>
+                Open the worst: {worst.layer === null ? worst.kind : `layer ${worst.layer}, ${worst.kind}`}
+              </Button>
+            )}
+          </Legend>
           <Disclosure title="The same as a table">
             <HeatTable errors={errors} onSelect={setSelectedName} />
           </Disclosure>
@@ -245,7 +253,19 @@ function draw(context: CanvasRenderingContext2D, { grid, metric, logarithmic, th
   })
 }
 
-function Legend({ grid, metric, logarithmic }: { readonly grid: HeatGrid; readonly metric: HeatMetric; readonly logarithmic: boolean }) {
+/** The relative error is the one that every tensor has. */
+function worstFirst(errors: readonly TensorError[]): readonly TensorError[] {
+  return errors.toSorted((one, other) => other.relativeError - one.relativeError)
+}
+
+interface LegendProps {
+  readonly grid: HeatGrid
+  readonly metric: HeatMetric
+  readonly logarithmic: boolean
+  readonly children: ReactNode
+}
+
+function Legend({ grid, metric, logarithmic, children }: LegendProps) {
   const theme = useShownTheme()
   const ends =
     metric === 'sqnr'
@@ -262,12 +282,12 @@ function Legend({ grid, metric, logarithmic }: { readonly grid: HeatGrid; readon
       </span>
       <span className="numeric">{ends[1]}</span>
       <span>worst{logarithmic && ', log scale'}</span>
+      {children}
     </div>
   )
 }
 
 function HeatTable({ errors, onSelect }: { readonly errors: readonly TensorError[]; readonly onSelect: (name: string) => void }) {
-  const worstFirst = errors.toSorted((one, other) => other.relativeError - one.relativeError)
   return (
     <Table label="Errors, worst first" dense onSurface className={styles.heatTable}>
       <thead>
@@ -280,7 +300,7 @@ function HeatTable({ errors, onSelect }: { readonly errors: readonly TensorError
         </tr>
       </thead>
       <tbody>
-        {worstFirst.map((error) => (
+        {worstFirst(errors).map((error) => (
           <Row key={error.name}>
             <Cell>
               <button type="button" className={styles.tensorLink} onClick={() => onSelect(error.name)}>

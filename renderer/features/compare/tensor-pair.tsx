@@ -35,8 +35,10 @@ export function TensorPair({ sourceId, variantId, error, onClose, actions }: Ten
       </div>
       <p className={styles.pairName}>{error.name}</p>
       <TensorErrorFacts error={error} />
-      {originalName !== null && <Distribution title="Original" modelId={sourceId} name={originalName} />}
-      {compressedName !== null && <Distribution title="Compressed, read back" modelId={variantId} name={compressedName} />}
+      <div className={styles.pairCharts}>
+        {originalName !== null && <Distribution title="Original" modelId={sourceId} name={originalName} />}
+        {compressedName !== null && <Distribution title="Compressed, read back" modelId={variantId} name={compressedName} />}
+      </div>
       {actions}
       {originalName !== null && (
         <Link href={`/models/${sourceId}/tensors?tensor=${encodeURIComponent(originalName)}`}>Open in the inspector</Link>

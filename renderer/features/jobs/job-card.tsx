@@ -14,7 +14,7 @@ import { DotList } from '../../ui/dot-list.tsx'
 import { ProgressBar, Stepper } from '../../ui/progress.tsx'
 import { ErrorCard } from '../../ui/state.tsx'
 import { showToast } from '../../ui/toast.tsx'
-import { elapsedSeconds, layerLine, stalledSeconds, stateView, statusLine } from './job-view.ts'
+import { elapsedSeconds, layerLine, stalledSeconds, stateView, statusLine, takenOverLine } from './job-view.ts'
 import styles from './jobs.module.css'
 import { LayerStrip } from './layer-strip.tsx'
 import { isActive } from './queries.ts'
@@ -50,6 +50,7 @@ export function JobCard({ job, compact = false }: { readonly job: Job; readonly 
   const elapsed = elapsedSeconds(job, now)
   // The button answers at once; the engine follows within a step.
   const cancelling = job.state === 'cancelling' || (cancel.isPending && active)
+  const takenOver = job.layers === null ? null : takenOverLine(job.layers)
   const eta = job.etaSeconds === null ? null : formatEta(job.etaSeconds)
   const facts = [
     ...(cancelling
@@ -58,6 +59,7 @@ export function JobCard({ job, compact = false }: { readonly job: Job; readonly 
     ...(elapsed === null ? [] : [active ? `${formatDuration(elapsed)} elapsed` : `took ${formatDuration(elapsed)}`]),
     ...(job.peakRssBytes === null ? [] : [`${formatBytes(job.peakRssBytes, 'memory')} peak memory`]),
     ...(typeof job.layers?.deviceBytes === 'number' ? [`${formatBytes(job.layers.deviceBytes, 'memory')} peak GPU memory`] : []),
+    ...(compact && takenOver !== null ? [takenOver] : []),
     ...(job.endedAt === null ? [] : [formatRelativeTime(job.endedAt, now)]),
   ]
   return (

@@ -103,6 +103,7 @@ describe('layers', () => {
       { layer: 1, error: 0.01, seconds: 1 },
     ],
     deviceBytes: null,
+    secondsLeft: null,
     takenOver: null,
   }
 

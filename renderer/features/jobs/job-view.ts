@@ -134,5 +134,7 @@ export function takenOverLine({ takenOver }: JobLayers): string | null {
 /** "Layer 12 (13 of 32): GPTQ down_proj", counted from 0 as in the model's own names; null where no layer is being worked on. */
 export function layerLine(layers: JobLayers | null): string | null {
   if (layers === null || layers.current === null) return null
-  return `Layer ${layers.current} (${layers.current + 1} of ${layers.total})${layers.note === null ? '' : `: ${layers.note}`}`
+  const note = layers.note === null ? '' : `: ${layers.note}`
+  const left = layers.secondsLeft === null || layers.secondsLeft <= 0 ? '' : ` · layers: ${formatEta(layers.secondsLeft)}`
+  return `Layer ${layers.current} (${layers.current + 1} of ${layers.total})${note}${left}`
 }
