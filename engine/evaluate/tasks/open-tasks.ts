@@ -4,8 +4,9 @@
 import { readFile } from 'node:fs/promises'
 import { basename, extname, resolve } from 'node:path'
 import { LatheError } from '../../contract/errors.ts'
-import { readTaskYaml, taskOf } from './task-config.ts'
+import { taskOf } from './task-config.ts'
 import type { TaskConfig, TaskFile } from './task-config.ts'
+import { readTaskYaml } from './task-file.ts'
 import { parseJsonItems } from './task-data.ts'
 import type { Doc } from './template.ts'
 

@@ -2,6 +2,7 @@
  * The user's own tasks and the probes on one model, local or on a server, beside the family's source. Answers are cached by model and prompt in the
  * data folder, so a job that was cut off goes on, and a baseline is asked once. Records each task the moment it is judged.
  */
+import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { LatheError, TaskRunOptionsSchema } from '../../contract/index.ts'
@@ -12,7 +13,7 @@ import type { ProbeWork } from '../../evaluate/probes/probe-work.ts'
 import { probeResults } from '../../evaluate/probes/probe.ts'
 import type { ProbeOutcome } from '../../evaluate/probes/probe.ts'
 import { connectRemoteTarget } from '../../evaluate/remote/remote-target.ts'
-import { openEvaluationCache } from '../../evaluate/tasks/cache.ts'
+import { openCacheIn } from '../../evaluate/tasks/cache.ts'
 import type { EvaluationCache } from '../../evaluate/tasks/cache.ts'
 import { createLocalTarget } from '../../evaluate/tasks/local-target.ts'
 import { openTaskFile } from '../../evaluate/tasks/open-tasks.ts'
@@ -118,6 +119,8 @@ export class TaskRuns {
       if (mine.kind === 'task') scored.push(mine.scored)
     }
     for (const group of file.groups) this.#recordGroup(context, subject, own, groupResults(group, scored, membersOf(file)))
+    // Of a server: another job must ask again.
+    await rm(join(this.#parts.cacheFolder, `job-${context.job.id}.jsonl`), { force: true })
     context.finish('tasks')
   }
 
@@ -140,7 +143,7 @@ export class TaskRuns {
       const { client, model } = await remotes.connect(record, context.signal)
       const target = await connectRemoteTarget({ client, model, name: record.name, signal: context.signal })
       // A server may change what a name stands for: its answers are kept for this job only.
-      const cache = await openEvaluationCache(join(this.#parts.cacheFolder, `job-${context.job.id}.jsonl`))
+      const cache = await openCacheIn(this.#parts.cacheFolder, `job-${context.job.id}.jsonl`)
       return { target, cache, provenance: provenanceOn(this.#parts, client) }
     }
     context.working(`Loading ${record.name}`)
@@ -149,7 +152,7 @@ export class TaskRuns {
     const codec = await tokenizers.open(record.path)
     const fingerprint = await modelFingerprint(record.path)
     const target = createLocalTarget({ name: record.name, runtime: lease.runtime, codec, modelFingerprint: fingerprint })
-    const cache = await openEvaluationCache(join(this.#parts.cacheFolder, `${fingerprint}.jsonl`))
+    const cache = await openCacheIn(this.#parts.cacheFolder, `${fingerprint}.jsonl`)
     return { target, cache, provenance: provenanceOn(this.#parts, adapter) }
   }
 

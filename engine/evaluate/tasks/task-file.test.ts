@@ -5,7 +5,7 @@ import fc from 'fast-check'
 import { afterEach, describe, expect, test } from 'vitest'
 import { LatheError } from '../../contract/errors.ts'
 import { inferTask, openTaskFile } from './open-tasks.ts'
-import { readTaskYaml } from './task-config.ts'
+import { readTaskYaml } from './task-file.ts'
 import { readItems } from './task-data.ts'
 
 const SEED = 9
