@@ -265,6 +265,25 @@ describe.skipIf(!hasData)('logits', () => {
 })
 
 describe('compress', () => {
+  it('chooses a scheme per layer for a target, and writes the recipe instead of running it', async () => {
+    const path = join(folder, 'map.yaml')
+    const target = ['compress', demo, '--measure', 'weights', '--schemes', 'W8A16 g128,W4A16 g128', '--write-recipe', path, '--target']
+    const report = await json([...target, '4.2MB'])
+    const map = report['map'] as { bytes_out: number; units: { scheme: string | null; loss: number }[] }
+    expect(report).toMatchObject({ recipe: path, bytes_out: map.bytes_out })
+    expect(map.bytes_out).toBeLessThanOrEqual(4.2e6)
+    expect(map.bytes_out).toBeGreaterThan(3.9e6)
+    expect(new Set(map.units.map(({ scheme }) => scheme))).toEqual(new Set(['W8A16 g128', 'W4A16 g128']))
+    const again = await json(['compress', demo, '--recipe', path, '--write-recipe', join(folder, 'again.yaml')])
+    expect(again).toMatchObject({ bytes_out: map.bytes_out, scheme: report['scheme'], map: null })
+    expect(readFileSync(join(folder, 'again.yaml'), 'utf8')).toBe(readFileSync(path, 'utf8'))
+    const errors = await Promise.all([failure([...target, '5.5bats']), failure(['compress', demo, '--target', '4.2MB'])])
+    expect(errors.map(({ code, message }) => `${code}: ${message}`)).toEqual([
+      'request.invalid: --target can\'t be "5.5bats".',
+      'request.invalid: --out is missing.',
+    ])
+  })
+
   it('prints the fixed fields, refuses to overwrite, and takes a recipe file', async () => {
     const out = await fourBitDemo()
     const report = reports.get(out)!

@@ -10,7 +10,7 @@ import { withOverrides } from '../compress/authoring/overrides.ts'
 import type { RecipePlan } from '../compress/authoring/recipe-plan.ts'
 import { SCHEME_INFOS, nextHigher, schemeNamed } from '../compress/authoring/scheme-names.ts'
 import { recipeOfMap } from '../compress/mixed-precision/scheme-map.ts'
-import type { LossTable, MixedTarget } from '../compress/mixed-precision/scheme-map.ts'
+import type { LossTable } from '../compress/mixed-precision/scheme-map.ts'
 import { GPTQ_DEFAULTS } from '../compress/modifiers-yaml.ts'
 import { parseRecipeYaml, recipeToYaml } from '../compress/recipe-yaml.ts'
 import { isLayered } from '../compress/recipe.ts'
@@ -23,7 +23,6 @@ import type {
   CalibrationChoice,
   CalibrationReport,
   CustomRecipe,
-  MixedTarget as ContractTarget,
   RaisePlan,
   RecipeCheck,
   RecipeForm,
@@ -33,6 +32,7 @@ import type {
 } from '../contract/index.ts'
 import { calibrationOptions, inspectCalibration } from './calibration-source.ts'
 import { channel } from './channel.ts'
+import { targetInBytes } from './fitting-bytes.ts'
 import type { Library } from './library.ts'
 import type { CheckpointPort, CompressPort, FitPort, TokenizerPort } from './ports.ts'
 import { readRunRecord } from './run-record.ts'
@@ -54,8 +54,6 @@ export interface RecipesParts {
 
 /** Loss tables kept, newest last: one is a few kilobytes, and a user tries a handful of scheme sets. */
 const KEPT_TABLES = 8
-/** As engine/capacity/fit.ts: beyond it a fit is called tight. */
-const FITTING_SHARE = 0.8
 
 export class Recipes {
   readonly #parts: RecipesParts
@@ -176,7 +174,7 @@ export class Recipes {
       for (const old of [...this.#tables.keys()].slice(0, Math.max(0, this.#tables.size - KEPT_TABLES + 1))) this.#tables.delete(old)
       this.#tables.set(key, table)
     }
-    const chosen = await compressor.choose(record.path, table, await this.#bytesOf(record.path, request.target))
+    const chosen = await compressor.choose(record.path, table, await targetInBytes(this.#parts, record.path, request.target))
     const recipe = recipeOfMap(
       chosen,
       MSE_OBSERVER,
@@ -192,28 +190,6 @@ export class Recipes {
       predictedLoss: chosen.predictedLoss,
       exact: chosen.exact,
     })
-  }
-
-  /** "Fits on this GPU" in bytes: what the adapter has left beside the context, the runtime and its reserve, with the margin of a good fit. */
-  async #bytesOf(folder: string, target: ContractTarget): Promise<MixedTarget> {
-    if (target.kind !== 'fits') return target
-    const { checkpoint, fit } = this.#parts
-    const {
-      kvBytes,
-      activationBytes,
-      reserveBytes = 0,
-      budgetBytes,
-    } = await fit.fit(await checkpoint.inspect(folder), 0, target.contextTokens)
-    if (budgetBytes === null) {
-      throw new LatheError('compress.invalid-recipe', 'This adapter does not say how much memory it has.', 'Give a size instead.')
-    }
-    const bytes = FITTING_SHARE * budgetBytes - kvBytes - activationBytes - reserveBytes
-    if (bytes > 0) return { kind: 'bytes', bytes }
-    throw new LatheError(
-      'compress.nothing-to-do',
-      `A context of ${target.contextTokens} tokens alone fills the ${(budgetBytes / 1e9).toFixed(1)} GB of this adapter.`,
-      'Choose a shorter context.',
-    )
   }
 
   async raise(variantId: string, module: string): Promise<RaisePlan> {

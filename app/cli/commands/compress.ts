@@ -1,20 +1,25 @@
 /** `lathe compress`: one compression of a folder into another, with the studio's own presets or a recipe file. */
-import { readFile } from 'node:fs/promises'
+import { readFile, writeFile } from 'node:fs/promises'
 import { basename, resolve } from 'node:path'
 import { toCliReport } from '../../../engine/compress/cli-report.ts'
-import { listPresets, presetById } from '../../../engine/compress/presets.ts'
-import { parseRecipeYaml } from '../../../engine/compress/recipe-yaml.ts'
+import { listPresets, recipeOfChoice } from '../../../engine/compress/presets.ts'
+import { parseRecipeYaml, recipeToYaml } from '../../../engine/compress/recipe-yaml.ts'
+import { inputElementsOf } from '../../../engine/compress/scheme.ts'
 import { isLayered } from '../../../engine/compress/recipe.ts'
 import { CALIBRATION_DEFAULTS, bundledCalibration } from '../../../engine/compress/calibration/defaults.ts'
 import type { CalibrationOptions, CompressOptions, CompressReport } from '../../../engine/compress/types.ts'
 import { LatheError } from '../../../engine/contract/index.ts'
+import type { InputElement } from '../../../engine/contract/index.ts'
+import type { EnginePorts } from '../../../engine/studio/ports.ts'
 import { nearestName } from '../../../engine/compress/nearest-name.ts'
 import { resolveModelFolder } from '../../../engine/studio/library.ts'
 import { openBackend } from '../../../engine/gpu/webgpu/backend.ts'
 import type { Arguments } from '../arguments.ts'
-import type { Command } from '../command.ts'
+import type { Command, CommandOutput } from '../command.ts'
 import { formatBytes, formatFacts, formatSeconds } from '../format.ts'
 import { assetsFolder, latheVersion } from '../assets.ts'
+import { TARGET_OPTIONS, findRecipe, mapToJson } from './compress-target.ts'
+import type { FoundRecipe } from './compress-target.ts'
 
 export const compress: Command = {
   usage:
@@ -29,6 +34,12 @@ export const compress: Command = {
         .join(', '),
     },
     recipe: { type: 'string', value: 'FILE', help: 'recipe.yaml in LLM Compressor’s form, instead of a preset' },
+    ...TARGET_OPTIONS,
+    'write-recipe': {
+      type: 'string',
+      value: 'FILE',
+      help: 'write the recipe that would run, to be changed and given to --recipe, and stop',
+    },
     out: { type: 'string', value: 'FOLDER', help: 'the folder to make; must not exist' },
     seed: { type: 'string', value: 'N', help: 'chooses calibration samples and anything else that is drawn; recorded (0)' },
     resume: { type: 'boolean', help: 'continue an interrupted compression' },
@@ -47,13 +58,23 @@ export const compress: Command = {
   },
   async run(args, context) {
     const sourceFolder = await resolveModelFolder(resolve(args.onlyPositional('model folder')))
-    const recipe = await readRecipe(args)
-    const calibration = await readCalibration(args, recipe, sourceFolder)
-    const { compressor } = await context.engine()
+    // Before anything is measured for minutes.
+    const out = args.text('write-recipe') === null ? resolve(args.required('out')) : ''
+    const engine = await context.engine()
+    const { compressor } = engine
+    const text = await calibrationText(args, sourceFolder)
+    const found = args.text('target') === null ? null : await findRecipe(args, context, engine, sourceFolder, text)
+    const recipe = found === null ? await readRecipe(args) : { recipe: found.recipe }
+    const written = args.text('write-recipe')
+    if (written !== null) return await writeRecipe(resolve(written), recipe, sourceFolder, found, engine)
+    const holdsWithin = found?.holdsWithin ?? null
+    const calibration = needsText(args, recipe, holdsWithin) ? text : null
+    const emulated = await emulatedElements(recipe, engine)
     const report = await compressor.compress({
       sourceFolder,
-      outFolder: resolve(args.required('out')),
+      outFolder: out,
       recipe,
+      holdsWithin,
       ...(calibration === null ? {} : { calibration, openBackend: () => openBackend(args.text('adapter')) }),
       ...baseOf(args),
       seed: args.integer('seed', { min: 0 }) ?? 0,
@@ -62,22 +83,30 @@ export const compress: Command = {
       signal: context.signal,
       onLog: (line) => context.note(line.text),
       onProgress: (progress) => {
-        const { layer = null } = progress
+        const { layer = null, stage } = progress
+        const where = stage === undefined ? '' : `${stage.title}: `
+        if (stage !== undefined && stage.id !== 'candidate') {
+          context.progress(`${where}${stage.done} of ${stage.of}`)
+          return
+        }
         if (layer !== null) {
           const left = layer.secondsLeft === null ? '' : `, about ${formatSeconds(layer.secondsLeft)} left`
-          context.progress(`layer ${layer.layer + 1} of ${layer.layers}: ${layer.note}${left}`)
+          context.progress(`${where}layer ${layer.layer + 1} of ${layer.layers}: ${layer.note}${left}`)
           return
         }
         const phase = progress.phases.find((candidate) => candidate.id === progress.current)
         if (phase === undefined) return
         const rate = progress.bytesPerSecond === null ? '' : `, ${formatBytes(progress.bytesPerSecond)}/s`
         context.progress(
-          `${phase.id}: ${formatBytes(phase.doneBytes)} of ${formatBytes(phase.totalBytes)}${rate} ${progress.currentTensor ?? ''}`,
+          `${where}${phase.id}: ${formatBytes(phase.doneBytes)} of ${formatBytes(phase.totalBytes)}${rate} ${progress.currentTensor ?? ''}`,
         )
       },
     })
     context.progress(null)
-    return { json: { ...toCliReport(report) }, text: describe(report) }
+    return {
+      json: { ...toCliReport(report), emulated, ...(found === null ? {} : { map: mapToJson(found.map) }) },
+      text: describe(report, emulated),
+    }
   },
 }
 
@@ -89,7 +118,7 @@ function baseOf(args: Arguments): Pick<CompressOptions, 'base'> {
 async function readRecipe(args: Arguments): Promise<CompressOptions['recipe']> {
   const preset = args.text('preset')
   const file = args.text('recipe')
-  if ((preset === null) === (file === null)) throw args.invalid('Give either --preset or --recipe.')
+  if ((preset === null) === (file === null)) throw args.invalid('Give either --preset, --recipe or --target.')
   if (preset !== null) {
     const known = listPresets().map((candidate) => candidate.id)
     if (known.includes(preset)) return { presetId: preset }
@@ -106,17 +135,16 @@ async function readRecipe(args: Arguments): Promise<CompressOptions['recipe']> {
   return { recipe: parseRecipeYaml(text) }
 }
 
-/** null for a data-free recipe, which options for calibration are refused with: ignoring them would give another result than the one asked for. */
-async function readCalibration(
-  args: Arguments,
-  recipe: CompressOptions['recipe'],
-  sourceFolder: string,
-): Promise<CalibrationOptions | null> {
-  if (!isLayered('recipe' in recipe ? recipe.recipe : presetById(recipe.presetId).recipe)) {
-    const given = ['calibration', 'samples', 'seq'].find((name) => args.text(name) !== null)
-    if (given === undefined) return null
-    throw new LatheError('compress.invalid-recipe', `--${given} is for calibrated recipes; this one is data-free.`, 'Leave it out.')
-  }
+/** Whether calibration text is used. Options for it are refused where it is not: ignoring them would give another result than the one asked for. */
+function needsText(args: Arguments, choice: CompressOptions['recipe'], holdsWithin: number | null): boolean {
+  if (holdsWithin !== null || isLayered(recipeOfChoice(choice).recipe)) return true
+  const given = ['calibration', 'samples', 'seq'].find((name) => args.text(name) !== null)
+  // The search for a map reads text too.
+  if (given === undefined || args.text('target') !== null) return false
+  throw new LatheError('compress.invalid-recipe', `--${given} is for calibrated recipes; this one is data-free.`, 'Leave it out.')
+}
+
+async function calibrationText(args: Arguments, sourceFolder: string): Promise<CalibrationOptions> {
   const file = args.text('calibration')
   return {
     path: file === null ? await bundledCalibration(assetsFolder(), sourceFolder) : resolve(file),
@@ -126,7 +154,48 @@ async function readCalibration(
   }
 }
 
-function describe(report: CompressReport): string {
+/** What would run, without running it. A preset that tries several shows the first. */
+async function writeRecipe(
+  path: string,
+  choice: CompressOptions['recipe'],
+  sourceFolder: string,
+  found: FoundRecipe | null,
+  { compressor }: Pick<EnginePorts, 'compressor'>,
+): Promise<CommandOutput> {
+  const { recipe } = recipeOfChoice(choice)
+  const plan = await compressor.plan(sourceFolder, recipe)
+  await writeFile(path, recipeToYaml(recipe))
+  const map = found === null ? null : mapToJson(found.map)
+  return {
+    json: {
+      recipe: path,
+      scheme: plan.scheme,
+      bytes_out: plan.weightBytes,
+      bits_per_weight: plan.bitsPerWeight,
+      map,
+      warnings: plan.warnings,
+    },
+    text: formatFacts([
+      ['Recipe', path],
+      ['Would store', `${formatBytes(plan.weightBytes)} as ${plan.scheme}, ${plan.bitsPerWeight.toFixed(2)} bits per weight`],
+    ]),
+  }
+}
+
+/** What inputs are rounded to that the adapter has no arithmetic for. */
+async function emulatedElements(choice: CompressOptions['recipe'], { gpu }: Pick<EnginePorts, 'gpu'>): Promise<readonly InputElement[]> {
+  const { recipe } = recipeOfChoice(choice)
+  const elements = new Set(
+    recipe.steps.flatMap((step) => ('groups' in step ? step.groups.flatMap(({ scheme }) => inputElementsOf(scheme)) : [])),
+  )
+  if (elements.size === 0) return []
+  const selected = (await gpu.state()).adapters.find((adapter) => adapter.selected)
+  return [...elements].filter((element) => selected?.emulates.includes(element) === true)
+}
+
+const ARITHMETIC: Readonly<Record<InputElement, string>> = { int8: '8-bit integer', e4m3: '8-bit float', e2m1: '4-bit float' }
+
+function describe(report: CompressReport, emulated: readonly InputElement[]): string {
   const worst = report.tensors
     .filter((tensor) => tensor.sqnrDb !== null)
     .toSorted((a, b) => (a.sqnrDb ?? 0) - (b.sqnrDb ?? 0))
@@ -149,6 +218,17 @@ function describe(report: CompressReport): string {
       'Taken over',
       `${takenOver.layers.length} of ${takenOver.ofLayers} layers, ${takenOver.tensors} of ${takenOver.ofTensors} tensors, from ${takenOver.from}`,
     ])
+  if (emulated.length > 0) {
+    const names = emulated.map((element) => ARITHMETIC[element]).join(' and ')
+    facts.push([
+      'Runs here',
+      `emulated: this adapter has no ${names} products, so inputs are rounded the same way and multiplied in floats`,
+    ])
+  }
+  const chosen = report.outcome?.candidates.map(
+    ({ title, kldMean, chosen: kept }) => `${title} ${kldMean.toPrecision(3)} nats${kept ? ' (kept)' : ''}`,
+  )
+  if (chosen !== undefined) facts.push(['Measured', `${chosen.join(', ')} on ${report.outcome?.heldOut.tokens} held-out tokens`])
   if (worst.length > 0) facts.push(['Largest error', worst.join(', ')])
   if (report.ignored.length > 0)
     facts.push([

@@ -270,3 +270,9 @@ export function recipeOfMap(
       : { kind: 'gptq', groups, ignore, blockSize: store.blockSize, dampening: store.dampening, actorder: 'static' }
   return { steps: [...before, step] }
 }
+
+/** "14 × W4A16 g128, 4 × W8A16 g128, 3.9 bits per weight". */
+export function describeMap(map: SchemeMap): string {
+  const counts = Map.groupBy(map.choices, ({ scheme }) => (scheme === null ? 'as it is' : schemeName(scheme)))
+  return [...[...counts].map(([name, list]) => `${list.length} × ${name}`), `${map.bitsPerWeight.toFixed(2)} bits per weight`].join(', ')
+}

@@ -7,13 +7,12 @@ import { openCheckpoint } from '../../checkpoint/open.ts'
 import type { Checkpoint } from '../../checkpoint/types.ts'
 import { BoundSearch } from '../../compress/mixed-precision/bound-search.ts'
 import { roundedCheckpoint } from '../../compress/mixed-precision/rounded-checkpoint.ts'
-import { frontOf, mapAt, measureLosses, recipeOfMap, schemeUnits } from '../../compress/mixed-precision/scheme-map.ts'
-import type { LossTable, SchemeMap, SchemeUnit } from '../../compress/mixed-precision/scheme-map.ts'
+import { describeMap, frontOf, mapAt, measureLosses, recipeOfMap, schemeUnits } from '../../compress/mixed-precision/scheme-map.ts'
+import type { LossTable, SchemeUnit } from '../../compress/mixed-precision/scheme-map.ts'
 import { proxyLoss } from '../../compress/mixed-precision/sensitivity.ts'
 import { GPTQ_DEFAULTS } from '../../compress/modifiers-yaml.ts'
 import type { PresetOutcome } from '../../compress/presets.ts'
 import type { Observer } from '../../compress/recipe.ts'
-import { schemeName } from '../../compress/scheme.ts'
 import { boundOfShare } from '../../contract/index.ts'
 import { benchLoss } from '../layer-divergence.ts'
 import { openMeasuring, tryCandidate } from './candidate.ts'
@@ -116,10 +115,4 @@ async function searchInMemory(run: OutcomeRun, source: Checkpoint, table: LossTa
 
 function bytesOf(source: Checkpoint): number {
   return [...source.tensors.values()].reduce((sum, { byteLength }) => sum + byteLength, 0)
-}
-
-/** "14 × W4A16 g128, 4 × W8A16 g128, 3.9 bits per weight". */
-export function describeMap(map: SchemeMap): string {
-  const counts = Map.groupBy(map.choices, ({ scheme }) => (scheme === null ? 'as it is' : schemeName(scheme)))
-  return [...[...counts].map(([name, list]) => `${list.length} × ${name}`), `${map.bitsPerWeight.toFixed(2)} bits per weight`].join(', ')
 }
