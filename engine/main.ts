@@ -17,6 +17,7 @@ import type { EngineFailed, EngineReady } from './contract/index.ts'
 import { defaultDataFolder, rootPolicy } from './studio/host/process-policy.ts'
 import type { ProcessFacts } from './studio/host/process-policy.ts'
 import { startHost } from './studio/host/server.ts'
+import { wrappingKeyOf } from './studio/store/key-file.ts'
 import { createStudio } from './studio/studio.ts'
 
 /** How long jobs and streams may take to stop before the process ends anyway. Jobs journal their work, so nothing is lost but time. */
@@ -38,6 +39,8 @@ async function main(): Promise<void> {
   // Read once and forgotten: nothing that the engine ever starts should inherit it.
   const token = process.env['LATHE_TOKEN']
   delete process.env['LATHE_TOKEN']
+  const wrappingKey = wrappingKeyOf(process.env['LATHE_WRAPPING_KEY'])
+  delete process.env['LATHE_WRAPPING_KEY']
   const policy = rootPolicy(facts)
   if (policy === 'refuse') {
     throw new LatheError(
@@ -53,6 +56,7 @@ async function main(): Promise<void> {
     assetsFolder: home.assets,
     shell: options.shell,
     version: home.version,
+    wrappingKey,
     log,
     ...(options.adapter === null ? {} : { adapterId: options.adapter }),
   })

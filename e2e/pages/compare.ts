@@ -46,6 +46,11 @@ export class ComparePage {
     return this.page.getByRole('img', { name: `${of}: distribution of the values` })
   }
 
+  /** Of the opened tensor. */
+  get raise(): Locator {
+    return this.page.getByRole('button', { name: 'Raise this layer and re-run' })
+  }
+
   /** Saves the report there. */
   async exportPage(path: string): Promise<void> {
     await this.page.getByRole('button', { name: 'Export' }).click()

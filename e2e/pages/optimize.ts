@@ -5,10 +5,12 @@ export class OptimizePage {
   readonly page: Page
   readonly presets: Locator
   readonly start: Locator
+  readonly recipe: Locator
 
   constructor(page: Page) {
     this.page = page
     this.presets = page.getByRole('region', { name: 'Presets' })
+    this.recipe = page.getByRole('textbox', { name: 'Recipe as YAML' })
     this.start = page.getByRole('button', { name: /^(Run( \d+)? and compare|Start( \d+)?)$/ })
   }
 
@@ -28,6 +30,15 @@ export class OptimizePage {
       const title = (await checkbox.getAttribute('aria-label')) ?? ''
       if (((await checkbox.getAttribute('aria-checked')) === 'true') !== titles.includes(title)) await checkbox.click()
     }
+  }
+
+  /** Exactly this recipe of one's own, begun from a preset unless one is being written. */
+  async writeRecipe(yaml: string): Promise<void> {
+    if (!(await this.recipe.isVisible())) {
+      await this.page.getByRole('combobox', { name: 'Start from a preset' }).click()
+      await this.page.getByRole('option', { name: 'Quick 4-bit' }).click()
+    }
+    await this.recipe.fill(yaml)
   }
 
   async measure(what: 'Perplexity and drift' | 'Tasks' | 'Throughput', on: boolean): Promise<void> {

@@ -36,7 +36,7 @@ import {
   SchemeMapSchema,
 } from './recipe.ts'
 import { ResultSetSchema } from './result.ts'
-import { ServerConfigSchema, ServerViewSchema } from './server.ts'
+import { ServerConfigSchema, ServerTestSchema, ServerViewSchema } from './server.ts'
 import { SettingsPatchSchema, SettingsSchema } from './settings.ts'
 
 export * from './capacity.ts'
@@ -245,6 +245,14 @@ export const contract = {
     /** Aborts what runs. */
     stop: procedure.output(ServerViewSchema),
     abort: procedure.input(z.object({ requestId: z.string() })).output(nothing),
+    /** The key that clients must send; null = none was made yet. Only on request: no view, event, log or report holds it. */
+    key: procedure.output(z.object({ apiKey: z.string().nullable() })),
+    /** By the name that clients use. Loading resolves when it is done. */
+    load: procedure.input(z.object({ name: z.string() })).output(ServerViewSchema),
+    /** Fails with `model.busy` while a request uses it. */
+    unload: procedure.input(z.object({ name: z.string() })).output(ServerViewSchema),
+    /** Asks the running server something short over HTTP, as a client would. */
+    test: procedure.output(ServerTestSchema),
   },
   runtime: {
     unload: procedure.input(modelId).output(nothing),

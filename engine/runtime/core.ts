@@ -10,6 +10,9 @@ import { setImmediate as nextTurn } from 'node:timers/promises'
 import { LatheError } from '../contract/errors.ts'
 import type { Executable, StepOutput } from '../gpu/program.ts'
 import type { BlockPool } from './block-pool.ts'
+import { CoreInbox } from './core-inbox.ts'
+import type { CoreOptions, RequestEnd, RequestOutput } from './core-messages.ts'
+import { CoreStatistics } from './core-statistics.ts'
 import { asError, closedError, isLoss, nonFiniteError } from './core-errors.ts'
 import type { PrefixHasher } from './prefix-hash.ts'
 import type { Request } from './request.ts'
@@ -17,56 +20,14 @@ import { Scheduler } from './scheduler.ts'
 import { takeSamples } from './samples.ts'
 import type { PlannedRequest, StepPlan } from './scheduler.ts'
 import type { Speculator } from './speculation/speculator.ts'
-import { StepBuilder } from './step-builder.ts'
 import type { StepBudget } from './step-budget.ts'
-import { rowAdjustments } from './token-rules.ts'
-import type { FinishReason, GenerationStats, RuntimeTelemetry, ScoreResult, TokenLogprob } from './types.ts'
+import { StepRunner, withRules } from './step-runner.ts'
+import type { StepResult } from './step-runner.ts'
+import type { FinishReason, RuntimeTelemetry } from './types.ts'
 import { isHang, StepWatchdog } from './watchdog.ts'
-
-export type RequestEnd =
-  | { readonly kind: 'finished'; readonly reason: FinishReason; readonly stopTokenId: number | null; readonly stats: GenerationStats }
-  | { readonly kind: 'scored'; readonly result: ScoreResult }
-  | { readonly kind: 'failed'; readonly error: Error }
-
-/** What a step, or an abort, meant for one request. An output with an `end` is its last. */
-export interface RequestOutput {
-  readonly id: string
-  readonly progress: { readonly done: number; readonly total: number; readonly cached?: number } | null
-  readonly tokens: readonly number[]
-  readonly logprobs: readonly number[]
-  /** Per token, where the request asked for them. */
-  readonly top?: readonly (readonly TokenLogprob[])[] | undefined
-  readonly end: RequestEnd | null
-}
-
-export interface CoreOptions {
-  readonly executable: Executable
-  readonly pool: BlockPool
-  /** null = no prefix cache. */
-  readonly hasher: PrefixHasher | null
-  readonly budget: StepBudget
-  readonly contextLimit: number
-  /** Names the model in error messages. */
-  readonly modelId: string
-  /** Called synchronously after each step, before the next is planned. Must not throw. */
-  readonly emit: (outputs: readonly RequestOutput[]) => void
-  readonly now?: () => number
-  /** Default: none. The core disposes of it. */
-  readonly speculator?: Speculator | null
-  readonly watchdog?: StepWatchdog
-  /** A step hangs; the device should be given up. The core has failed by then. */
-  readonly onHang?: () => void
-  /** Default 16 384. */
-  readonly maxQueued?: number | undefined
-}
 
 /** Requests waiting for admission. In-process callers may queue a whole evaluation; a server puts its own, smaller bound in front. */
 const MOST_QUEUED = 16_384
-/** However long the queue: a client that waits longer has given up. */
-const MOST_RETRY_SECONDS = 120
-/** Weight of the newest step in the smoothed host time, and of the newest request in the smoothed service time. */
-const SMOOTHING = 0.1
-
 /** Orders cores, so that holding several at once cannot deadlock (pair.ts). */
 let nextSerial = 0
 
@@ -79,7 +40,7 @@ export class Core {
   readonly stepListeners = new Set<(tokens: number, milliseconds: number) => void>()
   /** For inspection; only the loop may change it. */
   readonly scheduler: Scheduler
-  readonly #builder: StepBuilder
+  readonly #runner: StepRunner
   readonly #budget: StepBudget
   readonly #contextLimit: number
   readonly #modelId: string
@@ -91,23 +52,12 @@ export class Core {
   readonly #maxQueued: number
 
   readonly #requests = new Map<string, Request>()
-  #added: Request[] = []
-  readonly #aborted = new Set<string>()
-  #sections: Section[] = []
-  #wake: (() => void) | null = null
+  readonly #inbox = new CoreInbox()
   #closing = false
   #failure: Error | null = null
   readonly #stopped: Promise<void>
 
-  #steps = 0
-  #promptTokens = 0
-  #cachedPromptTokens = 0
-  #generatedTokens = 0
-  #lastStepMs: number | null = null
-  #hostMsPerStep: number | null = null
-  /** Smoothed time that a generation holds its place, for telling others when to come back. */
-  #serviceMs: number | null = null
-  readonly #unready = new Map<Request, unknown>()
+  readonly #statistics = new CoreStatistics()
 
   constructor(options: CoreOptions) {
     const { executable, pool, contextLimit } = options
@@ -129,13 +79,13 @@ export class Core {
       maxRows: executable.capacity.rows,
       now: this.#now,
     })
-    this.#builder = new StepBuilder(executable.capacity, pool.blockSize)
     this.#budget = options.budget
     this.#contextLimit = contextLimit
     this.#modelId = options.modelId
     this.#emit = options.emit
     this.#speculator = options.speculator ?? null
     this.#watchdog = options.watchdog ?? new StepWatchdog()
+    this.#runner = new StepRunner(executable, pool.blockSize, this.#watchdog)
     this.#onHang = options.onHang
     this.#maxQueued = options.maxQueued ?? MOST_QUEUED
     this.#stopped = this.#run().catch((error: unknown) => this.fail(asError(error)))
@@ -148,7 +98,7 @@ export class Core {
 
   /** Requests that want something still; those aborted only wait for the loop to let go of them. */
   get active(): number {
-    return this.#requests.size - this.#aborted.size
+    return this.#requests.size - this.#inbox.aborts
   }
 
   /** Throws the failure of a core that has failed, and `runtime.queue-full`. */
@@ -162,9 +112,10 @@ export class Core {
         'Give every request its own id.',
       )
     }
-    const queued = this.scheduler.waiting.length + this.#added.length
+    const queued = this.scheduler.waiting.length + this.#inbox.added
     if (queued >= this.#maxQueued) {
-      const retryAfterSeconds = this.#retryAfterSeconds()
+      const { sequences } = this.executable.capacity
+      const retryAfterSeconds = this.#statistics.retryAfterSeconds(this.scheduler.waiting.length, sequences)
       throw new LatheError(
         'runtime.queue-full',
         `${queued} requests are waiting already.`,
@@ -174,15 +125,12 @@ export class Core {
     }
     this.#awaitMask(request)
     this.#requests.set(request.id, request)
-    this.#added.push(request)
-    this.#stir()
+    this.#inbox.add(request)
   }
 
   /** Ends the request at the top of the loop, with an output whose end is `finished: aborted`. Unknown and ended ids are ignored. */
   abort(id: string): void {
-    if (!this.#requests.has(id)) return
-    this.#aborted.add(id)
-    this.#stir()
+    if (this.#requests.has(id)) this.#inbox.abort(id)
   }
 
   /**
@@ -200,8 +148,7 @@ export class Core {
         reject(error)
       }
     }
-    this.#sections.push({ run, reject })
-    this.#stir()
+    this.#inbox.section({ run, reject })
     return promise
   }
 
@@ -225,19 +172,15 @@ export class Core {
       outputs.push(endOutput(request.id, { kind: 'failed', error }))
     }
     this.#requests.clear()
-    this.#aborted.clear()
-    this.#added = []
-    for (const section of this.#sections) section.reject(error)
-    this.#sections = []
+    this.#inbox.close(error)
     this.#emit(outputs)
-    this.#stir()
   }
 
   /** Aborts everything and resolves when no step is in flight. A core that failed may never see its last step return, and is not waited for. */
   async close(): Promise<void> {
     this.#closing = true
-    for (const id of this.#requests.keys()) this.#aborted.add(id)
-    this.#stir()
+    for (const id of this.#requests.keys()) this.#inbox.abort(id)
+    this.#inbox.wake()
     if (this.#failure === null) await this.#stopped
     this.#speculator?.[Symbol.dispose]()
   }
@@ -245,17 +188,12 @@ export class Core {
   telemetry(): RuntimeTelemetry {
     return {
       running: this.scheduler.running.length,
-      waiting: this.scheduler.waiting.length + this.#added.length,
+      waiting: this.scheduler.waiting.length + this.#inbox.added,
       kvBlocksUsed: this.pool.used,
       kvBlocksTotal: this.pool.blocks - 1,
       tokenBudget: this.#tokenBudget(),
-      lastStepMs: this.#lastStepMs,
-      steps: this.#steps,
       preemptions: this.scheduler.preemptions,
-      promptTokens: this.#promptTokens,
-      cachedPromptTokens: this.#cachedPromptTokens,
-      generatedTokens: this.#generatedTokens,
-      hostMsPerStep: this.#hostMsPerStep,
+      ...this.#statistics.counted(),
       ...(this.#speculator === null ? {} : { speculation: this.#speculator.telemetry() }),
     }
   }
@@ -264,10 +202,10 @@ export class Core {
     while (this.#failure === null) {
       const began = this.#now()
       this.#drain()
-      const section = this.#sections.shift()
+      const section = this.#inbox.takeSection()
       if (this.#closing) {
         section?.reject(closedError())
-        for (const other of this.#sections.splice(0)) other.reject(closedError())
+        this.#inbox.rejectSections(closedError())
         return
       }
       if (section !== undefined) await section.run()
@@ -277,7 +215,7 @@ export class Core {
       if (this.#isFailed()) return
       const planned = this.scheduler.schedule(this.#tokenBudget())
       if (planned !== null) await this.#step(planned, plannedFrom, draftMs)
-      else if (section === undefined && this.#isIdle()) await this.#sleep()
+      else if (section === undefined && this.#inbox.isEmpty && !this.#isClosing()) await this.#inbox.sleep()
       // Lets timers, sockets and aborts in even where steps resolve without leaving the microtask queue.
       await nextTurn()
     }
@@ -296,84 +234,57 @@ export class Core {
     return this.#now() - started
   }
 
-  /** As a call, since control flow analysis does not know that `fail` may run during an await. */
+  /** As calls, since control flow analysis does not know that `fail` and `close` may run during an await. */
   #isFailed(): boolean {
     return this.#failure !== null
   }
 
+  #isClosing(): boolean {
+    return this.#closing
+  }
+
   async #step(asked: StepPlan, began: number, draftMs: number): Promise<void> {
-    const plan = await this.#withRules(asked)
-    if (plan === null || this.#failure !== null) return
-    const input = this.#builder.build(plan)
+    const { plan, broken } = await withRules(asked)
+    if (this.#failure !== null) return
+    if (broken.length > 0) {
+      // Planned again without them.
+      this.#emit(
+        broken.map(({ request, error }) => {
+          this.scheduler.remove(request)
+          return this.#end(request, { kind: 'failed', error })
+        }),
+      )
+      return
+    }
+    const input = this.#runner.build(plan)
     const submitted = this.#now()
     let results: StepResult[]
+    let stepMs: number
     try {
-      const output = await this.#watchdog.watch(plan.tokens, this.executable.step(input))
-      this.#lastStepMs = this.#now() - submitted
-      results = output.nonFinite && plan.entries.length > 1 ? await this.#isolate(plan) : [{ plan, output }]
+      const output = await this.#runner.run(plan, input)
+      stepMs = this.#now() - submitted
+      results = output.nonFinite && plan.entries.length > 1 ? await this.#runner.isolate(plan) : [{ plan, output }]
     } catch (thrown) {
       this.#stepFailed(plan, asError(thrown))
       return
     }
     if (this.#failure !== null) return
     const returned = this.#now()
-    this.#budget.observe(plan.tokens, this.#lastStepMs)
-    this.#watchdog.observe(plan.tokens, this.#lastStepMs)
-    for (const listener of this.stepListeners) listener(plan.tokens, this.#lastStepMs)
-    this.#steps++
+    const statistics = this.#statistics
+    statistics.lastStepMs = stepMs
+    statistics.steps++
+    this.#budget.observe(plan.tokens, stepMs)
+    this.#runner.observe(plan.tokens, stepMs)
+    for (const listener of this.stepListeners) listener(plan.tokens, stepMs)
     this.scheduler.complete(plan)
-    const generatedBefore = this.#generatedTokens
+    const generatedBefore = statistics.generatedTokens
     this.#emit(results.flatMap((result) => this.#apply(result, returned)))
     if (this.#speculator !== null && plan.entries.every(({ request, rows }) => request.work.kind === 'generate' && rows > 0)) {
       const speculated = plan.rows > plan.entries.length
-      this.#speculator.observe(plan.entries.length, this.#generatedTokens - generatedBefore, returned - submitted + draftMs, speculated)
+      const generated = statistics.generatedTokens - generatedBefore
+      this.#speculator.observe(plan.entries.length, generated, returned - submitted + draftMs, speculated)
     }
-    const hostMs = this.#now() - returned + (submitted - began) - draftMs
-    this.#hostMsPerStep = this.#hostMsPerStep === null ? hostMs : this.#hostMsPerStep + SMOOTHING * (hostMs - this.#hostMsPerStep)
-  }
-
-  /**
-   * Adds to the plan what the requests' rules make of its rows; the same plan where none has any. A request whose output constraint fails ends
-   * here, and the step is planned again without it: null.
-   */
-  async #withRules(plan: StepPlan): Promise<StepPlan | null> {
-    if (!plan.entries.some(({ request, rows }) => request.rules !== null && rows > 0)) return plan
-    const entries: PlannedRequest[] = []
-    const broken: RequestOutput[] = []
-    for (const entry of plan.entries) {
-      const { request, rows } = entry
-      if (request.rules === null || rows === 0) {
-        entries.push(entry)
-        continue
-      }
-      const { id, tokens, tokenCount, promptCount } = request
-      try {
-        const drafts = tokens.subarray(tokenCount, tokenCount + rows - 1)
-        const adjustments = await rowAdjustments({ id, state: request.rules, tokens, tokenCount, promptCount }, drafts)
-        entries.push({ ...entry, adjustments })
-      } catch (thrown) {
-        if (this.#failure !== null) return null
-        this.scheduler.remove(request)
-        broken.push(this.#end(request, { kind: 'failed', error: asError(thrown) }))
-      }
-    }
-    if (broken.length === 0) return { ...plan, entries }
-    this.#emit(broken)
-    return null
-  }
-
-  /**
-   * A step says only that some row was not finite. Repeating it request by request writes the same bytes to the same slots and tells whose
-   * row it was, so that the others go on.
-   */
-  async #isolate(plan: StepPlan): Promise<StepResult[]> {
-    const results: StepResult[] = []
-    for (const entry of plan.entries) {
-      const alone = { entries: [entry], tokens: entry.count, rows: entry.rows }
-      const step = this.executable.step(this.#builder.build(alone))
-      results.push({ plan: alone, output: await this.#watchdog.watch(entry.count, step) })
-    }
-    return results
+    statistics.observeHost(this.#now() - returned + (submitted - began) - draftMs)
   }
 
   #apply({ plan, output }: StepResult, now: number): RequestOutput[] {
@@ -395,7 +306,10 @@ export class Core {
   #applyEntry({ request, count, rows }: PlannedRequest, output: StepOutput, row: number, now: number): RequestOutput | null {
     const { work, id } = request
     const computedBefore = request.computed - count
-    this.#promptTokens += Math.max(0, Math.min(request.computed, request.promptCount) - Math.min(computedBefore, request.promptCount))
+    this.#statistics.promptTokens += Math.max(
+      0,
+      Math.min(request.computed, request.promptCount) - Math.min(computedBefore, request.promptCount),
+    )
     if (work.kind === 'score') {
       if (rows === 0) return null
       request.record({ ...output, topCount: topCountOf(output) }, row, rows)
@@ -412,7 +326,7 @@ export class Core {
 
     const outcome = takeSamples(request, work, output, { row, rows, now, contextLimit: this.#contextLimit, modelId: this.#modelId })
     const { tokens, logprobs, top, reason, error } = outcome
-    this.#generatedTokens += tokens.length
+    this.#statistics.generatedTokens += tokens.length
     if (rows > 1) this.#speculator?.verified(request, rows - 1, outcome.accepted)
     request.draftCount = 0
     // What was computed beyond the known tokens is overwritten by the next step; nothing is read beyond them.
@@ -432,21 +346,10 @@ export class Core {
     const ready = request.rules?.rules.mask?.ready
     if (ready === undefined) return
     request.ready = false
-    const settle = (error: unknown): void => {
-      this.#unready.set(request, error)
-      this.#stir()
-    }
     ready.then(
-      () => settle(null),
-      (error: unknown) => settle(asError(error)),
+      () => this.#inbox.settle(request, null),
+      (error: unknown) => this.#inbox.settle(request, asError(error)),
     )
-  }
-
-  /** Seconds until about one of those who wait will have got a place. */
-  #retryAfterSeconds(): number {
-    const { sequences } = this.executable.capacity
-    const waitMs = ((this.#serviceMs ?? 1000) * Math.max(1, this.scheduler.waiting.length)) / sequences
-    return Math.min(MOST_RETRY_SECONDS, Math.max(1, Math.ceil(waitMs / 1000)))
   }
 
   #finished(request: Request, reason: FinishReason, now: number): RequestEnd {
@@ -456,13 +359,12 @@ export class Core {
 
   #end(request: Request, end: RequestEnd): RequestOutput {
     this.#requests.delete(request.id)
-    this.#aborted.delete(request.id)
+    this.#inbox.forget(request.id)
     request.dispose()
     if (request.scheduledAt !== null && request.work.kind === 'generate') {
-      const heldMs = this.#now() - request.scheduledAt
-      this.#serviceMs = this.#serviceMs === null ? heldMs : this.#serviceMs + SMOOTHING * (heldMs - this.#serviceMs)
+      this.#statistics.observeService(this.#now() - request.scheduledAt)
     }
-    this.#cachedPromptTokens += request.cachedTokens
+    this.#statistics.cachedPromptTokens += request.cachedTokens
     return endOutput(request.id, end)
   }
 
@@ -482,58 +384,27 @@ export class Core {
   }
 
   #drain(): void {
-    const added = this.#added
-    this.#added = []
-    for (const request of added) this.scheduler.add(request)
-    if (this.#aborted.size === 0 && this.#unready.size === 0) return
-    const now = this.#now()
+    for (const request of this.#inbox.takeAdded()) this.scheduler.add(request)
     const outputs: RequestOutput[] = []
-    for (const [request, error] of this.#unready) {
+    for (const [request, error] of this.#inbox.takeSettled()) {
       request.ready = true
       if (error === null || request.status === 'ended') continue
       this.scheduler.remove(request)
-      outputs.push(this.#end(request, { kind: 'failed', error: asError(error) }))
+      outputs.push(this.#end(request, { kind: 'failed', error }))
     }
-    this.#unready.clear()
-    for (const id of this.#aborted) {
+    const now = this.#now()
+    for (const id of this.#inbox.takeAborted()) {
       const request = this.#requests.get(id)
       if (request === undefined) continue
       this.scheduler.remove(request)
       outputs.push(this.#end(request, this.#finished(request, 'aborted', now)))
     }
-    this.#aborted.clear()
-    this.#emit(outputs)
+    if (outputs.length > 0) this.#emit(outputs)
   }
 
   #tokenBudget(): number {
     return Math.min(this.#budget.tokens(this.scheduler.decoding), this.executable.capacity.tokens)
   }
-
-  /** Nothing was asked that the loop has not taken up, closing included: it may have been asked while guesses were made. */
-  #isIdle(): boolean {
-    return this.#added.length + this.#aborted.size + this.#unready.size + this.#sections.length === 0 && !this.#closing
-  }
-
-  #sleep(): Promise<void> {
-    const { promise, resolve } = Promise.withResolvers<void>()
-    this.#wake = resolve
-    return promise
-  }
-
-  #stir(): void {
-    this.#wake?.()
-    this.#wake = null
-  }
-}
-
-interface StepResult {
-  readonly plan: StepPlan
-  readonly output: StepOutput
-}
-
-interface Section {
-  readonly run: () => Promise<void>
-  readonly reject: (error: Error) => void
 }
 
 function endOutput(id: string, end: RequestEnd): RequestOutput {

@@ -4,7 +4,7 @@
  */
 import type { StreamDecoder } from '../tokenizer/stream-decoder.ts'
 import type { StopMatcher } from '../tokenizer/stop-strings.ts'
-import type { RequestOutput } from './core.ts'
+import type { RequestOutput } from './core-messages.ts'
 import type { GenerationEvent } from './types.ts'
 
 export interface StreamParts {

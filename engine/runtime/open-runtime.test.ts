@@ -79,6 +79,36 @@ describe.each(backends)('$name', ({ name, open }) => {
     expect(stopped).toMatchObject({ text: 'Tess is the may', finished: { reason: 'stop', stopString: 'or of' } })
   })
 
+  test.runIf(name === backends[1]?.name)(
+    'prefills only what is new in a second turn, and answers a warm 500-token prefix in a third of the time',
+    { timeout: 120_000 },
+    async () => {
+      await using runtime = await openModel(DEMO, { contextTokens: 1024, kvTokens: 4096 })
+      const tokenizer = await loadTokenizer(DEMO)
+      const text = tokenizer.encode(readFileSync(`${DEMO}/../demo-eval/perplexity.txt`, 'utf8').slice(0, 8000), { addSpecialTokens: false })
+      const once = async (promptTokens: Uint32Array): Promise<{ firstTokenMs: number; computed: number; cached: number }> => {
+        const before = runtime.telemetry().promptTokens
+        const { stats } = (await collect(runtime, { promptTokens, maxTokens: 1, ignoreEos: true })).finished
+        return {
+          firstTokenMs: stats.firstTokenMs ?? Number.NaN,
+          computed: runtime.telemetry().promptTokens - before,
+          cached: stats.cachedTokens,
+        }
+      }
+      const cold = [await once(text.slice(0, 503)), await once(text.slice(600, 1103))]
+      const warm = [await once(text.slice(0, 503)), await once(text.slice(600, 1103))]
+      expect([...cold, ...warm].map(({ cached, computed }) => [cached, computed])).toEqual([
+        [0, 503],
+        [0, 503],
+        [480, 23],
+        [480, 23],
+      ])
+      expect(least(warm) / least(cold)).toBeLessThanOrEqual(1 / 3)
+      // The turn that follows: the first one, its answer, and forty tokens more.
+      expect(await once(text.slice(0, 552))).toMatchObject({ cached: 480, computed: 72 })
+    },
+  )
+
   describe('same bits', () => {
     const jobs = Array.from({ length: 8 }, (_, i) => ({
       promptTokens: Uint32Array.from({ length: 3 + ((i * 29) % 70) }, (__, t) => 2 + ((t * 7 + (i % 3) * 11) % 150)),
@@ -264,6 +294,10 @@ describe.each(backends)('$name', ({ name, open }) => {
     expect(written[0]).toBe(golden.prompts[0]!.greedy_text)
   })
 })
+
+function least(of: readonly { readonly firstTokenMs: number }[]): number {
+  return Math.min(...of.map(({ firstTokenMs }) => firstTokenMs))
+}
 
 /** Greedy tokens up to the first choice that was too close to call. */
 function comparable({ gaps, greedy }: GoldenPrompt, ids: readonly number[]): readonly number[] {

@@ -135,6 +135,27 @@ describe('who goes first', () => {
     await harness.core.close()
   })
 
+  it('waits for room for its whole prompt, although a first chunk would fit, and nobody smaller overtakes it', async () => {
+    const beside: string[] = []
+    const running = new Set(['first'])
+    const harness: Harness = new Harness({
+      ...base,
+      blocks: 17,
+      tokenBudget: 32,
+      onStep: () => void (running.has('first') && beside.push(...harness.core.scheduler.running.map(({ id }) => id))),
+    })
+    const first = harness.generate('first', tokensOf(100, 1), { maxTokens: 30 }).finally(() => running.delete('first'))
+    const others = [
+      harness.generate('large', tokensOf(200, 2), { maxTokens: 2 }),
+      harness.generate('small', tokensOf(10, 3), { maxTokens: 2 }),
+    ]
+    await Promise.all([first, ...others])
+    expect(new Set(beside)).toEqual(new Set(['first']))
+    expect(harness.firstRun).toEqual(['first', 'large', 'small'])
+    expect(harness.core.telemetry().preemptions).toBe(0)
+    await harness.core.close()
+  })
+
   it('computes a shared prompt once when several arrive together', async () => {
     const { runtime, executable } = createFakeRuntime({ pieces: null, tokenBudget: 256 })
     const request = {

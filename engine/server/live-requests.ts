@@ -41,7 +41,17 @@ export interface RequestTracker {
 /** Ended requests stay visible until this many newer ones have ended. */
 const KEPT = 50
 
+/** Of all requests that have ended. */
+export interface LiveTotals {
+  readonly requests: number
+  readonly failed: number
+  readonly promptTokens: number
+  readonly cachedTokens: number
+  readonly generatedTokens: number
+}
+
 export class LiveRequests {
+  #totals: LiveTotals = { requests: 0, failed: 0, promptTokens: 0, cachedTokens: 0, generatedTokens: 0 }
   readonly #running = new Map<number, LiveRequest>()
   readonly #ended: LiveRequest[] = []
   readonly #onChange: () => void
@@ -54,6 +64,10 @@ export class LiveRequests {
   /** Running ones first, in order of arrival, then ended ones, newest first. */
   list(): readonly LiveRequest[] {
     return [...this.#running.values(), ...this.#ended]
+  }
+
+  get totals(): LiveTotals {
+    return this.#totals
   }
 
   tracker(endpoint: string, model: string): RequestTracker {
@@ -86,7 +100,15 @@ export class LiveRequests {
     }
     const end = (change: Partial<LiveRequest>): void => {
       if (!this.#running.delete(key)) return
-      this.#ended.unshift({ ...live, ...change, endedAt: Date.now() })
+      const ended = { ...live, ...change, endedAt: Date.now() }
+      this.#ended.unshift(ended)
+      this.#totals = {
+        requests: this.#totals.requests + 1,
+        failed: this.#totals.failed + (ended.state === 'failed' ? 1 : 0),
+        promptTokens: this.#totals.promptTokens + ended.promptTokens,
+        cachedTokens: this.#totals.cachedTokens + (ended.cachedTokens ?? 0),
+        generatedTokens: this.#totals.generatedTokens + ended.generatedTokens,
+      }
       this.#ended.length = Math.min(this.#ended.length, KEPT)
       this.#onChange()
     }

@@ -37,6 +37,7 @@ import { CalibrationStore } from './store/calibration-store.ts'
 import { ChatStore } from './store/chat-store.ts'
 import { openDatabase } from './store/database.ts'
 import { JobStore } from './store/job-store.ts'
+import { KeyFile } from './store/key-file.ts'
 import { ModelStore } from './store/model-store.ts'
 import { ResultStore } from './store/result-store.ts'
 import { SettingsStore } from './store/settings-store.ts'
@@ -50,6 +51,8 @@ export interface StudioOptions {
   /** Overrides the adapter from the settings for this run; "reference" is the f64 backend. */
   readonly adapterId?: string
   readonly version: string
+  /** Encrypts what must be kept secret; from the system's keychain where the shell has one. */
+  readonly wrappingKey?: Buffer | null
   readonly log: Log
 }
 
@@ -69,6 +72,8 @@ export async function composeStudio(options: StudioOptions, bind: (options: Bind
   const { log } = tail
   const database = openDatabase(join(options.dataFolder, 'lathe.db'), log)
   const settings = new SettingsStore(database)
+  const keyFile = new KeyFile(join(options.dataFolder, 'server-key.json'), options.wrappingKey ?? null, log)
+  moveKeyOut(settings, keyFile)
   const events = new EventHub({ runId: randomUUID() })
   const hardwareChanged = (): void => events.publishCoalesced('hardware', () => ({ kind: 'hardware.changed' }))
   const ports = bind({ adapterId: options.adapterId ?? settings.get().adapter, log, onModelsChanged: hardwareChanged })
@@ -209,7 +214,8 @@ export async function composeStudio(options: StudioOptions, bind: (options: Bind
       await ports.gpu.select(change.adapter)
       hardwareChanged()
     }
-    const updated = settings.update(change)
+    const { server } = change
+    const updated = settings.update(server === undefined || server === null ? change : { ...change, server: { ...server, apiKey: null } })
     events.publish({ kind: 'settings.changed' })
     return updated
   }
@@ -229,6 +235,7 @@ export async function composeStudio(options: StudioOptions, bind: (options: Bind
       settings.update({ server })
       events.publish({ kind: 'settings.changed' })
     },
+    key: keyFile,
     onChange: () => events.publishCoalesced('server', () => ({ kind: 'server.changed' })),
     version: options.version,
     log,
@@ -301,6 +308,14 @@ export async function composeStudio(options: StudioOptions, bind: (options: Bind
       database.close()
     },
   }
+}
+
+/** Version 1 kept the server's key among the settings. */
+function moveKeyOut(settings: SettingsStore, keyFile: KeyFile): void {
+  const { server } = settings.get()
+  if (server === null || server.apiKey === null) return
+  keyFile.write(server.apiKey)
+  settings.update({ server: { ...server, apiKey: null } })
 }
 
 function inUse(message: string): LatheError {

@@ -123,6 +123,8 @@ export interface AcquireModel extends ModelRef {
   readonly kvDtype: KvSetting
   /** Tokens that the cache of a new load holds over all sequences; default and least: one full context. */
   readonly kvTokens?: number | undefined
+  /** Requests that a new load may answer at once; default: the runtime's own. */
+  readonly maxSequences?: number | undefined
   /** Requests that may wait in a new load before others are refused. */
   readonly maxQueued?: number | undefined
   /** How a load made for this speculates; one that exists is shared as it is, since its answers are the same. */

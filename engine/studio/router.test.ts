@@ -1,5 +1,5 @@
 /** Every procedure of the contract through an in-process client: outputs fit their schemas (the server checks them), failures are LATHE. */
-import { existsSync, renameSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, readdirSync, renameSync, statSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
@@ -7,6 +7,7 @@ import { safe } from '@orpc/server'
 import { afterEach, describe, expect, it } from 'vitest'
 import { CAPACITY_DEFAULTS, contract, DEFAULT_CALIBRATION, ErrorSchema, LatheError } from '../contract/index.ts'
 import { DEFAULT_SAMPLING } from './chat.ts'
+import { openDatabase } from './store/database.ts'
 import { FAKE_PRESET } from './test/fake-engine.ts'
 import { jobIn, openStudio, record } from './test/open-studio.ts'
 import type { OpenStudio } from './test/open-studio.ts'
@@ -257,7 +258,16 @@ describe('the contract', () => {
     expect((await safe(client.server.start(setup))).error).toMatchObject({ data: { code: 'tokenizer.missing' } })
     expect(await client.server.view()).toMatchObject({ state: 'stopped', error: { code: 'tokenizer.missing' } })
     await client.server.abort({ requestId: 'none' })
-    expect(await client.server.stop()).toMatchObject({ state: 'stopped', config: setup })
+    expect(await client.server.stop()).toMatchObject({ state: 'stopped', config: { ...setup, apiKey: null }, keyHint: '-key' })
+    expect(await client.server.key()).toEqual({ apiKey: 'secret-key' })
+    const stopped = await Promise.all([
+      safe(client.server.load({ name: 'x' })),
+      safe(client.server.unload({ name: 'x' })),
+      safe(client.server.test()),
+    ])
+    expect(stopped.map(({ error }) => error)).toEqual(
+      stopped.map(() => expect.objectContaining({ data: expect.objectContaining({ code: 'request.invalid' }) as unknown }) as unknown),
+    )
 
     expect((await client.runtime.profile({ modelId })).decode[0]?.kernel).toBe('linear')
     await client.runtime.unload({ modelId })
@@ -265,6 +275,7 @@ describe('the contract', () => {
     expect(freed.freedBytes).toBeGreaterThan(0)
     const { text } = await client.system.diagnostics()
     expect(text).toContain('Lathe 1.2.3')
+    expect(text + JSON.stringify([await client.settings.get(), events.events])).not.toContain('secret-key')
     await studio.settled()
     await events.stop()
 
@@ -285,6 +296,24 @@ describe('the contract', () => {
     )
     const all = Object.entries(contract).flatMap(([group, procedures]) => Object.keys(procedures).map((name) => `${group}.${name}`))
     expect(all.filter((name) => !called.has(name))).toEqual([])
+  })
+
+  it("moves a server's key that version 1 kept among the settings into its own file", async () => {
+    const folder = temporaryFolder()
+    const data = join(folder, 'data')
+    const database = openDatabase(join(data, 'lathe.db'), () => {})
+    const old = { modelIds: ['m'], host: '127.0.0.1', port: 8000, apiKey: 'an-old-key', corsOrigins: [], idleUnloadMinutes: 15 }
+    database.prepare('INSERT INTO settings (key, value) VALUES (?, ?)').run('server', JSON.stringify(old))
+    database.close()
+    const { studio, client } = await openStudio(folder)
+    expect((await client.server.view()).config).toMatchObject({ port: 8000, apiKey: null, parallel: null })
+    expect([await client.server.key(), (await client.settings.get()).server?.apiKey]).toEqual([{ apiKey: 'an-old-key' }, null])
+    await studio.close()
+    for (const name of readdirSync(data).filter((entry) => entry.startsWith('lathe.db')))
+      expect(readFileSync(join(data, name), 'latin1')).not.toContain('an-old-key')
+    const modes = ['lathe.db', 'server-key.json', '.'].map((name) => statSync(join(data, name)).mode & 0o777)
+    // Windows has lists of who may do what instead of modes.
+    expect(process.platform === 'win32' ? null : modes).toEqual(process.platform === 'win32' ? null : [0o600, 0o600, 0o700])
   })
 
   it('fails with LATHE and an ErrorShape, whatever went wrong', async () => {

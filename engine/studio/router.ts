@@ -3,8 +3,9 @@
  * with is in rpc-errors.ts, what its data look like is in the contract.
  */
 import { implement } from '@orpc/server'
+import type { Router } from '@orpc/server'
 import { contract } from '../contract/index.ts'
-import type { Hardware, HardwareBenchmark, KernelShare, Settings, SettingsPatch } from '../contract/index.ts'
+import type { Contract, Hardware, HardwareBenchmark, KernelShare, Settings, SettingsPatch } from '../contract/index.ts'
 import type { Capacity } from './capacity.ts'
 import type { Chat } from './chat.ts'
 import type { Evidence } from './evidence.ts'
@@ -71,9 +72,10 @@ export interface StudioParts {
   readonly deleteFiles: (modelId: string, confirmName: string) => Promise<number>
 }
 
-export type StudioRouter = ReturnType<typeof createRouter>
+/** Named by the contract that it implements: what the handlers alone imply is too long to write down. */
+export type StudioRouter = Router<Contract, Record<never, never>>
 
-export function createRouter(parts: StudioParts) {
+export function createRouter(parts: StudioParts): StudioRouter {
   const { library, events, settings, log, queue, optimize, recipes, results, capacity, servers, watcher, chat, serving, system, runtime } =
     parts
   const os = implement(contract).use(async ({ next, path }) => {
@@ -198,6 +200,10 @@ export function createRouter(parts: StudioParts) {
         serving.abort(input.requestId)
         return {}
       }),
+      key: os.server.key.handler(() => ({ apiKey: serving.key() })),
+      load: os.server.load.handler(({ input, signal }) => serving.load(input.name, signal ?? unending())),
+      unload: os.server.unload.handler(({ input }) => serving.unload(input.name)),
+      test: os.server.test.handler(({ signal }) => serving.test(signal ?? unending())),
     },
     runtime: {
       unload: os.runtime.unload.handler(async ({ input }) => {

@@ -5,6 +5,7 @@ import { createEchoRuntime } from '../server/test/echo-model.ts'
 import type { EchoOptions } from '../server/test/echo-model.ts'
 import type { ServerConfig } from '../contract/index.ts'
 import { LatheError } from '../contract/index.ts'
+import type { AcquireModel } from './ports.ts'
 import { Serving } from './serving.ts'
 
 const FOLDER = fileURLToPath(new URL('../../assets/demo-model', import.meta.url))
@@ -15,7 +16,13 @@ const CONFIG: ServerConfig = {
   apiKey: 'secret-key',
   corsOrigins: [],
   idleUnloadMinutes: null,
+  contextTokens: null,
+  parallel: null,
+  kvDtype: null,
+  speculation: { kind: 'off' },
+  overlong: 'reject',
 }
+const KEPT = { ...CONFIG, apiKey: null }
 const never = new AbortController().signal
 const open: Serving[] = []
 
@@ -27,11 +34,15 @@ function setup(options: EchoOptions = {}) {
   const loads: string[] = []
   let saved: ServerConfig | null = null
   let changes = 0
+  let key: string | null = null
+  const acquired: AcquireModel[] = []
   const runtime = createEchoRuntime({ contextLimit: 4096, ...options })
   const serving = new Serving({
     models: {
-      acquire: async ({ modelId, signal }) => {
+      acquire: async (request) => {
+        const { modelId, signal } = request
         signal.throwIfAborted()
+        acquired.push(request)
         if (modelId === 'm-bad') throw new LatheError('gpu.out-of-memory', 'No room.', 'Free some.')
         loads.push(modelId)
         return { runtime, release: () => {}, [Symbol.dispose]: () => {} }
@@ -40,6 +51,12 @@ function setup(options: EchoOptions = {}) {
     },
     resolve: async (modelId) => ({ modelId, name: 'Pebble · Tide', folder: FOLDER }),
     loadSettings: () => ({ contextTokens: 256, kvDtype: 'f16' }),
+    key: {
+      read: () => key,
+      write: (text) => {
+        key = text
+      },
+    },
     saved: () => saved,
     save: (config) => {
       saved = config
@@ -49,7 +66,7 @@ function setup(options: EchoOptions = {}) {
     log: () => {},
   })
   open.push(serving)
-  return { serving, loads, saved: () => saved, changes: () => changes, runtime }
+  return { serving, loads, saved: () => saved, changes: () => changes, runtime, acquired, key: () => key }
 }
 
 const ask = (url: string, body: object) =>
@@ -67,8 +84,8 @@ test('starts with its first model loaded, shows requests as they come and go, st
     'running',
     ['m1'],
     [
-      { modelId: 'm1', name: 'Pebble-Tide', loaded: true, contextLimit: 4096 },
-      { modelId: 'm2', name: 'Pebble-Tide-2', loaded: false, contextLimit: null },
+      expect.objectContaining({ modelId: 'm1', name: 'Pebble-Tide', loaded: true, contextLimit: 4096, pinned: true }),
+      expect.objectContaining({ modelId: 'm2', name: 'Pebble-Tide-2', loaded: false, contextLimit: null, bytes: null }),
     ],
   ])
   const answer = (await (await ask(started.url!, { model: 'Pebble-Tide-2', request_id: 'r1' })).json()) as { choices: { text: string }[] }
@@ -88,7 +105,7 @@ test('starts with its first model loaded, shows requests as they come and go, st
   ])
   expect(changes()).toBeGreaterThan(5)
   const stopped = await serving.stop()
-  expect([stopped.state, stopped.url, stopped.config, saved()]).toEqual(['stopped', null, CONFIG, CONFIG])
+  expect([stopped.state, stopped.url, stopped.config, saved()]).toEqual(['stopped', null, KEPT, KEPT])
   expect(stopped.log.map((line) => line.text)).toEqual([`Listening at ${started.url}.`, 'Stopped.'])
 })
 
@@ -116,4 +133,48 @@ test('a start that fails says why, leaves nothing behind, and can be tried again
   await new Promise((resolve) => taken.close(resolve))
   expect((await serving.start({ ...CONFIG, port }, never)).error).toBeNull()
   await expect(serving.start(CONFIG, never)).rejects.toThrow(/running already/)
+})
+
+test('the key is kept where only who asks gets it, is used again, and is in no view', async () => {
+  const { serving, key } = setup()
+  const first = await serving.start({ ...CONFIG, apiKey: null }, never)
+  const drawn = key()!
+  expect([drawn.length, first.keyHint, JSON.stringify(first).includes(drawn), serving.key()]).toEqual([32, drawn.slice(-4), false, drawn])
+  await serving.stop()
+  await serving.start({ ...CONFIG, apiKey: null }, never)
+  expect(key()).toBe(drawn)
+  await serving.stop()
+  const other = await serving.start(CONFIG, never)
+  expect([key(), other.keyHint, other.config]).toEqual(['secret-key', '-key', KEPT])
+})
+
+test('room, cache type and speculation reach the load; what makes no sense is refused with the choices', async () => {
+  const { serving, acquired } = setup()
+  const room = { contextTokens: 512, parallel: 4, kvDtype: 'int8/int4', speculation: { kind: 'draft', modelId: 'm9' } } as const
+  await serving.start({ ...CONFIG, ...room }, never)
+  expect(acquired[0]).toMatchObject({
+    contextTokens: 512,
+    maxSequences: 4,
+    kvTokens: 2048,
+    kvDtype: 'int8/int4',
+    speculation: { kind: 'draft', source: FOLDER },
+  })
+  await serving.stop()
+  await serving.start(CONFIG, never)
+  expect(acquired[1]).toMatchObject({ contextTokens: 256, kvDtype: 'f16', speculation: undefined })
+  expect(acquired[1]).not.toHaveProperty('kvTokens')
+  await serving.stop()
+  await expect(serving.start({ ...CONFIG, kvDtype: 'int3' }, never)).rejects.toThrow(/no cache type "int3"/)
+})
+
+test('its models are unloaded and loaded by hand, and it answers its own test', async () => {
+  const { serving } = setup()
+  await expect(serving.test(never)).rejects.toThrow(/does not run/)
+  await serving.start(CONFIG, never)
+  expect((await serving.unload('Pebble-Tide')).models[0]).toMatchObject({ loaded: false, bytes: null })
+  expect((await serving.load('Pebble-Tide', never)).models[0]).toMatchObject({ loaded: true, inUse: 0 })
+  await expect(serving.load('nobody', never)).rejects.toMatchObject({ code: 'model.not-found' })
+  const result = await serving.test(never)
+  expect([result.status, result.milliseconds > 0]).toEqual([200, true])
+  await expect.poll(() => serving.view().totals.requests).toBe(1)
 })

@@ -2,8 +2,18 @@
  * The OpenAI-compatible server as a part of the studio: started and stopped from its screen, over the models of the library. It shares loaded
  * models with chat and jobs through the one manager, so nothing is loaded twice. Knows no HTTP (engine/server) and no RPC.
  */
+import { randomBytes } from 'node:crypto'
 import { LatheError, toErrorShape } from '../contract/index.ts'
-import type { ErrorShape, LiveServerRequest, ServerConfig, ServerLogLine, ServerView } from '../contract/index.ts'
+import type {
+  ErrorShape,
+  LiveServerRequest,
+  ServedModelInfo,
+  ServerConfig,
+  ServerLogLine,
+  ServerTest,
+  ServerView,
+} from '../contract/index.ts'
+import { KV_DTYPES, parseKvSetting } from '../gpu/kv-format.ts'
 import type { KvSetting } from '../gpu/kv-format.ts'
 import { DEFAULT_BLOCK_SIZE } from '../model/memory.ts'
 import { startServer } from '../server/http-server.ts'
@@ -13,6 +23,8 @@ import type { LiveRequest } from '../server/live-requests.ts'
 import { createServedCollection } from '../server/served-collection.ts'
 import type { ServedCollection } from '../server/served-collection.ts'
 import { servedName } from '../server/served-model.ts'
+import type { ServedModelStatus } from '../server/served-model.ts'
+import type { Speculation, SpeculationTelemetry } from '../runtime/types.ts'
 import { loadTokenizer } from '../tokenizer/tokenizer.ts'
 import type { Log, ModelRef, ModelsPort } from './ports.ts'
 
@@ -22,7 +34,9 @@ export interface ServingParts {
   readonly resolve: (modelId: string) => Promise<ModelRef>
   readonly loadSettings: () => { readonly contextTokens: number; readonly kvDtype: KvSetting }
   readonly saved: () => ServerConfig | null
+  /** Without its key. */
   readonly save: (config: ServerConfig) => void
+  readonly key: { read(): string | null; write(key: string): void }
   readonly onChange: () => void
   readonly version: string
   readonly log: Log
@@ -31,6 +45,14 @@ export interface ServingParts {
 /** More than a desktop answers while anybody still waits. */
 const MOST_QUEUED = 256
 const LOG_LINES = 300
+/** 192 bits, as `lathe serve` makes them. */
+const KEY_BYTES = 24
+/** Enough to know a key by, too little to guess it. */
+const HINT_CHARACTERS = 4
+const TEST_PROMPT = 'Say hello.'
+const TEST_TOKENS = 24
+/** The first request may have to load the model. */
+const TEST_TIMEOUT_MS = 120_000
 
 interface Running {
   readonly server: RunningServer
@@ -47,6 +69,11 @@ export class Serving {
   #config: ServerConfig | null = null
   #error: ErrorShape | null = null
   #live = new LiveRequests()
+  /** While it starts: what is being loaded. */
+  #opening: Running['models'] = []
+  #collection: ServedCollection | null = null
+  /** undefined = not read yet; the file is read once. */
+  #keptKey: string | null | undefined
   readonly #log: ServerLogLine[] = []
   /** Starts and stops take turns. */
   #turn: Promise<unknown> = Promise.resolve()
@@ -58,17 +85,22 @@ export class Serving {
   view(): ServerView {
     const running = this.#running
     const runtimes = running?.collection.runtimes().map((runtime) => runtime.telemetry()) ?? []
-    const cards = running?.collection.cards() ?? []
     return {
       state: this.#state,
       url: running?.server.url ?? null,
       startedAt: running?.startedAt ?? null,
       config: this.#config ?? this.#parts.saved(),
-      models: (running?.models ?? []).map(({ modelId, name }) => {
-        const contextLimit = cards.find((card) => card.name === name)?.contextLimit ?? null
-        return { modelId, name, loaded: contextLimit !== null, contextLimit }
+      keyHint: this.#key()?.slice(-HINT_CHARACTERS) ?? null,
+      models: (running?.models ?? this.#opening).map(({ modelId, name }) => {
+        const status = (running?.collection ?? this.#collection)?.status?.().find((one) => one.name === name)
+        const telemetry = running?.collection
+          .runtimes()
+          .find((runtime) => runtime.info.modelId === modelId)
+          ?.telemetry()
+        return servedInfo(modelId, name, status, telemetry?.speculation)
       }),
       requests: this.#live.list().map(liveRequest),
+      totals: { ...this.#live.totals },
       blocksUsed: runtimes.reduce((sum, telemetry) => sum + telemetry.kvBlocksUsed, 0),
       blocksTotal: runtimes.reduce((sum, telemetry) => sum + telemetry.kvBlocksTotal, 0),
       log: [...this.#log],
@@ -82,12 +114,17 @@ export class Serving {
       if (this.#running !== null) throw new LatheError('request.invalid', 'The server is running already.', 'Stop it first.')
       const abort = new AbortController()
       this.#starting = abort
-      this.#config = config
+      const { apiKey: given, ...rest } = config
+      const apiKey = given ?? this.#key() ?? randomBytes(KEY_BYTES).toString('base64url')
+      const kept: ServerConfig = { ...rest, apiKey: null }
+      this.#config = kept
       this.#error = null
       this.#set('starting')
       try {
-        this.#running = await this.#open(config, AbortSignal.any([signal, abort.signal]))
-        this.#parts.save(config)
+        if (apiKey !== this.#key()) this.#parts.key.write(apiKey)
+        this.#keptKey = apiKey
+        this.#running = await this.#open(config, apiKey, AbortSignal.any([signal, abort.signal]))
+        this.#parts.save(kept)
         this.#note('info', `Listening at ${this.#running.server.url}.`)
         this.#set('running')
       } catch (error) {
@@ -97,6 +134,8 @@ export class Serving {
         throw error
       } finally {
         this.#starting = null
+        this.#opening = []
+        this.#collection = null
       }
       return this.view()
     })
@@ -123,12 +162,85 @@ export class Serving {
     this.#running?.server.abort(requestId.replace(/#\d+$/, ''))
   }
 
+  /** Only for who asks for it: to show it, or to copy it. */
+  key(): string | null {
+    return this.#key()
+  }
+
+  async load(name: string, signal: AbortSignal): Promise<ServerView> {
+    const { collection } = this.#up()
+    if ((await collection.load?.(name, signal, () => {})) === null) throw notServed(name)
+    return this.view()
+  }
+
+  async unload(name: string): Promise<ServerView> {
+    const { collection } = this.#up()
+    if ((await collection.unload?.(name)) === null) throw notServed(name)
+    return this.view()
+  }
+
+  /** As a client would ask, over HTTP, so that what is wrong on the way shows. */
+  async test(signal: AbortSignal): Promise<ServerTest> {
+    const { server, models } = this.#up()
+    const started = performance.now()
+    const response = await fetch(`${localUrl(server)}/chat/completions`, {
+      method: 'POST',
+      headers: { authorization: `Bearer ${this.#key()}`, 'content-type': 'application/json', 'x-request-id': `test-${Date.now()}` },
+      body: JSON.stringify({ model: models[0]?.name, messages: [{ role: 'user', content: TEST_PROMPT }], max_tokens: TEST_TOKENS }),
+      signal: AbortSignal.any([signal, AbortSignal.timeout(TEST_TIMEOUT_MS)]),
+    })
+    const body = (await response.json()) as TestAnswer
+    const answer = body.choices?.[0]?.message.content ?? body.error?.message ?? ''
+    return { status: response.status, milliseconds: performance.now() - started, answer }
+  }
+
   async close(): Promise<void> {
     await this.stop()
   }
 
-  async #open(config: ServerConfig, signal: AbortSignal): Promise<Running> {
-    const { models, resolve, loadSettings } = this.#parts
+  #up(): Running {
+    if (this.#running !== null) return this.#running
+    throw new LatheError('request.invalid', 'The server does not run.', 'Start it first.')
+  }
+
+  #key(): string | null {
+    if (this.#keptKey === undefined) this.#keptKey = this.#parts.key.read()
+    return this.#keptKey
+  }
+
+  /** What a load is made with, or the error that says what is wrong with the wish. */
+  async #loadOptions(config: ServerConfig) {
+    const { resolve, loadSettings } = this.#parts
+    const settings = loadSettings()
+    const kvDtype = config.kvDtype === null ? settings.kvDtype : parseKvSetting(config.kvDtype)
+    if (kvDtype === null)
+      throw new LatheError(
+        'request.invalid',
+        `There is no cache type "${config.kvDtype}".`,
+        `Use ${KV_DTYPES.join(', ')}, or two of them as keys/values.`,
+      )
+    const contextTokens = config.contextTokens ?? settings.contextTokens
+    return {
+      contextTokens,
+      kvDtype,
+      ...(config.parallel !== null && { maxSequences: config.parallel, kvTokens: config.parallel * contextTokens }),
+      speculation: await speculationOf(config.speculation, resolve),
+    }
+  }
+
+  /** A load that a chat has left behind has another cache than the one asked for here; one in use is shared as it is, which the log says. */
+  async #makeWay(ref: ModelRef): Promise<void> {
+    try {
+      await this.#parts.models.unload(ref.modelId)
+    } catch (error) {
+      if (!(error instanceof LatheError && error.code === 'model.busy')) throw error
+      this.#note('warn', `${ref.name} is in use elsewhere; the server shares that load with its context and cache.`)
+    }
+  }
+
+  async #open(config: ServerConfig, apiKey: string, signal: AbortSignal): Promise<Running> {
+    const { models, resolve } = this.#parts
+    const loadOptions = await this.#loadOptions(config)
     const refs = await Promise.all(config.modelIds.map((modelId) => resolve(modelId)))
     const names = uniqueNames(refs.map((ref) => ref.name))
     const entries = refs.map((ref, index) => ({ ref, name: names[index] ?? ref.modelId, pinned: index === 0 }))
@@ -136,8 +248,8 @@ export class Serving {
     const collection = createServedCollection(
       entries,
       {
-        acquire: async ({ ref }, wait) => {
-          const lease = await models.acquire({ ...ref, ...loadSettings(), maxQueued: MOST_QUEUED, signal: wait })
+        acquire: async ({ ref }, wait, onProgress) => {
+          const lease = await models.acquire({ ...ref, ...loadOptions, maxQueued: MOST_QUEUED, signal: wait, onProgress })
           this.#parts.onChange()
           return lease
         },
@@ -147,14 +259,22 @@ export class Serving {
         },
         tokenizer: ({ ref }) => loadTokenizer(ref.folder),
       },
-      { idleMs: config.idleUnloadMinutes === null ? null : config.idleUnloadMinutes * 60_000, log },
+      {
+        idleMs: config.idleUnloadMinutes === null ? null : config.idleUnloadMinutes * 60_000,
+        log,
+        onChange: () => this.#parts.onChange(),
+      },
     )
+    this.#opening = entries.map(({ ref, name }) => ({ modelId: ref.modelId, name }))
+    this.#collection = collection
     try {
+      for (const { ref } of entries) await this.#makeWay(ref)
       await collection.start(signal)
       this.#live = new LiveRequests(() => this.#parts.onChange())
       const server = await startServer({
         models: collection,
-        apiKey: config.apiKey,
+        apiKey,
+        overlong: config.overlong,
         port: config.port,
         hostname: config.host,
         allowedOrigins: config.corsOrigins,
@@ -191,6 +311,57 @@ export class Serving {
   }
 }
 
+interface TestAnswer {
+  readonly choices?: readonly { readonly message: { readonly content: string | null } }[]
+  readonly error?: { readonly message: string }
+}
+
+/** Every interface includes this one. */
+function localUrl({ url, port }: RunningServer): string {
+  return url
+    .replace('//0.0.0.0:', '//127.0.0.1:')
+    .replace('//[::]:', '//[::1]:')
+    .replace(/:\d+\//, `:${port}/`)
+}
+
+function notServed(name: string): LatheError {
+  return new LatheError('model.not-found', `The server has no model "${name}".`, 'Choose one of those that it lists.')
+}
+
+async function speculationOf(wish: ServerConfig['speculation'], resolve: ServingParts['resolve']): Promise<Speculation | undefined> {
+  switch (wish.kind) {
+    case 'off':
+      return undefined
+    case 'ngram':
+      return { kind: 'ngram' }
+    case 'draft':
+      return { kind: 'draft', source: (await resolve(wish.modelId)).folder }
+  }
+}
+
+function servedInfo(
+  modelId: string,
+  name: string,
+  status: ServedModelStatus | undefined,
+  speculation: SpeculationTelemetry | undefined,
+): ServedModelInfo {
+  return {
+    modelId,
+    name,
+    loaded: status?.state === 'loaded',
+    contextLimit: status?.contextLimit ?? null,
+    pinned: status?.pinned ?? false,
+    inUse: status?.inUse ?? 0,
+    bytes: status === undefined || status.bytes === null ? null : { ...status.bytes },
+    unloadAt: isoOrNull(status?.unloadAt ?? null),
+    loading: status === undefined || status.loading === null ? null : { ...status.loading },
+    speculation:
+      speculation === undefined
+        ? null
+        : { proposed: speculation.draftTokens, accepted: speculation.acceptedTokens, active: speculation.active },
+  }
+}
+
 function liveRequest(request: LiveRequest): LiveServerRequest {
   const { finishReason, startedAt, endedAt, promptTokens, prefilledTokens, generatedTokens, cacheMiss, ...rest } = request
   const held = endedAt === null ? Math.min(promptTokens, prefilledTokens) + generatedTokens : 0
@@ -200,11 +371,15 @@ function liveRequest(request: LiveRequest): LiveServerRequest {
     prefilledTokens,
     generatedTokens,
     startedAt: new Date(startedAt).toISOString(),
-    endedAt: endedAt === null ? null : new Date(endedAt).toISOString(),
+    endedAt: isoOrNull(endedAt),
     blocks: Math.ceil(held / DEFAULT_BLOCK_SIZE),
     reason: finishReason,
     cacheMiss: cacheMiss === null ? null : { ...cacheMiss },
   }
+}
+
+function isoOrNull(milliseconds: number | null): string | null {
+  return milliseconds === null ? null : new Date(milliseconds).toISOString()
 }
 
 /** Names as clients use them; two models of one name are told apart by a number. */

@@ -8,7 +8,6 @@ import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, write
 import { createHash } from 'node:crypto'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { createRouterClient } from '@orpc/server'
 import { describe, expect, it } from 'vitest'
 import { openCheckpoint } from '../checkpoint/open.ts'
 import { compress } from '../compress/pipeline.ts'
@@ -16,7 +15,7 @@ import { listAdapters } from '../gpu/adapters.ts'
 import { DEFAULT_SAMPLING } from './chat.ts'
 import type { Studio } from './compose.ts'
 import { createStudio } from './studio.ts'
-import { jobIn, record } from './test/open-studio.ts'
+import { clientOf, jobIn, record } from './test/open-studio.ts'
 import { useTemporaryFolders } from './test/temporary-folder.ts'
 
 const assets = fileURLToPath(new URL('../../assets', import.meta.url))
@@ -58,7 +57,7 @@ describe('the main job on the demo model', () => {
     const folder = temporaryFolder()
     const assetsFolder = cutAssets(join(folder, 'assets'))
     const first = await open(folder, assetsFolder)
-    const client = createRouterClient(first.router)
+    const client = clientOf(first)
     const { adapters } = await client.system.hardware()
     const adapter = adapters.find((candidate) => candidate.selected)!
     const model = await client.models.importSample()
@@ -128,7 +127,7 @@ describe('the main job on the demo model', () => {
     await first.close()
 
     const second = await open(folder, assetsFolder)
-    const again = createRouterClient(second.router)
+    const again = clientOf(second)
     const listed = await again.models.list()
     expect(listed.map((entry) => [entry.id, entry.parentId, entry.status])).toEqual([
       [model.id, null, 'ready'],
@@ -174,7 +173,7 @@ describe('the main job on the demo model', () => {
       expect(hashes(source)).toEqual(before)
 
       const studio = await open(folder, assetsFolder)
-      const client = createRouterClient(studio.router)
+      const client = clientOf(studio)
       const [job] = await client.jobs.list()
       // the kill came after the first quantized bytes; a quick machine may have written the folder by then, but not recorded it
       expect(job).toMatchObject({ state: 'interrupted', resumable: true })
@@ -204,7 +203,7 @@ describe('hardware', () => {
   it('is listed by its drivers’ names, with what is missing', async () => {
     const folder = temporaryFolder()
     const studio = await open(folder, cutAssets(join(folder, 'assets')))
-    const client = createRouterClient(studio.router)
+    const client = clientOf(studio)
     const hardware = await client.system.hardware()
     expect(hardware.adapters.map((adapter) => adapter.id)).toEqual((await listAdapters()).map((adapter) => adapter.id))
     expect(hardware.adapters.at(-1)).toMatchObject({ id: 'reference', usable: true })

@@ -92,9 +92,12 @@ export class FakeEngine implements Connection {
     requests: [],
     blocksUsed: 0,
     blocksTotal: 0,
+    keyHint: null,
+    totals: { requests: 0, failed: 0, promptTokens: 0, cachedTokens: 0, generatedTokens: 0 },
     log: [],
     error: null,
   }
+  serverKey: string | null = null
   settings: Settings = { ...DEFAULT_SETTINGS, contextTokens: 1024 }
   hardware: Hardware
   readonly runId = 'fake-run'
@@ -169,6 +172,15 @@ export class FakeEngine implements Connection {
     const index = this.jobs.findIndex((other) => other.id === job.id)
     this.jobs = index === -1 ? [...this.jobs, job] : this.jobs.with(index, job)
     this.emit({ kind: 'job.changed', job })
+  }
+
+  #setLoaded(name: string, loaded: boolean): ServerView {
+    const bytes = loaded ? { weights: 9_000_000, kv: 2_097_152, other: 1_048_576 } : null
+    const models = this.server.models.map((model) =>
+      model.name === name ? { ...model, loaded, bytes, contextLimit: loaded ? this.settings.contextTokens : null } : model,
+    )
+    this.setServer({ ...this.server, models })
+    return this.server
   }
 
   newJob(change: Partial<Job> & Pick<Job, 'modelId' | 'title' | 'kind'>): Job {
@@ -789,14 +801,22 @@ export class FakeEngine implements Connection {
             modelId,
             name: this.#model(modelId).name.replaceAll(/[^\w.]+/g, '-'),
             loaded: index === 0,
-            contextLimit: index === 0 ? 1024 : null,
+            contextLimit: index === 0 ? (input.contextTokens ?? this.settings.contextTokens) : null,
+            pinned: index === 0,
+            inUse: 0,
+            bytes: index === 0 ? { weights: this.#model(modelId).weightBytes, kv: 2_097_152, other: 1_048_576 } : null,
+            unloadAt: null,
+            loading: null,
+            speculation: null,
           }))
+          this.serverKey = input.apiKey ?? this.serverKey ?? 'a-drawn-secret-key'
           this.setServer({
             ...this.server,
             state: 'running',
             url: `http://${input.host}:${input.port}/v1`,
             startedAt: this.now,
-            config: input,
+            config: { ...input, apiKey: null },
+            keyHint: this.serverKey.slice(-4),
             models,
           })
           return this.server
@@ -805,6 +825,10 @@ export class FakeEngine implements Connection {
           this.setServer({ ...this.server, state: 'stopped', url: null, startedAt: null, models: [] })
           return this.server
         }),
+        key: os.server.key.handler(() => ({ apiKey: this.serverKey })),
+        load: os.server.load.handler(({ input }) => this.#setLoaded(input.name, true)),
+        unload: os.server.unload.handler(({ input }) => this.#setLoaded(input.name, false)),
+        test: os.server.test.handler(() => ({ status: 200, milliseconds: 120, answer: 'Hello!' })),
         abort: os.server.abort.handler(({ input }) => {
           const requests = this.server.requests.map((request) =>
             request.id === input.requestId

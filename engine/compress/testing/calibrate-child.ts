@@ -1,6 +1,6 @@
 /**
  * A process that compresses with calibration and stops at each event until its parent sends a byte, so that a test can end it at a chosen
- * moment. Arguments: source, out, recipe, calibration text. Prints "event" for each event and "done" at the end.
+ * moment. Arguments: source, out, recipe, calibration text, and a base to take layers over from. Prints "event" for each event and "done" at the end.
  */
 import { readSync, writeSync } from 'node:fs'
 import { createReferenceBackend } from '../../gpu/reference/backend.ts'
@@ -8,7 +8,7 @@ import { compress } from '../pipeline.ts'
 import { CALIBRATED_RECIPES } from './calibrated-recipes.ts'
 import type { CalibratedRecipe } from './calibrated-recipes.ts'
 
-const [sourceFolder = '', outFolder = '', recipe = 'gptq', path = ''] = process.argv.slice(2)
+const [sourceFolder = '', outFolder = '', recipe = 'gptq', path = '', base] = process.argv.slice(2)
 const byte = new Uint8Array(1)
 
 function pause(): void {
@@ -20,6 +20,7 @@ await compress(
   {
     sourceFolder,
     outFolder,
+    ...(base === undefined ? {} : { base: { folder: base, name: 'base' } }),
     recipe: { recipe: CALIBRATED_RECIPES[recipe as CalibratedRecipe] },
     seed: 7,
     resume: true,

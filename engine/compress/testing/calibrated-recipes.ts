@@ -27,9 +27,12 @@ export const PRUNING: PruningStep = {
 
 const NEAREST: QuantizationStep = { kind: 'quantization', groups: GPTQ.groups, ignore: GPTQ.ignore }
 
+const W8_G32: IntegerScheme = { ...W4_G32, bits: 8 }
+
 export const CALIBRATED_RECIPES = {
   gptq: { steps: [GPTQ] },
   sparsegpt: { steps: [PRUNING] },
+  magnitude: { steps: [{ ...PRUNING, method: 'magnitude' }] },
   wanda: { steps: [{ ...PRUNING, method: 'wanda' }] },
   'sparsegpt and gptq': { steps: [PRUNING, GPTQ] },
   awq: { steps: [{ kind: 'awq', mappings: null, duoScaling: true, nGrid: 4, clip: null }, NEAREST] },
@@ -38,6 +41,23 @@ export const CALIBRATED_RECIPES = {
     steps: [
       { ...PRUNING, method: 'wanda', maskStructure: null, owl: { m: 5, lambda: 0.08 } },
       { kind: 'recovery', dampening: 0.01 },
+    ],
+  },
+  imatrix: {
+    steps: [
+      { ...NEAREST, groups: GPTQ.groups.map((group) => ({ ...group, observer: { kind: 'imatrix', maxShrink: 0.2, grid: 20, norm: 3 } })) },
+    ],
+  },
+  'rotation and gptq': { steps: [{ kind: 'rotation', transform: 'random-hadamard', r1: true, r2: true }, GPTQ] },
+  'mixed precision': {
+    steps: [
+      {
+        ...GPTQ,
+        groups: [
+          ...GPTQ.groups,
+          { name: 'group_1', targets: ['re:model\\.layers\\.1\\.mlp\\..*'], scheme: W8_G32, observer: { kind: 'minmax' } },
+        ],
+      },
     ],
   },
 } as const satisfies Record<string, Recipe>

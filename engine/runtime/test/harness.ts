@@ -1,7 +1,7 @@
 /** A Core over the fake model, whose outputs are collected per request, and the invariants of specs/runtime.md §9.3 as one function. */
 import { BlockPool } from '../block-pool.ts'
 import { Core } from '../core.ts'
-import type { RequestEnd, RequestOutput } from '../core.ts'
+import type { RequestEnd, RequestOutput } from '../core-messages.ts'
 import { PrefixHasher } from '../prefix-hash.ts'
 import { Request } from '../request.ts'
 import type { GenerateWork, ScoreWork } from '../request.ts'

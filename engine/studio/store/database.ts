@@ -2,7 +2,7 @@
  * Opens the studio's SQLite file: one owner at a time, write-ahead log, migrations, and a way out when the file is damaged.
  * The lock is SQLite's own, so that it vanishes with the process however that ends. Knows no table.
  */
-import { mkdirSync, renameSync, rmSync } from 'node:fs'
+import { chmodSync, closeSync, mkdirSync, openSync, renameSync, rmSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { LatheError } from '../../contract/index.ts'
@@ -28,7 +28,8 @@ const BUSY_TIMEOUT_MS = 1500
  */
 export function openDatabase(path: string, log: Log, migrations: readonly Migration[] = MIGRATIONS): DatabaseSync {
   try {
-    mkdirSync(dirname(path), { recursive: true })
+    // Conversations and paths are nobody else's business on a machine with several users. A folder that exists keeps the mode it was given.
+    mkdirSync(dirname(path), { recursive: true, mode: 0o700 })
   } catch (error) {
     throw new LatheError(
       'disk.permission',
@@ -69,10 +70,15 @@ export function transaction<T>(database: DatabaseSync, work: () => T): T {
 }
 
 function openAndMigrate(path: string, migrations: readonly Migration[]): DatabaseSync {
+  // SQLite gives the log and the index beside it the mode of this file.
+  closeSync(openSync(path, 'a', 0o600))
+  chmodSync(path, 0o600)
   const database = new DatabaseSync(path, { timeout: BUSY_TIMEOUT_MS })
   try {
     // exclusive: the lock is taken with the first read below and held until close or death
-    database.exec('PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON;')
+    database.exec(
+      'PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON; PRAGMA secure_delete = ON;',
+    )
     database.exec('BEGIN EXCLUSIVE; COMMIT;')
     migrate(database, migrations)
     return database

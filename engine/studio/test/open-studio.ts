@@ -1,18 +1,24 @@
 /** A whole studio over the fake engine, on a data folder that a test can open again. */
 import { join } from 'node:path'
+import type { ContractRouterClient } from '@orpc/contract'
 import { createRouterClient } from '@orpc/server'
-import type { RouterClient } from '@orpc/server'
-import type { Job, JobState, StudioEvent } from '../../contract/index.ts'
+import type { Contract, Job, JobState, StudioEvent } from '../../contract/index.ts'
 import { composeStudio } from '../compose.ts'
 import type { Studio } from '../compose.ts'
-import type { StudioRouter } from '../router.ts'
 import { createFakeEngine } from './fake-engine.ts'
 import type { FakeEngine } from './fake-engine.ts'
 import { writeTinyAssets } from './tiny-assets.ts'
 
+export type StudioClient = ContractRouterClient<Contract>
+
+/** Calls the procedures in this process, typed by the contract as the page's client is. */
+export function clientOf(studio: Pick<Studio, 'router'>): StudioClient {
+  return createRouterClient(studio.router) as StudioClient
+}
+
 export interface OpenStudio {
   readonly studio: Studio
-  readonly client: RouterClient<StudioRouter>
+  readonly client: StudioClient
   readonly engine: FakeEngine
   readonly lines: string[]
 }
@@ -29,11 +35,11 @@ export async function openStudio(folder: string, engine: FakeEngine = createFake
     },
     engine.bind,
   )
-  return { studio, client: createRouterClient(studio.router), engine, lines }
+  return { studio, client: clientOf(studio), engine, lines }
 }
 
 /** Resolves when the job is in one of the states. Waits on events, never on time. */
-export async function jobIn(client: RouterClient<StudioRouter>, jobId: string, ...states: readonly JobState[]): Promise<Job> {
+export async function jobIn(client: StudioClient, jobId: string, ...states: readonly JobState[]): Promise<Job> {
   const controller = new AbortController()
   const stream = await client.events.watch({ runId: null, after: null }, { signal: controller.signal })
   try {
@@ -49,7 +55,7 @@ export async function jobIn(client: RouterClient<StudioRouter>, jobId: string, .
 }
 
 /** Collects everything that is published until `stop` is called. */
-export async function record(client: RouterClient<StudioRouter>): Promise<{ readonly events: StudioEvent[]; stop(): Promise<void> }> {
+export async function record(client: StudioClient): Promise<{ readonly events: StudioEvent[]; stop(): Promise<void> }> {
   const controller = new AbortController()
   const stream = await client.events.watch({ runId: null, after: null }, { signal: controller.signal })
   const events: StudioEvent[] = []

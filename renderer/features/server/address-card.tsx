@@ -1,10 +1,10 @@
-/** Where the running server is and how to call it: address, key, models, and calls to paste. */
+/** Where the running server is and how to call it: address, key, and calls to paste. The key is fetched when it is asked for, and not kept. */
+import { useMutation } from '@tanstack/react-query'
 import { Check, Copy, Eye, EyeOff } from 'lucide-react'
 import { useState } from 'react'
 import type { ServerView } from '../../../engine/contract/index.ts'
-import { formatInteger } from '../../lib/format.ts'
+import { useEngine } from '../../data/engine.tsx'
 import { useQueryChoice } from '../../lib/url-state.ts'
-import { Badge } from '../../ui/badge.tsx'
 import { Button, IconButton } from '../../ui/button.tsx'
 import { CodeBlock } from '../../ui/disclosure.tsx'
 import { useHost } from '../../ui/host-context.tsx'
@@ -14,10 +14,13 @@ import styles from './server.module.css'
 import { SNIPPET_KINDS, SNIPPET_TITLES, reachableUrl, snippet } from './snippets.ts'
 
 export function AddressCard({ view }: { readonly view: ServerView }) {
-  const [shown, setShown] = useState(false)
+  const { client } = useEngine()
+  /** null = hidden. */
+  const [shown, setShown] = useState<string | null>(null)
+  const readKey = async (): Promise<string> => (await client.server.key()).apiKey ?? ''
+  const toggle = useMutation({ mutationFn: async () => setShown(shown === null ? await readKey() : null) })
   const [kind, setKind] = useQueryChoice('snippet', SNIPPET_KINDS, 'curl')
   const url = reachableUrl(view.url ?? '')
-  const apiKey = view.config?.apiKey ?? ''
   const code = snippet(kind, url, view.models[0]?.name ?? 'model')
   return (
     <Card title="How to call it">
@@ -28,39 +31,22 @@ export function AddressCard({ view }: { readonly view: ServerView }) {
               'Address',
               <span key="url" className={styles.value}>
                 <code>{url}</code>
-                <CopyButton what="address" text={url} />
+                <CopyButton what="address" text={async () => url} />
               </span>,
             ],
             [
               'API key',
               <span key="key" className={styles.value}>
-                <code aria-label="API key">{shown ? apiKey : '•'.repeat(12)}</code>
+                <code aria-label="API key">{shown ?? `${'•'.repeat(12)}${view.keyHint ?? ''}`}</code>
                 <IconButton
                   size="small"
-                  label={shown ? 'Hide the key' : 'Show the key'}
-                  icon={shown ? EyeOff : Eye}
-                  pressed={shown}
-                  onClick={() => setShown(!shown)}
+                  label={shown === null ? 'Show the key' : 'Hide the key'}
+                  icon={shown === null ? Eye : EyeOff}
+                  pressed={shown !== null}
+                  onClick={() => toggle.mutate()}
                 />
-                <CopyButton what="key" text={apiKey} />
+                <CopyButton what="key" text={readKey} />
               </span>,
-            ],
-            [
-              'Models',
-              <ul key="models" className={styles.served} aria-label="Served models">
-                {view.models.map((model) => (
-                  <li key={model.modelId}>
-                    <code>{model.name}</code>{' '}
-                    {model.loaded ? (
-                      <Badge tone="positive">
-                        {model.contextLimit === null ? 'loaded' : `loaded, ${formatInteger(model.contextLimit)} tokens`}
-                      </Badge>
-                    ) : (
-                      <Badge>loads when asked for</Badge>
-                    )}
-                  </li>
-                ))}
-              </ul>,
             ],
           ]}
         />
@@ -72,7 +58,7 @@ export function AddressCard({ view }: { readonly view: ServerView }) {
             options={SNIPPET_KINDS.map((value) => ({ value, title: SNIPPET_TITLES[value] }))}
           />
           <span className={styles.grow} />
-          <CopyButton what="example" text={code} />
+          <CopyButton what="example" text={async () => code} />
         </div>
         <CodeBlock label={`Example in ${SNIPPET_TITLES[kind]}`}>{code}</CodeBlock>
         <p className={styles.quiet}>
@@ -84,11 +70,11 @@ export function AddressCard({ view }: { readonly view: ServerView }) {
   )
 }
 
-function CopyButton({ what, text }: { readonly what: string; readonly text: string }) {
+function CopyButton({ what, text }: { readonly what: string; readonly text: () => Promise<string> }) {
   const host = useHost()
   const [copied, setCopied] = useState(false)
   const copy = async (): Promise<void> => {
-    await host.copyText(text)
+    await host.copyText(await text())
     setCopied(true)
   }
   return (

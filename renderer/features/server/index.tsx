@@ -1,6 +1,8 @@
 /** Server: models of the library behind an OpenAI-compatible address, set up, started, watched and stopped. */
 import { Square } from 'lucide-react'
+import { useState } from 'react'
 import type { ServerLogLine, ServerView } from '../../../engine/contract/index.ts'
+import { toUiError } from '../../lib/errors.ts'
 import { formatDateTime } from '../../lib/format.ts'
 import { Badge, type Tone } from '../../ui/badge.tsx'
 import { Button } from '../../ui/button.tsx'
@@ -8,7 +10,8 @@ import { Card, Page } from '../../ui/page.tsx'
 import { SkeletonLines } from '../../ui/skeleton.tsx'
 import { ErrorCard } from '../../ui/state.tsx'
 import { AddressCard } from './address-card.tsx'
-import { useServer, useStartServer, useStopServer } from './queries.ts'
+import { ModelsCard } from './models-card.tsx'
+import { useServer, useStartServer, useStopServer, useTestServer } from './queries.ts'
 import { RequestsCard } from './requests-card.tsx'
 import styles from './server.module.css'
 import { SetupCard } from './setup-card.tsx'
@@ -24,6 +27,8 @@ export function ServerScreen() {
   const server = useServer()
   const start = useStartServer()
   const stop = useStopServer()
+  const test = useTestServer()
+  const [otherPort, setOtherPort] = useState<number | null>(null)
   const view = server.data
   if (view === undefined) {
     return (
@@ -36,6 +41,8 @@ export function ServerScreen() {
       </Page>
     )
   }
+  const failure = view.state === 'stopped' ? (start.error ?? view.error) : null
+  const nextPort = freePortAfter(failure, view.config?.port ?? null)
   const up = view.state === 'running' || view.state === 'stopping'
   const state = STATES[view.state]
   return (
@@ -54,27 +61,53 @@ export function ServerScreen() {
       <div className={styles.screen}>
         {server.error !== null && <ErrorCard error={server.error} onRetry={() => void server.refetch()} />}
         {stop.error !== null && <ErrorCard error={stop.error} />}
-        {!up && start.error !== null && view.state === 'stopped' ? (
-          <ErrorCard error={start.error} />
-        ) : (
-          !up && view.error !== null && view.state === 'stopped' && <ErrorCard error={view.error} />
+        {test.error !== null && <ErrorCard error={test.error} />}
+        {failure !== null && (
+          <ErrorCard
+            error={failure}
+            actions={
+              nextPort !== null &&
+              nextPort !== otherPort && (
+                <Button size="small" variant="primary" onClick={() => setOtherPort(nextPort)}>
+                  Use {nextPort}
+                </Button>
+              )
+            }
+          />
         )}
         {up ? (
-          <AddressCard view={view} />
+          <>
+            <AddressCard view={view} />
+            <ModelsCard view={view} />
+          </>
         ) : (
           <SetupCard
-            key={view.config === null ? 'new' : view.config.modelIds.join(' ')}
+            key={`${view.config === null ? 'new' : view.config.modelIds.join(' ')} ${otherPort} ${view.keyHint}`}
             config={view.config}
+            keyHint={view.keyHint}
+            port={otherPort}
             starting={start.isPending || view.state === 'starting'}
             onStart={(config) => start.mutate(config)}
             onCancel={() => stop.mutate()}
           />
         )}
-        {(up || view.requests.length > 0) && <RequestsCard view={view} />}
+        {view.state === 'starting' && view.models.length > 0 && <ModelsCard view={view} />}
+        {(up || view.requests.length > 0) && (
+          <RequestsCard
+            view={view}
+            test={view.state === 'running' ? { busy: test.isPending, result: test.data ?? null, send: () => test.mutate() } : null}
+          />
+        )}
         {view.log.length > 0 && <LogCard log={view.log} />}
       </div>
     </Page>
   )
+}
+
+/** The port after one that somebody else has; null where that is not what went wrong. */
+function freePortAfter(failure: unknown, port: number | null): number | null {
+  const { message } = failure === null ? { message: '' } : toUiError(failure)
+  return port !== null && port > 0 && port < 65_535 && message === `Port ${port} is in use.` ? port + 1 : null
 }
 
 function LogCard({ log }: { readonly log: readonly ServerLogLine[] }) {

@@ -33,3 +33,9 @@ export function useAbortRequest() {
   const { client } = useEngine()
   return useMutation({ mutationFn: (requestId: string) => client.server.abort({ requestId }) })
 }
+
+/** Asks the server something, as a client would; its row appears in the table. */
+export function useTestServer() {
+  const { client } = useEngine()
+  return useMutation({ mutationFn: () => client.server.test() })
+}

@@ -5,6 +5,7 @@ import type { LiveServerRequest } from '../../../engine/contract/index.ts'
 import { LatheError } from '../../../engine/contract/index.ts'
 import { SAMPLE } from '../../test/fixtures.ts'
 import { renderApp } from '../../test/render-app.tsx'
+import { cacheMissText } from './requests-card.tsx'
 import { reachableUrl, snippet } from './snippets.ts'
 
 const REQUEST: LiveServerRequest = {
@@ -26,6 +27,15 @@ const REQUEST: LiveServerRequest = {
   cacheMiss: null,
 }
 const CONFIG = { modelIds: [SAMPLE.id], host: '127.0.0.1', port: 8000, apiKey: 'a-secret-key', corsOrigins: [], idleUnloadMinutes: 15 }
+const KEPT = {
+  ...CONFIG,
+  apiKey: null,
+  contextTokens: null,
+  parallel: null,
+  kvDtype: null,
+  speculation: { kind: 'off' as const },
+  overlong: 'reject' as const,
+}
 
 async function runningServer() {
   const app = renderApp('/server')
@@ -61,13 +71,13 @@ describe('setting up', () => {
       port: 8123,
       corsOrigins: ['https://app.example'],
     })
-    expect(engine.server.config!.apiKey).toMatch(/^[\w-]{32}$/)
+    expect([engine.server.config!.apiKey, engine.serverKey]).toEqual([null, expect.stringMatching(/^[\w-]{32}$/)])
   })
 
   test('a start that fails says why and keeps what was entered', async () => {
     const failure = new LatheError('request.invalid', 'Port 8000 is in use.', 'Choose another port.')
     const { user, engine } = renderApp('/server', { failures: { 'server.start': failure } })
-    await act(() => engine.setServer({ ...engine.server, config: CONFIG }))
+    await act(() => engine.setServer({ ...engine.server, config: KEPT, keyHint: 'tkey' }))
     await user.click(await screen.findByRole('button', { name: 'Start server' }))
     expect((await screen.findByRole('alert')).textContent).toContain('Port 8000 is in use.')
     expect(screen.getByRole<HTMLInputElement>('textbox', { name: 'Port' }).value).toBe('8000')
@@ -117,6 +127,37 @@ describe('running', () => {
     await user.click(screen.getByRole('button', { name: 'Stop server' }))
     expect(await screen.findByRole('button', { name: 'Start server' })).toBeDefined()
   })
+})
+
+describe('models', () => {
+  test('say what they hold and are unloaded and loaded by hand; the server is tried with one press', async () => {
+    const { user } = await runningServer()
+    const list = await screen.findByRole('list', { name: 'Served models' })
+    expect(list.textContent).toMatch(/in memory.*MiB of it cache.*tokens of context.*stays/)
+    await user.click(within(list).getByRole('button', { name: /^Unload/ }))
+    expect(await within(list).findByText('loads when asked for')).toBeDefined()
+    await user.click(within(list).getByRole('button', { name: /^Load/ }))
+    expect(await within(list).findByText('in memory')).toBeDefined()
+    await user.click(screen.getByRole('button', { name: 'Send test request' }))
+    expect(await screen.findByText(/^200 after .*Hello!$/)).toBeDefined()
+  })
+
+  test('a taken port is followed by the next one, a kept key by none that is typed', async () => {
+    const failure = new LatheError('request.invalid', 'Port 8000 is in use.', 'Choose another port.')
+    const { user, engine } = renderApp('/server', { failures: { 'server.start': failure } })
+    await act(() => engine.setServer({ ...engine.server, config: KEPT, keyHint: 'tkey' }))
+    await user.click(await screen.findByRole('button', { name: 'Start server' }))
+    await user.click(await screen.findByRole('button', { name: 'Use 8001' }))
+    expect(screen.getByRole<HTMLInputElement>('textbox', { name: 'Port' }).value).toBe('8001')
+    await user.click(screen.getByRole('button', { name: 'Start server' }))
+    await waitFor(() =>
+      expect(engine.calls.findLast((call) => call.path === 'server.start')!.input).toMatchObject({ port: 8001, apiKey: null }),
+    )
+  })
+})
+
+test('where the cache ended is said in words', () => {
+  expect(cacheMissText({ reason: 'diverged', position: 37 })).toMatch(/^Cached up to token 37\. The prompt differs/)
 })
 
 test('examples name the address and the model, and an address that a client can reach', () => {

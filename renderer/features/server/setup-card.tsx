@@ -1,18 +1,24 @@
-/** How the server is set up: which models, where it listens, who may ask. Checked here, so that Start does what it says. */
+/** How the server is set up: which models, with how much room, where it listens, who may ask. Checked here, so that Start does what it says. */
+import { useQuery } from '@tanstack/react-query'
 import { Plus, RefreshCw, Trash2 } from 'lucide-react'
 import { useState } from 'react'
-import type { ServerConfig } from '../../../engine/contract/index.ts'
+import { DEFAULT_SETTINGS, type ModelSummary, type ServerConfig } from '../../../engine/contract/index.ts'
+import { useEngine } from '../../data/engine.tsx'
 import { Button, IconButton } from '../../ui/button.tsx'
 import { Field, Select, TextInput } from '../../ui/controls.tsx'
 import { Card } from '../../ui/page.tsx'
 import { Notice } from '../../ui/state.tsx'
 import { ModelPicker } from '../models/model-picker.tsx'
+import { useModels } from '../models/queries.ts'
+import { RoomFields, type Room } from './room-fields.tsx'
 import styles from './server.module.css'
 
 /** vLLM's port, which clients' examples assume. */
 const DEFAULT_PORT = 8000
 const DEFAULT_IDLE_MINUTES = 15
 const KEY_BYTES = 24
+
+const NO_MODELS: readonly ModelSummary[] = []
 
 type Reach = 'this' | 'network'
 
@@ -25,16 +31,30 @@ export function newKey(): string {
 
 interface SetupCardProps {
   readonly config: ServerConfig | null
+  /** End of the key that is kept; null = there is none yet. */
+  readonly keyHint: string | null
+  /** Another port than the configured one, after that was found taken. */
+  readonly port: number | null
   readonly starting: boolean
   readonly onStart: (config: ServerConfig) => void
   readonly onCancel: () => void
 }
 
-export function SetupCard({ config, starting, onStart, onCancel }: SetupCardProps) {
+export function SetupCard({ config, keyHint, port: otherPort, starting, onStart, onCancel }: SetupCardProps) {
+  const { queries } = useEngine()
+  const settings = useQuery(queries.settings.get.queryOptions()).data ?? DEFAULT_SETTINGS
+  const models = useModels().data ?? NO_MODELS
   const [modelIds, setModelIds] = useState<readonly (string | null)[]>(config === null ? [null] : config.modelIds)
-  const [portText, setPortText] = useState(String(config?.port ?? DEFAULT_PORT))
+  const [portText, setPortText] = useState(String(otherPort ?? config?.port ?? DEFAULT_PORT))
   const [reach, setReach] = useState<Reach>(config === null || config.host === '127.0.0.1' ? 'this' : 'network')
-  const [apiKey, setApiKey] = useState(() => config?.apiKey ?? newKey())
+  const [apiKey, setApiKey] = useState(() => (keyHint === null ? newKey() : ''))
+  const [room, setRoom] = useState<Room>(() => ({
+    contextTokens: config?.contextTokens ?? null,
+    parallel: config?.parallel ?? null,
+    kvDtype: config?.kvDtype ?? null,
+    speculation: config?.speculation ?? { kind: 'off' },
+  }))
+  const [overlong, setOverlong] = useState(config?.overlong ?? 'reject')
   const [origins, setOrigins] = useState(config?.corsOrigins.join(' ') ?? '')
   const [idle, setIdle] = useState(String(config === null ? DEFAULT_IDLE_MINUTES : (config.idleUnloadMinutes ?? 'never')))
   const [asked, setAsked] = useState(false)
@@ -43,7 +63,10 @@ export function SetupCard({ config, starting, onStart, onCancel }: SetupCardProp
   const problems = {
     model: chosen.length === 0 ? 'Choose a model to serve.' : null,
     port: /^\d{1,5}$/.test(portText) && port <= 65_535 ? null : 'A number from 0 to 65535; 0 is any free one.',
-    key: apiKey.length >= 8 && !/\s/.test(apiKey) ? null : 'At least eight characters, without spaces.',
+    key:
+      (apiKey === '' && keyHint !== null) || (apiKey.length >= 8 && !/\s/.test(apiKey))
+        ? null
+        : 'At least eight characters, without spaces.',
     origins: origins.split(/\s+/).every((origin) => origin === '' || isOrigin(origin))
       ? null
       : 'Addresses such as https://app.example, apart by spaces.',
@@ -55,9 +78,11 @@ export function SetupCard({ config, starting, onStart, onCancel }: SetupCardProp
       modelIds: [...new Set(chosen)],
       host: reach === 'this' ? '127.0.0.1' : '0.0.0.0',
       port,
-      apiKey,
+      apiKey: apiKey === '' ? null : apiKey,
       corsOrigins: origins.split(/\s+/).filter((origin) => origin !== ''),
       idleUnloadMinutes: idle === 'never' ? null : Number(idle),
+      ...room,
+      overlong,
     })
   }
   const error = (problem: string | null) => (asked && problem !== null ? { error: problem } : {})
@@ -98,6 +123,13 @@ export function SetupCard({ config, starting, onStart, onCancel }: SetupCardProp
             Another model
           </Button>
         </fieldset>
+        <RoomFields
+          model={models.find((model) => model.id === chosen[0]) ?? null}
+          models={models}
+          settings={settings}
+          room={room}
+          onChange={setRoom}
+        />
         <div className={styles.fields}>
           <Field label="Port" {...error(problems.port)}>
             {(control) => (
@@ -130,14 +162,43 @@ export function SetupCard({ config, starting, onStart, onCancel }: SetupCardProp
             )}
           </Field>
         </div>
-        <Field label="API key" description="Clients send it as a bearer token." {...error(problems.key)}>
+        <Field
+          label="API key"
+          description={
+            keyHint === null
+              ? 'Clients send it as a bearer token. It is kept in a file that only you can read.'
+              : `Empty keeps the key that ends in ${keyHint}. Clients send it as a bearer token.`
+          }
+          {...error(problems.key)}
+        >
           {(control) => (
             <span className={styles.keyRow}>
-              <TextInput {...control} type="password" value={apiKey} onChange={(event) => setApiKey(event.target.value)} />
+              <TextInput
+                {...control}
+                type="password"
+                autoComplete="off"
+                placeholder={keyHint === null ? undefined : `•••••••• ${keyHint}`}
+                value={apiKey}
+                onChange={(event) => setApiKey(event.target.value)}
+              />
               <Button icon={RefreshCw} onClick={() => setApiKey(newKey())}>
                 New key
               </Button>
             </span>
+          )}
+        </Field>
+        <Field label="When a client asks for more tokens than fit">
+          {(control) => (
+            <Select
+              id={control.id}
+              label="When a client asks for more tokens than fit"
+              value={overlong}
+              onChange={setOverlong}
+              options={[
+                { value: 'reject', title: 'Refuse, with the numbers (as vLLM)' },
+                { value: 'clamp', title: 'Answer with what fits' },
+              ]}
+            />
           )}
         </Field>
         <Field label="Web pages that may call it (CORS)" description="None unless you name them." {...error(problems.origins)}>
