@@ -2,8 +2,9 @@
  * The determinism matrix of specs/runtime.md §9.3 with a real model on a real adapter: token ids and log-probability bits of every request under
  * each variation against the same request alone, cold, unchunked and without speculation. Exits with 1 if any bit differs.
  *
- *   node engine/runtime/bench/matrix.ts [model folder] [adapter] [kv type]      (default: the demo model, the best adapter, f16)
+ *   node engine/runtime/bench/matrix.ts [model folder] [adapter] [kv type]      ('' = the default: the demo model, the best adapter, f16)
  */
+import { spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { parseKvSetting } from '../../gpu/kv-format.ts'
@@ -14,7 +15,9 @@ import { openRuntime } from '../open-runtime.ts'
 import type { GenerationRequest, OpenRuntimeOptions, Runtime, SamplingParameters } from '../types.ts'
 
 const asset = (path: string): string => fileURLToPath(new URL(`../../../assets/${path}`, import.meta.url))
-const [folder = asset('demo-model'), adapter = null, kvText = 'f16'] = process.argv.slice(2)
+const [folderText = '', adapterText = '', kvText = 'f16', mode = ''] = process.argv.slice(2)
+const folder = folderText === '' ? asset('demo-model') : folderText
+const adapter = adapterText === '' ? null : adapterText
 const kvDtype = parseKvSetting(kvText)
 if (kvDtype === null) throw new Error(`${kvText} is no cache type`)
 
@@ -78,6 +81,12 @@ const alone: Bits[] = []
   for (const index of all) alone.push(await run(runtime, index))
 }
 
+if (mode === 'alone') {
+  // B10: what this process found, for the one that started it.
+  process.stdout.write(JSON.stringify(alone))
+  process.exit(0)
+}
+
 let failures = 0
 console.log(`${folder.split(/[\\/]/).at(-1)}, ${kvDtype} cache, ${backend.id}: ${jobs.length} requests`)
 console.log('| variation | requests | tokens | identical bits | met |\n| --- | --- | --- | --- | --- |')
@@ -94,11 +103,12 @@ async function vary(
   const same = results.filter((result, i) => JSON.stringify(result) === JSON.stringify(alone[order[i] ?? 0])).length
   const tokens = results.reduce((sum, { ids }) => sum + ids.length, 0)
   if (same < results.length) failures++
-  const { speculation, preemptions, cachedPromptTokens } = runtime.telemetry()
+  const { speculation, preemptions, cachedPromptTokens, transfers } = runtime.telemetry()
   const met = [
     preemptions > 0 ? `${preemptions} preemptions` : '',
     cachedPromptTokens > 0 ? `${cachedPromptTokens} cached tokens` : '',
     speculation === undefined ? '' : `${speculation.acceptedTokens} of ${speculation.draftTokens} guesses right`,
+    transfers === undefined ? '' : `${transfers.tokens} tokens handed over`,
   ]
   console.log(`| ${name} | ${results.length} | ${tokens} | ${same} of ${results.length} | ${met.filter(Boolean).join(', ')} |`)
 }
@@ -141,4 +151,37 @@ await vary('B7 neighbours that leave', {}, all, async (runtime) => {
   await Promise.all(leaving)
   return found
 })
+await vary('B8 prompts read by another runtime', { disaggregation: { prefillEngines: 1 } }, all, together)
+
+/** One answer of job 1 with that seed; undefined draws one. */
+async function sampled(runtime: Runtime, seed: number | undefined): Promise<{ readonly ids: string; readonly seed: number }> {
+  const ids: number[] = []
+  const job = jobs[1]
+  if (job === undefined) throw new Error('no job 1')
+  for await (const event of runtime.generate({ ...job, sampling: { ...job.sampling, seed }, id: crypto.randomUUID() })) {
+    if (event.kind === 'tokens') ids.push(...event.ids)
+    else if (event.kind === 'finished') return { ids: ids.join(), seed: event.stats.seed }
+  }
+  throw new Error('no end')
+}
+
+{
+  await using runtime = await open({})
+  const drawn = await sampled(runtime, undefined)
+  const [again, other] = [await sampled(runtime, drawn.seed), await sampled(runtime, drawn.seed + 1)]
+  const right = again.ids === drawn.ids && other.ids !== drawn.ids
+  if (!right) failures++
+  console.log(`| B9 a drawn seed, said and used again; another | 3 | ${3 * LONG_OUTPUT} | ${right ? 'same, same, other' : 'WRONG'} |  |`)
+}
+
+// The adapter by its name: what is best may depend on who asks first.
+const restarted = spawnSync(process.execPath, [fileURLToPath(import.meta.url), folder, backend.id, kvText, 'alone'], {
+  encoding: 'utf8',
+  maxBuffer: 1 << 26,
+})
+const other = restarted.status === 0 ? (JSON.parse(restarted.stdout) as Bits[]) : []
+const same = alone.filter((result, i) => JSON.stringify(result) === JSON.stringify(other[i])).length
+if (same < alone.length) failures++
+const tokens = alone.reduce((sum, { ids }) => sum + ids.length, 0)
+console.log(`| B10 another process | ${alone.length} | ${tokens} | ${same} of ${alone.length} |  |`)
 process.exitCode = failures === 0 ? 0 : 1
