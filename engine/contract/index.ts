@@ -18,6 +18,7 @@ import {
   ModelDetailSchema,
   ModelSummarySchema,
   TensorInfoSchema,
+  CacheCostEventSchema,
   TensorStatsSchema,
   TokenizationSchema,
   TokenizerInfoSchema,
@@ -111,6 +112,8 @@ export const contract = {
     get: procedure.input(modelId).output(ModelDetailSchema),
     tensors: procedure.input(modelId).output(z.array(TensorInfoSchema)),
     tensorStats: procedure.input(modelId.extend({ name: z.string() })).output(TensorStatsSchema),
+    /** Measures every type of KV cache on the model, each as it is known; ending the stream stops it. */
+    cacheCosts: procedure.input(modelId).output(eventIterator(CacheCostEventSchema)),
     rename: procedure.input(modelId.extend({ name: z.string().min(1).max(200) })).output(ModelSummarySchema),
     /** Takes it out of the library; files stay. `restore` undoes it. */
     remove: procedure.input(modelId).output(nothing),

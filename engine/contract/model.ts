@@ -101,6 +101,24 @@ export const TensorStatsSchema = z.object({
   nonFiniteCount: z.number().int().optional(),
 })
 
+/** What a type of KV cache saves and costs on one model, measured here; divergence is from the same weights with an f32 cache. */
+export const CacheCostSchema = z.object({
+  /** One type for keys and values, or `keys/values`. */
+  kvDtype: z.string(),
+  bytesPerToken: z.number().nullable(),
+  /** Nats per token. */
+  kldMean: z.number(),
+  kldP99: z.number(),
+  /** Share of positions whose most probable token is the same. */
+  sameTop: z.number(),
+  positions: z.number().int(),
+})
+
+export const CacheCostEventSchema = z.discriminatedUnion('kind', [
+  z.object({ kind: z.literal('progress'), done: z.number().int(), total: z.number().int() }),
+  z.object({ kind: z.literal('cost'), cost: CacheCostSchema }),
+])
+
 export const TokenizationSchema = z.object({
   tokens: z.array(z.object({ id: z.number().int(), text: z.string(), special: z.boolean() })),
   characters: z.number().int(),
@@ -118,6 +136,8 @@ export type Architecture = z.infer<typeof ArchitectureSchema>
 export type ModelSummary = z.infer<typeof ModelSummarySchema>
 export type ModelDetail = z.infer<typeof ModelDetailSchema>
 export type TensorInfo = z.infer<typeof TensorInfoSchema>
+export type CacheCost = z.infer<typeof CacheCostSchema>
+export type CacheCostEvent = z.infer<typeof CacheCostEventSchema>
 export type TensorStats = z.infer<typeof TensorStatsSchema>
 export type Tokenization = z.infer<typeof TokenizationSchema>
 export type TokenizerInfo = z.infer<typeof TokenizerInfoSchema>

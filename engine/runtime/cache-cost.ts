@@ -3,12 +3,12 @@
  * same weights with an f32 cache, over a text, position by position. Measured in lock-step, so the weights are on the device twice meanwhile.
  */
 import type { KvSetting } from '../gpu/kv-format.ts'
-import { DEFAULT_BLOCK_SIZE } from '../model/memory.ts'
 import type { ModelLease, ScorePair } from './types.ts'
 
 export interface CacheCost {
   readonly kvDtype: KvSetting
-  readonly bytesPerToken: number
+  /** null where the runtime does not say. */
+  readonly bytesPerToken: number | null
   /** Natural units, over all positions. */
   readonly kldMean: number
   readonly kldP99: number
@@ -48,11 +48,10 @@ export async function* measureCacheCost(options: CacheCostOptions): AsyncGenerat
       }
       onProgress?.(index * starts.length + place + 1, types.length * starts.length)
     }
-    const { runtime } = candidate
     const sorted = klds.toSorted((a, b) => a - b)
     yield {
       kvDtype,
-      bytesPerToken: runtime.info.kvBytes / ((runtime.telemetry().kvBlocksTotal + 1) * DEFAULT_BLOCK_SIZE),
+      bytesPerToken: candidate.runtime.info.kvBytesPerToken ?? null,
       kldMean: klds.reduce((sum, kld) => sum + kld, 0) / klds.length,
       kldP99: sorted[Math.floor(0.99 * sorted.length)] ?? Number.NaN,
       sameTop: same / klds.length,

@@ -120,6 +120,7 @@ function createRuntime(
     maxSequences: model.capacity.sequences,
     kvDtype,
     ...kvScalesOf(model.kv.layout),
+    kvBytesPerToken: model.kvBytes / (blocks * blockSize),
     vocabulary: spec.vocabulary,
     eosTokenIds: spec.eosTokenIds,
     defaultSampling: spec.defaultSampling,

@@ -200,6 +200,8 @@ export interface RuntimeInfo {
   readonly kvDtype: KvSetting
   /** Where the scales of an FP8 side of the cache come from: the checkpoint's calibration, or each row itself. Absent = no side is FP8. */
   readonly kvScales?: 'checkpoint' | 'rows' | undefined
+  /** Of the cache, over all layers, scales and padding included; absent where there is no cache to ask. */
+  readonly kvBytesPerToken?: number | undefined
   readonly vocabulary: number
   readonly eosTokenIds: readonly number[]
   /** From generation_config.json where the checkpoint has one, else neutral. */

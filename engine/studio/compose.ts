@@ -18,6 +18,7 @@ import { readHardware } from './hardware.ts'
 import { CompressRequestSchema, CompressWorker } from './jobs/compress-job.ts'
 import { BenchmarkWorker } from './jobs/benchmark-job.ts'
 import { EvaluateWorker, refOf } from './jobs/evaluate-job.ts'
+import { cacheCosts } from './cache-costs.ts'
 import { EvaluationData } from './jobs/evaluation-plan.ts'
 import { Evaluator } from './jobs/evaluator.ts'
 import { TaskRuns } from './jobs/task-run.ts'
@@ -261,6 +262,21 @@ export async function composeStudio(options: StudioOptions, bind: (options: Bind
     serving,
     settings: { get: () => settings.get(), update: updateSettings },
     deleteFiles,
+    cacheCosts: (modelId, signal) =>
+      cacheCosts(
+        {
+          models: ports.models,
+          gpu: ports.gpu,
+          text: () => data.text(),
+          tokenizer,
+          resolve: async (id) => refOf(await library.runnable(id)),
+          refuseWhileRunning: () => {
+            if (queue.runningJobs > 0) throw inUse('A job is running on the same device.')
+          },
+        },
+        modelId,
+        signal,
+      ),
     tokenizer,
     system: {
       hardware,

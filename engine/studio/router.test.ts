@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { safe } from '@orpc/server'
 import { afterEach, describe, expect, it } from 'vitest'
 import { CAPACITY_DEFAULTS, contract, DEFAULT_CALIBRATION, ErrorSchema, LatheError } from '../contract/index.ts'
+import { CACHE_TYPES } from '../runtime/cache-cost.ts'
 import { DEFAULT_SAMPLING } from './chat.ts'
 import { openDatabase } from './store/database.ts'
 import { FAKE_PRESET } from './test/fake-engine.ts'
@@ -72,6 +73,11 @@ describe('the contract', () => {
     expect((await client.models.get({ modelId })).tensorCount).toBe(11)
     expect(await client.models.tensors({ modelId })).toHaveLength(11)
     expect((await client.models.tensorStats({ modelId, name: 'model.norm.weight' })).count).toBe(4)
+    const costs = await Array.fromAsync(await client.models.cacheCosts({ modelId }))
+    // The fake scores the same whatever its cache holds.
+    expect(costs.flatMap((event) => (event.kind === 'cost' ? [[event.cost.kvDtype, event.cost.kldMean, event.cost.sameTop]] : []))).toEqual(
+      CACHE_TYPES.map((type) => [type, 0, 1]),
+    )
     expect((await client.models.rename({ modelId, name: 'Renamed' })).name).toBe('Renamed')
     expect((await client.models.tokenizer({ modelId })).vocabSize).toBe(16)
     expect((await client.models.tokenize({ modelId, text: 'ab' })).tokens).toHaveLength(2)

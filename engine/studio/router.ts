@@ -5,7 +5,7 @@
 import { implement } from '@orpc/server'
 import type { Router } from '@orpc/server'
 import { contract } from '../contract/index.ts'
-import type { Contract, Hardware, HardwareBenchmark, KernelShare, Settings, SettingsPatch } from '../contract/index.ts'
+import type { CacheCostEvent, Contract, Hardware, HardwareBenchmark, KernelShare, Settings, SettingsPatch } from '../contract/index.ts'
 import type { Capacity } from './capacity.ts'
 import type { Chat } from './chat.ts'
 import type { Evidence } from './evidence.ts'
@@ -66,6 +66,7 @@ export interface StudioParts {
   }
   readonly settings: { get(): Settings; update(change: SettingsPatch): Promise<Settings> }
   readonly runtime: { unload(modelId: string): Promise<void>; profile(modelId: string, signal: AbortSignal): Promise<KernelProfile> }
+  readonly cacheCosts: (modelId: string, signal: AbortSignal) => AsyncGenerator<CacheCostEvent, undefined>
   /** The tokenizer of a model in the library. */
   readonly tokenizer: (modelId: string) => Promise<FolderTokenizer>
   /** Deletes a variant's files, unless something is using them. */
@@ -109,6 +110,7 @@ export function createRouter(parts: StudioParts): StudioRouter {
       tensorStats: os.models.tensorStats.handler(({ input, signal }) =>
         library.tensorStats(input.modelId, input.name, signal ?? unending()),
       ),
+      cacheCosts: os.models.cacheCosts.handler(({ input, signal }) => parts.cacheCosts(input.modelId, signal ?? unending())),
       rename: os.models.rename.handler(({ input }) => library.rename(input.modelId, input.name)),
       remove: os.models.remove.handler(({ input }) => {
         library.remove(input.modelId)

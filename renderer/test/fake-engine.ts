@@ -9,6 +9,7 @@ import {
   LatheError,
   type AnswerStats,
   type ChatMessage,
+  type CacheCostEvent,
   type ChatThread,
   type EvaluationOptions,
   type Hardware,
@@ -471,6 +472,7 @@ export class FakeEngine implements Connection {
         importSample: os.models.importSample.handler(() => this.#addModel(SAMPLE)),
         get: os.models.get.handler(({ input }) => detailOf(this.#model(input.modelId), this.models)),
         tensors: os.models.tensors.handler(({ input }) => tensorsOf(this.#model(input.modelId))),
+        cacheCosts: os.models.cacheCosts.handler(() => streamOf(CACHE_COSTS)),
         tensorStats: os.models.tensorStats.handler(({ input }) => ({
           name: input.name,
           count: 163_840,
@@ -985,6 +987,16 @@ function startNext(phases: JobPhase[]): JobPhase[] {
   const phase = phases[index]
   return phase === undefined ? phases : phases.with(index, { ...phase, state: 'running' })
 }
+
+/** As runtime/README.md has them for the demo model. */
+const CACHE_COSTS: readonly CacheCostEvent[] = [
+  { kind: 'progress', done: 0, total: 3 },
+  { kind: 'cost', cost: { kvDtype: 'f16', bytesPerToken: 3072, kldMean: 6e-9, kldP99: 1.1e-7, sameTop: 1, positions: 599 } },
+  { kind: 'progress', done: 1, total: 3 },
+  { kind: 'cost', cost: { kvDtype: 'int8', bytesPerToken: 1632, kldMean: 3.7e-6, kldP99: 6e-5, sameTop: 0.9983, positions: 599 } },
+  { kind: 'cost', cost: { kvDtype: 'int8/int4', bytesPerToken: 1248, kldMean: 3.3e-4, kldP99: 5.8e-3, sameTop: 0.99, positions: 599 } },
+  { kind: 'progress', done: 3, total: 3 },
+]
 
 async function* streamOf<Event>(events: readonly Event[]): AsyncGenerator<Event> {
   yield* events

@@ -54,7 +54,7 @@ export const cache: Command = {
     context.progress(null)
     const rows = costs.map(({ kvDtype, bytesPerToken, kldMean, kldP99, sameTop }) => [
       kvDtype,
-      bytesPerToken.toFixed(0),
+      bytesPerToken?.toFixed(0) ?? '?',
       kldMean.toExponential(2),
       kldP99.toExponential(2),
       `${(100 * sameTop).toFixed(2)} %`,

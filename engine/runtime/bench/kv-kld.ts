@@ -34,5 +34,5 @@ const acquire = async (kvDtype: KvSetting): Promise<ModelLease> => {
 }
 for await (const cost of measureCacheCost({ tokens, window: WINDOW, types: CACHE_TYPES, acquire, scorePair })) {
   const klds = [cost.kldMean, cost.kldP99].map((kld) => kld.toExponential(2)).join(' | ')
-  console.log(`| ${cost.kvDtype} | ${cost.bytesPerToken.toFixed(0)} | ${klds} | ${(100 * cost.sameTop).toFixed(2)} % |`)
+  console.log(`| ${cost.kvDtype} | ${cost.bytesPerToken?.toFixed(0)} | ${klds} | ${(100 * cost.sameTop).toFixed(2)} % |`)
 }

@@ -18,6 +18,7 @@ import { Term } from '../../ui/term.tsx'
 import { variantTitle } from '../models/library.ts'
 import { useModels } from '../models/queries.ts'
 import { SchemeBadges } from '../models/scheme-badges.tsx'
+import { CacheCard } from './cache-card.tsx'
 import styles from './inspector.module.css'
 import { OutcomeTable } from './outcome-table.tsx'
 import { kindTitle, sharesOf } from './tensors.ts'
@@ -33,6 +34,7 @@ export function OverviewTab({ detail }: { readonly detail: ModelDetail }) {
         <Card title="On this device">
           <DeviceFit detail={detail} />
         </Card>
+        {detail.kvBytesPerToken !== null && <CacheCard key={model.id} modelId={model.id} />}
       </div>
       <div className={styles.column}>
         <Card title="Storage">
