@@ -1,18 +1,20 @@
 /**
- * `node engine/gpu/bench/decoder-bench.ts [adapter] [--layers N] [--formats BF16,…] [--shares]`: whole steps of a decoder with the shapes of Llama 3.1 8B and made-up weights, per
+ * `node engine/gpu/bench/decoder-bench.ts [adapter] [--layers N] [--formats BF16,…] [--shares] [--tile …]`: whole steps of a decoder with the shapes of Llama 3.1 8B and made-up weights, per
  * stored format: decode of 1, 8 and 32 sequences at a context of 1024 tokens, and prefill of 2048 tokens in steps of 512. Prints a table.
  *
  * A decode step must read every weight and every cached key and value once; the bytes of that, divided by the wall time of the step, against the
  * streaming-read speed of the same adapter in the same run are the share printed. Times are wall times of runs of steps in
  * a row, host included, per step, medians over rounds in which batches take turns; before them comes a second and a half of steps not counted, since
  * an idle GPU lowers its clock to a sixth. Prefill counts two operations per weight and token, attention left out. With --shares, also what each
- * kernel takes of each step by GPU timestamps, one pass per dispatch.
+ * kernel takes of each step by GPU timestamps, one pass per dispatch. --tile 1,4,8:256,8,256 tries other tiles: column tiles, then workgroup, rows and staged
+ * inputs of all but the first (tuning.ts).
  */
 import { parseArgs } from 'node:util'
 import { measureLimits } from '../bandwidth.ts'
 import { weightBytes } from '../check-program.ts'
 import type { Executable, KernelTiming, KvCache, KvLayout, Program, StepInput, WeightFormat } from '../program.ts'
 import { openBackend, WebGpuBackend } from '../webgpu/backend.ts'
+import type { Tuning } from '../webgpu/tuning.ts'
 import { batchStep, decoderProgram, type DecoderShape } from './synthetic.ts'
 
 const CONTEXT = 1024
@@ -47,12 +49,18 @@ const { positionals, values } = parseArgs({
     layers: { type: 'string', default: '32' },
     formats: { type: 'string', default: DEFAULT_FORMATS },
     shares: { type: 'boolean', default: false },
+    tile: { type: 'string' },
   },
 })
 const chosen = values.formats.split(',')
 const opened = await openBackend(positionals[0] ?? null)
 if (!(opened instanceof WebGpuBackend)) throw new Error('this benchmark needs a WebGPU adapter')
-await using backend = opened
+await using backend = values.tile === undefined ? opened : new WebGpuBackend(opened.gpu, tiled(opened.tuning, values.tile), null)
+
+function tiled(tuning: Tuning, text: string): Tuning {
+  const [columns = [], [workgroup = 0, rows = 0, stageElements = 0] = []] = text.split(':').map((part) => part.split(',').map(Number))
+  return { ...tuning, linear: { ...tuning.linear, columns, wide: { workgroup, rows, stageElements } } }
+}
 const shape: DecoderShape = backend.software
   ? { layers: 2, hidden: 256, heads: 4, kvHeads: 2, headDim: 64, intermediate: 640, vocabulary: 2048 }
   : { layers: Number(values.layers), hidden: 4096, heads: 32, kvHeads: 8, headDim: 128, intermediate: 14336, vocabulary: 128256 }

@@ -57,7 +57,7 @@ function variants(): readonly (readonly [string, Tuning['linear']])[] {
     ]
   }
   const shapes = [128, 256].flatMap((workgroup) =>
-    [2, 4, 8].flatMap((tileRows) =>
+    [4, 8].flatMap((tileRows) =>
       [4, 8].flatMap((columns) => [256, 512, 1024].map((stageElements) => ({ workgroup, tileRows, columns, stageElements }))),
     ),
   )

@@ -25,7 +25,8 @@ import type { GpuDevice } from './device.ts'
 import type { KernelCache } from './kernel.ts'
 import { attentionScratchBytes, planAttention, planRopeAppend } from './kernels/attention.ts'
 import { planColumnSums, planGram } from './kernels/gram.ts'
-import { planLinear } from './kernels/linear.ts'
+import { joinGates } from './gated.ts'
+import { type Linear, planLinear } from './kernels/linear.ts'
 import { inputScratchBytes } from './kernels/prepare-input.ts'
 import { logitsBufferBytes, MAX_TOP, MAX_VOCABULARY, planLogits, RESULT_WORDS } from './kernels/logits.ts'
 import { planEmbed, planGatherRows, planRmsNorm, planSwiglu } from './kernels/rowwise.ts'
@@ -37,7 +38,7 @@ import { readBuffer, StepReadback } from './readback.ts'
 import { stepLayout, stepShape, stepSlices, StepUpload } from './step-input.ts'
 import { SubmitClock } from './submit-clock.ts'
 import type { Tuning } from './tuning.ts'
-import { uploadWeights, widen } from './weights.ts'
+import { uploadWeights, valueBytesOf, widen } from './weights.ts'
 
 /** WebGPU's limit on workgroups in one dimension; tokens and rows are grid dimensions. */
 const MAX_GRID = 65535
@@ -337,7 +338,10 @@ async function compileParts(
   checkLimits(gpu, program, capacity)
   const storage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_DST | GPUBufferUsage.COPY_SRC
 
-  const arena = layoutArena(program, capacity, options.keepValues === true)
+  const shardLimit = Math.min(gpu.limits.maxStorageBufferBindingSize, gpu.limits.maxBufferSize, tuning.weightShardBytes ?? Infinity)
+  const operations =
+    options.keepValues === true ? program.operations : joinGates(program.operations, (weight) => valueBytesOf(weight) <= shardLimit)
+  const arena = layoutArena({ ...program, operations }, capacity, options.keepValues === true)
   const slots = await account.allocate(arena.slotBytes.map((bytes, index) => ({ name: `activations ${index}`, bytes, usage: storage })))
   const layout = stepLayout(capacity, gpu.limits.minStorageBufferOffsetAlignment)
   const heads = Math.max(0, ...program.operations.map((operation) => (operation.op === 'attention' ? operation.heads : 0)))
@@ -414,7 +418,7 @@ async function compileParts(
   const logits: LogitsBuffers = { chunks, rowFacts, results, topPairs, tops }
   // Planned concurrently, so that the driver compiles kernels in parallel; the order of the program is kept.
   const planned = await Promise.all([
-    ...program.operations.map((operation) => planOperation(context, operation)),
+    ...operations.map((operation) => planOperation(context, operation)),
     planLogits(context, program, logits),
   ])
   gpu.check()
@@ -450,7 +454,7 @@ async function readStaticScales(operations: readonly Operation[]): Promise<Reado
   return scales
 }
 
-function planOperation(context: PlanContext, operation: Operation): Promise<readonly Dispatch[]> {
+function planOperation(context: PlanContext, operation: Operation | Linear): Promise<readonly Dispatch[]> {
   switch (operation.op) {
     case 'embed':
       return planEmbed(context, operation)

@@ -178,7 +178,8 @@ const WEIGHT_USAGE = (): GPUBufferUsageFlags => GPUBufferUsage.STORAGE | GPUBuff
 async function uploadVector(uploader: Uploader, account: LedgerAccount, spec: WeightSpec): Promise<DeviceVector> {
   if (spec.format.kind !== 'dense') throw invalid(spec, 'a vector cannot be packed')
   const length = spec.rows * spec.cols
-  const values = new Float32Array(length)
+  // Whole fours, so that kernels may load vec4.
+  const values = new Float32Array(Math.ceil(length / 4) * 4)
   let at = 0
   for (const part of spec.parts) {
     const bytes = new Uint8Array(part.values.byteLength)
@@ -189,6 +190,11 @@ async function uploadVector(uploader: Uploader, account: LedgerAccount, spec: We
   const buffer = await account.allocateOne(spec.name, values.byteLength, WEIGHT_USAGE())
   await uploader.write(buffer, 0, new Uint8Array(values.buffer))
   return { kind: 'vector', spec, buffer, length }
+}
+
+/** Bytes of a matrix's codes on the device, all shards together; fewer where they are packed as 2:4. */
+export function valueBytesOf({ format, rows, cols }: WeightSpec): number {
+  return rows * rowUnitsOf(format, cols) * unitBytesOf(format)
 }
 
 /** Exact widening of little-endian values to f32. */

@@ -24,16 +24,23 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
     var sum = 0.0f;
     var mix = vec4<f32>(0.0f);
     var broken = 0.0f;
-    for (var c = 0u; c < count; c++) {
-      let base = ((token * params.chunks + c) * HEADS + head) * (QUADS + 1u);
-      let facts = scratch[base + QUADS];
-      let next = max(best, facts.x);
-      let old = exp(best - next);
-      let fresh = exp(facts.x - next);
-      sum = fma(sum, old, facts.y * fresh);
-      mix = fma(mix, vec4<f32>(old), scratch[base + quad] * fresh);
-      best = next;
-      broken = max(broken, facts.z);
+    for (var first = 0u; first < count; first += AHEAD) {
+//#repeat t AHEAD
+      let base_{t} = ((token * params.chunks + min(first + {t}u, count - 1u)) * HEADS + head) * (QUADS + 1u);
+      let facts_{t} = scratch[base_{t} + QUADS];
+      let part_{t} = scratch[base_{t} + quad];
+//#end
+//#repeat t AHEAD
+      if (first + {t}u < count) {
+        let next = max(best, facts_{t}.x);
+        let old = exp(best - next);
+        let fresh = exp(facts_{t}.x - next);
+        sum = fma(sum, old, facts_{t}.y * fresh);
+        mix = fma(mix, vec4<f32>(old), part_{t} * fresh);
+        best = next;
+        broken = max(broken, facts_{t}.z);
+      }
+//#end
     }
     var result = mix / sum;
     if (broken > 0.0f) {

@@ -48,10 +48,14 @@ export async function planRopeAppend(context: PlanContext, operation: Op<'ropeAp
   const layout = context.kvLayout
   const padded = paddedHeadDim(layout)
   const { staticScales } = context.kv
+  // Whole heads as they are: see rope-pairs.wgsl.
+  const byPairs =
+    qNorm === null && kNorm === null && !isScaled(layout) && rope.rotaryDim === headDim && headDim % 4 === 0 && padded === headDim
+  const workgroup = context.tuning.headWorkgroup
   const kernel = await context.kernel({
-    name: 'rope-append',
+    name: byPairs ? 'rope-pairs' : 'rope-append',
     constants: {
-      WORKGROUP: context.tuning.headWorkgroup,
+      WORKGROUP: workgroup,
       HEADS: heads,
       KV_HEADS: kvHeads,
       HEAD_DIM: headDim,
@@ -91,7 +95,10 @@ export async function planRopeAppend(context: PlanContext, operation: Op<'ropeAp
   const rowBytes = rowBytesOf(layout)
   return [
     single(kernel, variant, {
-      prepare: (step, grid) => fill(grid, heads + 2 * kvHeads, step.tokens),
+      prepare: (step, grid) => {
+        const all = heads + 2 * kvHeads
+        return fill(grid, byPairs ? Math.ceil((all * headDim) / 4 / workgroup) : all, step.tokens)
+      },
       cost: (step) => ({
         bytes: step.tokens * (4 * (qkv.width + q.width) + kvHeads * rowBytes),
         operations: step.tokens * (heads + kvHeads) * rope.rotaryDim * 3,
@@ -122,6 +129,10 @@ export function attentionScratchBytes(context: Pick<PlanContext, 'tuning' | 'kvL
   return context.tuning.attention.splitPairs * heads * scratchWords(paddedHeadDim(context.kvLayout) / 4) * 4
 }
 
+/** Loads under way at once in loops whose order of additions is fixed: keys' values of a slice, and chunks to be joined. */
+const VALUES_AHEAD = 4
+const CHUNKS_AHEAD = 8
+
 /** Query values that one invocation of attention-rows may hold: more would spill on any adapter and compile for seconds. */
 const MAX_ROW_QUERY = 256
 
@@ -150,6 +161,7 @@ export async function planAttention(context: PlanContext, operation: Op<'attenti
     ROW_UNITS: isScaled(layout) ? quads : (padded * (layout.dtype === 'f16' ? 2 : 4)) / 16,
     CHUNK: attention.chunk,
     SUBLANES: attention.sublanes,
+    AHEAD: VALUES_AHEAD,
     SLICES: Math.floor(workgroup / quads),
     HEADS: heads,
     KV_HEADS: kvHeads,
@@ -210,6 +222,7 @@ export async function planAttention(context: PlanContext, operation: Op<'attenti
       HEADS: heads,
       HEAD_DIM: headDim,
       CHUNK: attention.chunk,
+      AHEAD: CHUNKS_AHEAD,
       OUT_STRIDE: strideOf(out.width),
       ...(window === null ? {} : { WINDOW: window }),
     },

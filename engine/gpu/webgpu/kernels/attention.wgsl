@@ -199,23 +199,36 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
 //#repeat g TEAM
       var value_{g} = vec4<f32>(0.0f);
 //#end
-      for (var k = slice; k <= highest; k += SLICES) {
-        if (k >= lowest) {
+      // Several keys' values are asked for together: one after the other each would wait for memory.
+      for (var first = slice; first <= highest; first += SLICES * AHEAD) {
+//#repeat t AHEAD
+        let place_{t} = places[clamp(first + {t}u * SLICES, lowest, highest)];
 //#if KV_WORDS
-          let four = valueQuad(places[k], quad) * valueScale(places[k]);
+        let four_{t} = valueQuad(place_{t}, quad) * valueScale(place_{t});
 //#else
 //#if KV_F16
-          let word = vals[places[k] * ROW_UNITS + quad / 2u];
-          let pair = select(word.xy, word.zw, (quad & 1u) == 1u);
-          let four = vec4<f32>(unpack2x16float(pair.x), unpack2x16float(pair.y));
+        let word_{t} = vals[place_{t} * ROW_UNITS + quad / 2u];
 //#else
-          let four = bitcast<vec4<f32>>(vals[places[k] * ROW_UNITS + quad]);
+        let four_{t} = bitcast<vec4<f32>>(vals[place_{t} * ROW_UNITS + quad]);
 //#end
+//#end
+//#end
+//#repeat t AHEAD
+        {
+          let k = first + {t}u * SLICES;
+          if (k >= lowest && k <= highest) {
+//#if KV_F16
+            let pair = select(word_{t}.xy, word_{t}.zw, (quad & 1u) == 1u);
+            let four = vec4<f32>(unpack2x16float(pair.x), unpack2x16float(pair.y));
+//#else
+            let four = four_{t};
 //#end
 //#repeat g TEAM
-          value_{g} = fma(vec4<f32>(scores[{g}u * CHUNK + k]), four, value_{g});
+            value_{g} = fma(vec4<f32>(scores[{g}u * CHUNK + k]), four, value_{g});
 //#end
+          }
         }
+//#end
       }
 //#repeat g TEAM
       gathered[(slice * TEAM + {g}u) * QUADS + quad] = value_{g};

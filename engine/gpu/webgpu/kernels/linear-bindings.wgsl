@@ -17,7 +17,7 @@ struct Params {
   chunk: u32,
   groupSize: u32,
   groups: u32,
-  // ROWS · COLUMNS, which the compiler must not know: it would unroll the loop over it.
+  // Results of a tile, ROWS · COLUMNS or half of it, which the compiler must not know: it would unroll the loop over it.
   tile: u32,
 //#end
 }
@@ -78,19 +78,42 @@ fn inputQuad(base: u32, quad: u32) -> vec4<f32> {
 //#end
 }
 
-fn store(row: u32, column: u32, value: f32) {
-  let index = column * params.outStride + params.outOffset + params.firstRow + row;
+// The product of a row and a column from its sum.
+fn finished(row: u32, sum: f32) -> f32 {
 //#if ROW_GAIN
-  var sum = value * rowGains[params.firstRow + row];
+  var value = sum * rowGains[params.firstRow + row];
 //#else
-  var sum = value;
+  var value = sum;
 //#end
   if ((params.flags & 2u) != 0u) {
-    sum += bias[params.firstRow + row];
+    value += bias[params.firstRow + row];
   }
+  return value;
+}
+
+//#if GATED
+// The first half of the weight's rows are gates: out = silu(gate) · up, as swiglu.wgsl. Each tile has as many gates as rows that go with them.
+const HALF_ROWS: u32 = ROWS / 2u;
+fn rowOf(first: u32, r: u32) -> u32 {
+  let half = params.rows / 2u;
+  return min(first / 2u + r % HALF_ROWS, half - 1u) + select(0u, half, r >= HALF_ROWS);
+}
+fn storeGated(row: u32, column: u32, gateSum: f32, upSum: f32) {
+  let gate = finished(row, gateSum);
+  let up = finished(row + params.rows / 2u, upSum);
+  out[column * params.outStride + row] = gate / (1.0f + exp(-gate)) * up;
+}
+//#else
+fn rowOf(first: u32, r: u32) -> u32 {
+  return min(first + r, params.rows - 1u);
+}
+fn store(row: u32, column: u32, sum: f32) {
+  let index = column * params.outStride + params.outOffset + params.firstRow + row;
+  let value = finished(row, sum);
   if ((params.flags & 1u) != 0u) {
-    out[index] += sum;
+    out[index] += value;
   } else {
-    out[index] = sum;
+    out[index] = value;
   }
 }
+//#end

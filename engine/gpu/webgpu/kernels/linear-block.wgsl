@@ -1,16 +1,14 @@
 // One unit of ROWS rows against COLUMNS inputs: adds to acc_r_c. Wants weight_r, row_r (global), unit (index of the unit in the row),
-// source_c and loadX(source_c, quad); quad counts from firstQuad. The order of every operation is fixed: it is the same for any COLUMNS.
+// source_c, loadX(source_c, quad) with quads counted from firstQuad, and early_s_r, the gain of span s in row r. The order of every operation is fixed: it is the same for any COLUMNS.
 //#if PACKED
 //#if SPANS
 //#repeat s SPANS
       {
-//#if GROUP_INSIDE
-        let group = min((unit * UNIT_ELEMENTS + {s*SPAN_QUADS*4}u) / GROUP_SIZE, GROUPS - 1u);
-//#else
-        let group = unit * UNIT_ELEMENTS / GROUP_SIZE;
+//#if CENTERED
+        let group = groupOf(unit, {s*SPAN_QUADS*4}u);
 //#end
 //#repeat r ROWS
-        let gain_{r} = gainOf(row_{r}, group);
+        let gain_{r} = early_{s}_{r};
 //#if CENTERED
         let center_{r} = centerOf(row_{r}, group);
 //#end

@@ -15,8 +15,9 @@ alias Stored = vec4<u32>;
 //#include weight-decode
 
 // A stage is STAGE_UNITS = LANES·DEPTH units; each unit's QUADS inputs take PITCH places.
-var<workgroup> stage: array<vec4<f32>, STAGE_UNITS * PITCH * COLUMNS>;
-var<workgroup> laneSums: array<f32, WORKGROUP * ROWS * COLUMNS>;
+const STAGED: u32 = STAGE_UNITS * QUADS * COLUMNS;
+// Afterwards the same memory takes the lanes' sums of up to four columns at a time: [lane][team][row] of four columns.
+var<workgroup> stage: array<vec4<f32>, max(STAGE_UNITS * PITCH * COLUMNS, WORKGROUP * ROWS)>;
 
 //#if SPARSE
 fn unitAt(row: u32, unit: u32) -> SparseUnit {
@@ -28,8 +29,34 @@ fn unitAt(row: u32, unit: u32) -> Stored {
 }
 //#end
 
+//#if SPANS
+// Scale group of element `inside` of a unit.
+fn groupOf(unit: u32, inside: u32) -> u32 {
+  return min((unit * UNIT_ELEMENTS + inside) / GROUP_SIZE, GROUPS - 1u);
+}
+//#end
+
 fn loadX(source: u32, quad: u32) -> vec4<f32> {
   return stage[source + quad];
+}
+
+// Input `i` of the stage that begins at unit `first`.
+fn fetch(first: u32, firstColumn: u32, i: u32) -> vec4<f32> {
+  let base = min(firstColumn + i / (STAGE_UNITS * QUADS), params.columns - 1u) * X_QUADS;
+  let quad = first * QUADS + i % (STAGE_UNITS * QUADS);
+  if (quad < X_QUADS) {
+    return inputQuad(base, quad);
+  }
+  return vec4<f32>(0.0f);
+}
+
+// The lanes' sums of one row of the tile, added in their order.
+fn laneSum(i: u32) -> vec4<f32> {
+  var sum = stage[i];
+  for (var l = 1u; l < LANES; l++) {
+    sum += stage[l * TEAMS * ROWS + i];
+  }
+  return sum;
 }
 
 @compute @workgroup_size(WORKGROUP)
@@ -39,7 +66,7 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
   let firstRow = (group_id.x * TEAMS + team) * ROWS;
   let firstColumn = group_id.y * COLUMNS;
 //#repeat r ROWS
-  let shardRow_{r} = min(firstRow + {r}u, params.rows - 1u);
+  let shardRow_{r} = rowOf(firstRow, {r}u);
   let row_{r} = params.firstRow + shardRow_{r};
 //#end
 //#repeat c COLUMNS
@@ -48,29 +75,42 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
   var acc_{r}_{c} = 0.0f;
 //#end
 //#end
-  // Weights are asked for a stage ahead, so that they are under way while the stage before is computed.
+  // Weights, gains and inputs are asked for a stage ahead, so that they are under way while the stage before is computed.
+//#repeat i STAGE_LOADS
+  var fetched_{i} = fetch(0u, firstColumn, {i}u * WORKGROUP + index);
+//#end
 //#repeat d DEPTH
 //#repeat r ROWS
   var weight_{d}_{r} = unitAt(shardRow_{r}, min({d}u * LANES + lane, UNITS - 1u));
+//#if SPANS
+//#repeat s SPANS
+  var gain_{d}_{s}_{r} = gainOf(row_{r}, groupOf({d}u * LANES + lane, {s*SPAN_QUADS*4}u));
+//#end
+//#end
 //#end
 //#end
   for (var first = 0u; first < UNITS; first += STAGE_UNITS) {
     workgroupBarrier();
-    for (var i = index; i < STAGE_UNITS * QUADS * COLUMNS; i += WORKGROUP) {
-      let column = i / (STAGE_UNITS * QUADS);
-      let place = i % (STAGE_UNITS * QUADS);
-      let base = min(firstColumn + column, params.columns - 1u) * X_QUADS;
-      let quad = first * QUADS + place;
-      var value = vec4<f32>(0.0f);
-      if (quad < X_QUADS) {
-        value = inputQuad(base, quad);
+//#repeat i STAGE_LOADS
+    {
+      let place = {i}u * WORKGROUP + index;
+      if (place < STAGED) {
+        stage[(place / QUADS) * PITCH + place % QUADS] = fetched_{i};
       }
-      stage[(column * STAGE_UNITS + place / QUADS) * PITCH + place % QUADS] = value;
     }
+//#end
     workgroupBarrier();
+//#repeat i STAGE_LOADS
+    fetched_{i} = fetch(first + STAGE_UNITS, firstColumn, {i}u * WORKGROUP + index);
+//#end
 //#repeat d DEPTH
 //#repeat r ROWS
     let next_{d}_{r} = unitAt(shardRow_{r}, min(first + STAGE_UNITS + {d}u * LANES + lane, UNITS - 1u));
+//#if SPANS
+//#repeat s SPANS
+    let nextGain_{d}_{s}_{r} = gainOf(row_{r}, groupOf(first + STAGE_UNITS + {d}u * LANES + lane, {s*SPAN_QUADS*4}u));
+//#end
+//#end
 //#end
 //#end
 //#repeat d DEPTH
@@ -79,6 +119,11 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
       let firstQuad = ({d}u * LANES + lane) * PITCH;
 //#repeat r ROWS
       let weight_{r} = weight_{d}_{r};
+//#if SPANS
+//#repeat s SPANS
+      let early_{s}_{r} = gain_{d}_{s}_{r};
+//#end
+//#end
 //#end
 //#include linear-block
     }
@@ -86,25 +131,47 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
 //#repeat d DEPTH
 //#repeat r ROWS
     weight_{d}_{r} = next_{d}_{r};
+//#if SPANS
+//#repeat s SPANS
+    gain_{d}_{s}_{r} = nextGain_{d}_{s}_{r};
+//#end
+//#end
 //#end
 //#end
   }
-  // laneSums[lane][team][row][column]: the threads that add up neighbouring results read neighbouring words.
+//#repeat p SUM_PASSES
+  workgroupBarrier();
 //#repeat r ROWS
-//#repeat c COLUMNS
-  laneSums[((lane * TEAMS + team) * ROWS + {r}u) * COLUMNS + {c}u] = acc_{r}_{c};
+  {
+    var sums = vec4<f32>(0.0f);
+//#repeat c SUM_COLUMNS
+    sums[{c}] = acc_{r}_{p*SUM_COLUMNS+c};
 //#end
+    stage[(lane * TEAMS + team) * ROWS + {r}u] = sums;
+  }
 //#end
   workgroupBarrier();
-  for (var i = index; i < TEAMS * ROWS * COLUMNS; i += WORKGROUP) {
-    var sum = laneSums[i];
-    for (var l = 1u; l < LANES; l++) {
-      sum += laneSums[l * TEAMS * ROWS * COLUMNS + i];
+//#if GATED
+  for (var i = index; i < TEAMS * HALF_ROWS; i += WORKGROUP) {
+    let gate = laneSum((i / HALF_ROWS) * ROWS + i % HALF_ROWS);
+    let up = laneSum((i / HALF_ROWS) * ROWS + HALF_ROWS + i % HALF_ROWS);
+    let row = group_id.x * TEAMS * HALF_ROWS + i;
+//#repeat c SUM_COLUMNS
+    if (row < params.rows / 2u && firstColumn + {p*SUM_COLUMNS+c}u < params.columns) {
+      storeGated(row, firstColumn + {p*SUM_COLUMNS+c}u, gate[{c}], up[{c}]);
     }
-    let row = group_id.x * TEAMS * ROWS + i / COLUMNS;
-    let column = firstColumn + i % COLUMNS;
-    if (row < params.rows && column < params.columns) {
-      store(row, column, sum);
-    }
+//#end
   }
+//#else
+  for (var i = index; i < TEAMS * ROWS; i += WORKGROUP) {
+    let sum = laneSum(i);
+    let row = group_id.x * TEAMS * ROWS + i;
+//#repeat c SUM_COLUMNS
+    if (row < params.rows && firstColumn + {p*SUM_COLUMNS+c}u < params.columns) {
+      store(row, firstColumn + {p*SUM_COLUMNS+c}u, sum[{c}]);
+    }
+//#end
+  }
+//#end
+//#end
 }

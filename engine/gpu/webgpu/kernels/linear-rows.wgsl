@@ -129,7 +129,7 @@ fn main(
   let firstRow = (group_id.x * WORKGROUP + lane) * ROWS;
   let firstColumn = group_id.y * COLUMNS;
 //#repeat r ROWS
-  let shardRow_{r} = min(firstRow + {r}u, params.rows - 1u);
+  let shardRow_{r} = rowOf(firstRow, {r}u);
   let row_{r} = params.firstRow + shardRow_{r};
 //#end
 //#if SUBGROUP
@@ -250,10 +250,17 @@ fn main(
 //#end
 //#end
   for (var i = 0u; i < params.tile; i++) {
-    let row = firstRow + i / COLUMNS;
     let column = firstColumn + i % COLUMNS;
+//#if GATED
+    let row = firstRow / 2u + i / COLUMNS;
+    if (row < params.rows / 2u && column < params.columns) {
+      storeGated(row, column, tile[i], tile[i + HALF_ROWS * COLUMNS]);
+    }
+//#else
+    let row = firstRow + i / COLUMNS;
     if (row < params.rows && column < params.columns) {
       store(row, column, tile[i]);
     }
+//#end
   }
 }

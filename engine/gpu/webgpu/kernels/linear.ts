@@ -15,7 +15,8 @@ import { COMMON_IMMEDIATES, nextPowerOfTwo, shardDispatch } from './linear-shard
 import { multipliesIntegers, needsPreparation, planInput } from './prepare-input.ts'
 import { type FormatFacts, formatBuffers, formatFacts, weightBytes } from './weight-format.ts'
 
-type Linear = Extract<Operation, { op: 'linear' }>
+/** `gated`: rows are gates, then as many others; out = silu(gate) · up, half as wide as the weight has rows (gated.ts). */
+export type Linear = Extract<Operation, { op: 'linear' }> & { readonly gated?: true }
 
 /** Sums of this many products before they join the row's sum: keeps the error of a long row near that of a short one. */
 const CHUNK_ELEMENTS = 128
@@ -34,7 +35,7 @@ function rowsShape(
   facts: FormatFacts,
   weight: WeightSpec,
   columns: number,
-  subgroupSize: number | null,
+  { gated, subgroupSize }: { readonly gated: boolean; readonly subgroupSize: number | null },
 ): LinearShape {
   const { workgroup, rows } = tuning
   const { format, cols } = weight
@@ -66,11 +67,14 @@ function rowsShape(
       chunk / granuleElements,
       groupSize,
       groups,
-      rows * columns,
+      (rows * columns) / (gated ? 2 : 1),
     ],
     rowsPerGroup: workgroup * rows,
   }
 }
+
+/** Columns whose lane sums are in workgroup memory at a time: a vec4 of them. */
+const SUM_COLUMNS = 4
 
 /** linear-lanes: the shape is compiled in; independent of the number of columns but for COLUMNS itself. */
 function lanesShape(tuning: Tuning['linear'], facts: FormatFacts, weight: WeightSpec, columns: number): LinearShape {
@@ -88,6 +92,9 @@ function lanesShape(tuning: Tuning['linear'], facts: FormatFacts, weight: Weight
       TEAMS: teams,
       DEPTH: depth,
       STAGE_UNITS: lanes * depth,
+      STAGE_LOADS: Math.ceil((lanes * depth * quads * columns) / workgroup),
+      SUM_COLUMNS: Math.min(SUM_COLUMNS, columns),
+      SUM_PASSES: Math.ceil(columns / SUM_COLUMNS),
       // An odd pitch spreads the lanes' strided 16-byte reads over all banks.
       PITCH: quads % 2 === 0 ? quads + 1 : quads,
       X_QUADS: strideOf(weight.cols) / 4,
@@ -99,17 +106,16 @@ function lanesShape(tuning: Tuning['linear'], facts: FormatFacts, weight: Weight
   }
 }
 
-/** Shared memory of linear-lanes: the stage and the lanes' sums. */
+/** Shared memory of linear-lanes: the stage, later the lanes' sums. */
 function workgroupBytes({ constants }: LinearShape): number {
-  const [units, pitch, columns, workgroup, rows] = ['STAGE_UNITS', 'PITCH', 'COLUMNS', 'WORKGROUP', 'ROWS'].map((name) =>
-    Number(constants[name] ?? 0),
-  )
-  return (units ?? 0) * (pitch ?? 0) * (columns ?? 0) * 16 + (units === 0 ? 0 : (workgroup ?? 0) * (rows ?? 0) * (columns ?? 0) * 4)
+  if (constants['STAGE_UNITS'] === undefined) return 0
+  const of = (name: string): number => Number(constants[name] ?? 0)
+  return 16 * Math.max(of('STAGE_UNITS') * of('PITCH') * of('COLUMNS'), of('WORKGROUP') * of('ROWS'))
 }
 
 /** Groups that straddle units cost a scale per four elements or per element: rare, and not worth the code of a wide tile. */
-function narrow(tuning: Tuning['linear']): Tuning['linear'] {
-  return { ...tuning, rows: 1, columns: [1, 4], wide: null }
+function narrow(tuning: Tuning['linear'], gated: boolean): Tuning['linear'] {
+  return { ...tuning, rows: gated ? 2 : 1, columns: [1, 4], wide: null }
 }
 
 /** The tile of this many columns. */
@@ -130,17 +136,18 @@ export async function planLinear(context: PlanContext, operation: Linear): Promi
 
 /** `input` is [columns, cols] in rows of whole vec4s. */
 async function planProducts(context: PlanContext, operation: Linear, input: BufferSlice): Promise<readonly Dispatch[]> {
-  const { weight, bias } = operation
+  const { weight, bias, gated = false } = operation
   const matrix = context.matrix(weight)
   const facts = formatFacts(weight.format, weight.cols, matrix.sparse)
   // A unit of sparse codes is unrolled whole in linear-rows: a wide tile of them would be minutes of compiling.
   const isLong = matrix.sparse && context.tuning.linear.family === 'rows'
-  const tuning = facts.straddles || isLong ? narrow(context.tuning.linear) : context.tuning.linear
+  const tuning = facts.straddles || isLong ? narrow(context.tuning.linear, gated) : context.tuning.linear
   const shapeOf = (width: number): LinearShape => {
     const tile = tileOf(tuning, width)
-    return tuning.family === 'rows'
-      ? rowsShape(tile, facts, weight, width, context.gpu.subgroupSize)
-      : lanesShape(tile, facts, weight, width)
+    const { subgroupSize } = context.gpu
+    const shape =
+      tuning.family === 'rows' ? rowsShape(tile, facts, weight, width, { gated, subgroupSize }) : lanesShape(tile, facts, weight, width)
+    return gated ? { ...shape, constants: { ...shape.constants, GATED: true } } : shape
   }
   const storageLimit = context.gpu.limits.maxComputeWorkgroupStorageSize
   const widths = tuning.columns.filter((width, index) => {
@@ -165,7 +172,7 @@ async function planProducts(context: PlanContext, operation: Linear, input: Buff
     const buffers = [{ buffer: shard.buffer }, input, context.value(operation.out), biasSlice, ...formatBuffers(matrix, shard)]
     return {
       ...shardDispatch(operation, shard, totalBytes, tiles),
-      kernel: `linear ${formatLabel(operation)}${matrix.sparse ? ' 2:4' : ''}`,
+      kernel: `linear ${formatLabel(operation)}${matrix.sparse ? ' 2:4' : ''}${gated ? ' gated' : ''}`,
       variants: kernels.map((kernel) => context.variant(kernel, buffers)),
     }
   })

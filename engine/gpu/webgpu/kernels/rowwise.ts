@@ -1,6 +1,6 @@
 /** The kernels that touch each activation once: embedding, RMS norm, SwiGLU and the gather before the head. All are memory-bound. */
 import type { Operation, Value } from '../../program.ts'
-import { type Dispatch, type PlanContext, single, type StepShape, strideOf } from '../plan.ts'
+import { type Dispatch, NO_IMMEDIATES, type PlanContext, single, type StepShape, strideOf } from '../plan.ts'
 import { formatBuffers, formatFacts } from './weight-format.ts'
 
 type Op<K extends Operation['op']> = Extract<Operation, { op: K }>
@@ -34,59 +34,53 @@ export async function planEmbed(context: PlanContext, { weight, scale, out }: Op
   })
 }
 
-/** Bindings: x, weight, out. One workgroup per row. */
+/** Bindings: x, weight, out. One workgroup per row; on a software adapter of one subgroup, which needs no barrier. */
 export async function planRmsNorm(context: PlanContext, { x, weight, epsilon, out }: Op<'rmsNorm'>): Promise<readonly Dispatch[]> {
   const { rowWorkgroup } = context.tuning
+  const { software, subgroupSize } = context.gpu
   const quads = strideOf(x.width) / 4
+  const bySubgroup = software && subgroupSize !== null
   const kernel = await context.kernel({
-    name: 'rms-norm',
+    name: bySubgroup ? 'rms-norm-rows' : 'rms-norm',
     constants: {
-      WORKGROUP: rowWorkgroup,
       WIDTH: x.width,
-      QUADS: quads,
-      LANE_QUADS: Math.ceil(quads / rowWorkgroup),
       EPSILON: { float: epsilon },
+      ...(bySubgroup
+        ? { SUBGROUP: subgroupSize, STEPS: Math.log2(subgroupSize) }
+        : { WORKGROUP: rowWorkgroup, QUADS: quads, LANE_QUADS: Math.ceil(quads / rowWorkgroup) }),
       ...(x.width % 4 === 0 ? {} : { TAIL: true }),
     },
     bindings: ['read', 'read', 'write'],
-    immediateWords: 0,
+    immediateWords: bySubgroup ? 1 : 0,
   })
   return [
     single(kernel, context.variant(kernel, [context.value(x), { buffer: context.vector(weight).buffer }, context.value(out)]), {
+      immediates: bySubgroup ? Uint32Array.of(quads) : NO_IMMEDIATES,
       prepare: (step, grid) => fill(grid, extentOf(x, step), 1),
       cost: (step) => ({ bytes: 4 * x.width * (2 * extentOf(x, step) + 1), operations: 4 * x.width * extentOf(x, step) }),
     }),
   ]
 }
 
-/** Workgroups along x before the grid folds into y; below the limit of 65 535. */
-const FOLD_WORKGROUPS = 32768
-
-/** Bindings: gate|up, out. One invocation per element. */
+/** Bindings: gate|up, out. One invocation per four elements, or per one. */
 export async function planSwiglu(context: PlanContext, { gateUp, out }: Op<'swiglu'>): Promise<readonly Dispatch[]> {
-  const workgroup = context.tuning.rowWorkgroup
+  const { headWorkgroup } = context.tuning
+  const unit = out.width % 4 === 0 ? 4 : 1
   const kernel = await context.kernel({
     name: 'swiglu',
     constants: {
-      WORKGROUP: workgroup,
-      WIDTH: out.width,
-      IN_STRIDE: strideOf(gateUp.width),
-      OUT_STRIDE: strideOf(out.width),
-      WORKGROUPS_X: FOLD_WORKGROUPS,
+      WORKGROUP: headWorkgroup,
+      COUNT: out.width / unit,
+      IN_STRIDE: strideOf(gateUp.width) / unit,
+      OUT_STRIDE: strideOf(out.width) / unit,
+      ...(unit === 4 ? { QUADS: true } : {}),
     },
     bindings: ['read', 'write'],
-    immediateWords: 1,
+    immediateWords: 0,
   })
-  const immediates = new Uint32Array(1)
   return [
     single(kernel, context.variant(kernel, [context.value(gateUp), context.value(out)]), {
-      immediates,
-      prepare(step, grid) {
-        const count = extentOf(out, step) * out.width
-        const groups = Math.ceil(count / workgroup)
-        immediates[0] = count
-        return fill(grid, Math.min(groups, FOLD_WORKGROUPS), Math.ceil(groups / FOLD_WORKGROUPS))
-      },
+      prepare: (step, grid) => fill(grid, Math.ceil(out.width / unit / headWorkgroup), extentOf(out, step)),
       cost: (step) => ({ bytes: 12 * out.width * extentOf(out, step), operations: 4 * out.width * extentOf(out, step) }),
     }),
   ]

@@ -1,21 +1,20 @@
-// out = silu(gate) · up with gateUp = [gate | up]. silu(g) = g / (1 + exp(−g)).
-struct Params {
-  count: u32,
-}
-var<immediate> params: Params;
-@group(0) @binding(0) var<storage, read> gateUp: array<f32>;
-@group(0) @binding(1) var<storage, read_write> out: array<f32>;
+// out = silu(gate) · up with gateUp = [gate | up]. silu(g) = g / (1 + exp(−g)). One invocation per four columns of a row, rows along y; per single
+// column where rows do not begin at whole fours.
+@group(0) @binding(0) var<storage, read> gateUp: array<Element>;
+@group(0) @binding(1) var<storage, read_write> out: array<Element>;
+//#if QUADS
+alias Element = vec4<f32>;
+//#else
+alias Element = f32;
+//#end
 
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
-  // y folds grids beyond 65 535 workgroups; rows are the outer part of the index.
-  let index = id.x + id.y * WORKGROUPS_X * WORKGROUP;
-  if (index >= params.count) {
+  if (id.x >= COUNT) {
     return;
   }
-  let row = index / WIDTH;
-  let column = index % WIDTH;
-  let gate = gateUp[row * IN_STRIDE + column];
-  let up = gateUp[row * IN_STRIDE + WIDTH + column];
-  out[row * OUT_STRIDE + column] = gate / (1.0f + exp(-gate)) * up;
+  let base = id.y * IN_STRIDE + id.x;
+  let gate = gateUp[base];
+  let up = gateUp[base + COUNT];
+  out[id.y * OUT_STRIDE + id.x] = gate / (Element(1.0f) + exp(-gate)) * up;
 }
