@@ -19,7 +19,7 @@ function reply(message: WorkerReply, transfer: ArrayBuffer[] = []): void {
 function buffersOf(result: ComputeResult): ArrayBuffer[] {
   const arrays: ArrayBufferView[] =
     result.kind === 'quantize' || result.kind === 'encode'
-      ? [result.decoded, ...result.parts.map((part) => part.bytes)]
+      ? result.parts.map((part) => part.bytes)
       : result.kind === 'prune'
         ? [result.values, result.mask]
         : result.kind === 'trial' || result.kind === 'clip'

@@ -9,7 +9,7 @@
  *   w_k + Σ_{i<k} d_i · R_ik / R_kk
  *
  * which is exactly where GPTQ's updates leave it, without inverting anything: U of the usual formulation is R⁻¹, and its pivot is 1 / R_kk.
- * f32 throughout. Knows integer grids only; nothing of files, layers or observers.
+ * f32 throughout. Knows grids of codes; nothing of files, layers or observers.
  */
 import type { Accumulator, StatefulExecutable } from './program.ts'
 
@@ -28,25 +28,29 @@ export interface HessianFactorRequest {
   readonly signal?: AbortSignal
 }
 
-/** A grid of integer codes: ŵ = (code − zeroPoint) · scale, code in [minimum, maximum]. */
+/** What codes are: integers from minimum to maximum, or the bits of a float. */
+export type GridElement =
+  | { readonly kind: 'integer'; readonly minimum: number; readonly maximum: number }
+  | { readonly kind: 'e2m1' | 'e4m3' }
+
+/** A grid of codes: ŵ = (code − zeroPoint) · scale for integers, value(code) · scale for floats. */
 export interface GridWeights {
   readonly rows: number
   /** [rows, columns] */
   readonly weight: Float32Array
-  readonly minimum: number
-  readonly maximum: number
-  /** Columns that share a scale; divides `columns`. */
+  readonly element: GridElement
+  /** Columns that share a scale; the last ones of a row may be fewer. */
   readonly columnsPerScale: number
-  /** [rows, columns / columnsPerScale] */
+  /** [rows, ⌈columns / columnsPerScale⌉] */
   readonly scales: Float32Array
-  /** As `scales`; null = 0. */
+  /** As `scales`; null = 0, which floats always have. */
   readonly zeroPoints: Float32Array | null
   /** [rows, columns], 1 = pruned: stays exactly 0, and its error is fed back like any other. */
   readonly mask: Uint8Array | null
 }
 
 export interface GridCodes {
-  /** [rows, columns], in the weight's own column order. */
+  /** [rows, columns], in the weight's own column order. Bits of floats are kept in signed bytes. */
   readonly codes: Int8Array
   /** ½·Σ ((w − ŵ)·R_kk)², w being where feedback had moved each weight: the layer's loss up to a constant. */
   readonly loss: number

@@ -4,14 +4,14 @@
  */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { Backend } from '../../gpu/program.ts'
-import { hasSecondOrder, type SecondOrderBackend } from '../../gpu/second-order.ts'
+import { type GridElement, hasSecondOrder, type SecondOrderBackend } from '../../gpu/second-order.ts'
 import { testBackends } from '../../gpu/test/adapters.ts'
 import { gpuTuning } from '../../gpu/webgpu/tuning.ts'
-import type { IntegerScheme } from '../scheme.ts'
+import { columnsPerScale, rowsPerScale } from '../scheme.ts'
+import type { IntegerScheme, Scheme } from '../scheme.ts'
 import { activations, normals } from '../test/matrices.ts'
 import { accumulateHessian, factorHessian } from './hessian-factor.ts'
-import { integerGrid } from './integer-grid.ts'
-import { roundToNearest } from './round-to-nearest.ts'
+import { roundMatrix } from './round-matrix.ts'
 
 /** Steps of the grid: nearer to a rounding boundary than this, f32 and f64 may choose differently. */
 const BOUNDARY = 1e-3
@@ -21,7 +21,7 @@ interface Case {
   readonly title: string
   readonly rows: number
   readonly cols: number
-  readonly scheme: IntegerScheme
+  readonly scheme: Scheme
   readonly byImportance: boolean
   readonly masked: boolean
 }
@@ -38,7 +38,29 @@ const CASES: readonly Case[] = [
     masked: false,
   },
   { title: 'two panels, pruned', rows: 3, cols: 608, scheme: W4, byImportance: true, masked: true },
+  { title: 'NVFP4', rows: 9, cols: 96, scheme: { kind: 'nvfp4' }, byImportance: true, masked: false },
+  { title: 'MXFP4, pruned', rows: 9, cols: 96, scheme: { kind: 'mxfp4' }, byImportance: false, masked: true },
+  { title: 'MXFP8', rows: 5, cols: 64, scheme: { kind: 'mxfp8' }, byImportance: true, masked: false },
+  { title: 'FP8 per row', rows: 5, cols: 70, scheme: { kind: 'fp8', strategy: 'channel' }, byImportance: true, masked: false },
+  { title: 'FP8 in blocks', rows: 130, cols: 132, scheme: { kind: 'fp8', strategy: 'block' }, byImportance: false, masked: false },
 ]
+
+/** Values that a code may stand for, before scaling, in rising order, by their codes: from the formats' definitions. */
+function codeValues(scheme: Scheme): ReadonlyMap<number, number> {
+  if (scheme.kind === 'packed-int') {
+    const least = -(2 ** (scheme.bits - 1))
+    return new Map(Array.from({ length: -2 * least }, (_, i) => [least + i, least + i]))
+  }
+  const fp4 = scheme.kind === 'nvfp4' || scheme.kind === 'mxfp4'
+  const [exponentBits, mantissaBits, bias, last] = fp4 ? [2, 1, 1, 7] : [4, 3, 7, 126]
+  const sign = 1 << (exponentBits + mantissaBits)
+  const positive = Array.from({ length: last + 1 }, (_, code): readonly [number, number] => {
+    const exponent = code >> mantissaBits
+    const mantissa = (code & ((1 << mantissaBits) - 1)) / (1 << mantissaBits)
+    return [code, exponent === 0 ? mantissa * 2 ** (1 - bias) : (1 + mantissa) * 2 ** (exponent - bias)]
+  })
+  return new Map([...positive.map(([code, value]) => [code | sign, -value] as const).toReversed(), ...positive])
+}
 
 /** R with H = R·Rᵀ in processing order, from U = R⁻¹ by back substitution: [n, n], upper triangular. */
 function inverseUpper(upper: Float64Array, n: number): Float64Array {
@@ -54,6 +76,17 @@ function inverseUpper(upper: Float64Array, n: number): Float64Array {
   return out
 }
 
+/** How much nearer another value would have been, in steps of the grid where the number lies; 0 for the nearest. */
+function beyondNearest(x: number, chosen: number, values: ReadonlyMap<number, number>): number {
+  let nearest = Infinity
+  let step = Infinity
+  for (const value of values.values()) {
+    nearest = Math.min(nearest, Math.abs(value - x))
+    if (value !== chosen) step = Math.min(step, Math.abs(value - chosen))
+  }
+  return (Math.abs(chosen - x) - nearest) / 2 / step
+}
+
 async function worstDecision(backend: SecondOrderBackend, test: Case): Promise<{ distance: number; loss: number; expectedLoss: number }> {
   const { rows, cols, scheme } = test
   const hessian = new Float64Array(cols * cols)
@@ -63,9 +96,21 @@ async function worstDecision(backend: SecondOrderBackend, test: Case): Promise<{
   const weight = Float32Array.from(normals(rows * cols, 7), (value) => value * 0.05)
   const mask = test.masked ? Uint8Array.from(normals(rows * cols, 9), (value) => Number(value > 0.3)) : null
   if (mask !== null) for (const [i, pruned] of mask.entries()) if (pruned === 1) weight[i] = 0
-  const { scales, zeroPoints } = roundToNearest(weight, rows, cols, scheme, 'F32', { kind: 'minmax' })
-  const columnsPerScale = scheme.groupSize ?? cols
-  const { qmin, qmax } = integerGrid(scheme, 'F32')
+  const nearest = roundMatrix(weight, rows, cols, scheme, 'F32', { kind: 'minmax' })
+  const perScale = columnsPerScale(scheme, cols)
+  const groups = Math.ceil(cols / perScale)
+  // One per row, as the device wants them, divided by NVFP4's common factor.
+  const scaleRow = (row: number): number => Math.floor(row / rowsPerScale(scheme, rows)) * groups
+  const perRow = (of: ArrayLike<number>, divisor: number): Float32Array =>
+    Float32Array.from({ length: rows * groups }, (_, i) => of[scaleRow(Math.floor(i / groups)) + (i % groups)]! / divisor)
+  const scales = perRow(nearest.scales, nearest.globalScale ?? 1)
+  const zeros = nearest.zeroPoints === null ? null : perRow(nearest.zeroPoints, 1)
+  const values = codeValues(scheme)
+  const extent = 2 ** (scheme.kind === 'packed-int' ? scheme.bits - 1 : 0)
+  const element: GridElement =
+    scheme.kind === 'packed-int'
+      ? { kind: 'integer', minimum: -extent, maximum: extent - 1 }
+      : { kind: scheme.kind === 'nvfp4' || scheme.kind === 'mxfp4' ? 'e2m1' : 'e4m3' }
   using solver = await backend.factorHessian({
     columns: cols,
     source: { kind: 'host', gram: Float32Array.from(hessian) },
@@ -77,17 +122,7 @@ async function worstDecision(backend: SecondOrderBackend, test: Case): Promise<{
   expect([...solver.order]).toEqual([...factor.order])
   expect(solver.dead).toEqual([3])
   expect(solver.dampeningUsed).toBe(DAMPENING)
-  const zeros = zeroPoints === null ? null : Float32Array.from(zeroPoints)
-  const { codes, loss } = await solver.round({
-    rows,
-    weight,
-    minimum: qmin,
-    maximum: qmax,
-    columnsPerScale,
-    scales: Float32Array.from(scales),
-    zeroPoints: zeros,
-    mask,
-  })
+  const { codes, loss } = await solver.round({ rows, weight, element, columnsPerScale: perScale, scales, zeroPoints: zeros, mask })
 
   const r = inverseUpper(factor.upper, cols)
   let distance = 0
@@ -97,15 +132,16 @@ async function worstDecision(backend: SecondOrderBackend, test: Case): Promise<{
     for (let k = 0; k < cols; k++) {
       const column: number = solver.order[k]!
       const at = row * cols + column
-      const group = row * (cols / columnsPerScale) + Math.floor(column / columnsPerScale)
+      const group = row * groups + Math.floor(column / perScale)
       const own = column === 3 ? 0 : weight[at]!
       let place = own
       for (let i = 0; i < k; i++) place += (differences[i]! * r[i * cols + k]!) / r[k * cols + k]!
       const zero = zeros?.[group] ?? 0
-      const stored = (codes[at]! - zero) * scales[group]!
+      const code = scheme.kind === 'packed-int' ? codes[at]! : codes[at]! & 255
+      const value = values.get(code)!
+      const stored = (value - zero) * scales[group]!
       // A pruned weight must be stored as 0; as a distance, so that one bound holds for both kinds.
-      const exact = Math.min(qmax, Math.max(qmin, place / scales[group]! + zero))
-      distance = Math.max(distance, mask?.[at] === 1 ? Math.abs(stored) * 1e6 : Math.abs(exact - codes[at]!) - 0.5)
+      distance = Math.max(distance, mask?.[at] === 1 ? Math.abs(stored) * 1e6 : beyondNearest(place / scales[group]! + zero, value, values))
       differences[k] = own - stored
       expectedLoss += ((place - stored) * r[k * cols + k]!) ** 2 / 2
     }

@@ -148,7 +148,13 @@ async function measure(
         scales[group] = most / 7.5
       }
       started = performance.now()
-      const grid = { minimum: -8, maximum: 7, columnsPerScale: GROUP, scales, zeroPoints: null, mask: null }
+      const grid = {
+        element: { kind: 'integer', minimum: -8, maximum: 7 } as const,
+        columnsPerScale: GROUP,
+        scales,
+        zeroPoints: null,
+        mask: null,
+      }
       const result = await solver.round({ rows: count, weight, ...grid })
       seconds.round += (performance.now() - started) / 1000
       loss += result.loss / result.codes.length

@@ -44,9 +44,14 @@ if (values.folder !== undefined) mkdirSync(values.folder, { recursive: true })
 const scratch = mkdtempSync(join(values.folder ?? tmpdir(), 'lathe-large-'))
 
 let peakRss = 0
+let atPeak: NodeJS.MemoryUsage | null = null
 const sample = (): void => {
-  peakRss = Math.max(peakRss, process.memoryUsage.rss())
+  const rss = process.memoryUsage.rss()
+  if (rss <= peakRss) return
+  peakRss = rss
+  atPeak = process.memoryUsage()
 }
+const megabytes = (bytes: number): string => `${(bytes / 1e6).toFixed(0)} MB`
 
 function mean(list: readonly number[]): number {
   return list.reduce((sum, value) => sum + value, 0) / Math.max(1, list.length)
@@ -63,8 +68,11 @@ function highWaterBytes(): number | null {
 }
 
 try {
+  const startedWriting = performance.now()
   const bytes = await writeRandomModel(join(scratch, 'model'), { layers, hidden, intermediate, heads, kvHeads, seed: 5 })
-  console.log(`model: ${layers} layers of ${hidden} × ${intermediate}, ${(bytes / 1e9).toFixed(2)} GB`)
+  console.log(
+    `model: ${layers} layers of ${hidden} × ${intermediate}, ${(bytes / 1e9).toFixed(2)} GB, written in ${((performance.now() - startedWriting) / 1000).toFixed(1)} s`,
+  )
   const timer = setInterval(sample, 100)
   const seconds: number[] = []
   let software = false
@@ -130,6 +138,10 @@ try {
     `seconds: ${report.seconds.toFixed(1)}; per layer ${mean(later.slice(0, half)).toFixed(2)} in the first half, ${mean(later.slice(half)).toFixed(2)} in the second`,
   )
   console.log(`peak: host ${(host / 1e9).toFixed(2)} GB, device ${(gpu / 1e9).toFixed(2)} GB${software ? ' (the same memory)' : ''}`)
+  if (atPeak !== null) {
+    const { arrayBuffers, heapUsed } = atPeak as NodeJS.MemoryUsage
+    console.log(`at the highest sample: ${megabytes(arrayBuffers)} of array buffers, ${megabytes(heapUsed)} of heap in the main thread`)
+  }
   console.log(`${total <= budget ? 'within' : 'BEYOND'} the budget of ${values.budget} GB: ${(total / 1e9).toFixed(2)} GB`)
   process.exitCode = total <= budget ? 0 : 1
 } finally {

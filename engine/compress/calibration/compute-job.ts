@@ -39,6 +39,8 @@ export interface ScaledRows {
   readonly importance: Float32Array | null
   /** max |w| as `schemeNeeds` asks for it. */
   readonly weightMaximum: number | null
+  /** Where what a reader makes of them goes, [rows, cols]; shared. */
+  readonly decoded: Float32Array
 }
 
 export type ComputeJob =
@@ -67,6 +69,7 @@ export type ComputeJob =
       readonly codes: Int8Array
       readonly scales: Float32Array
       readonly zeroPoints: Int8Array | null
+      readonly globalScale: number | null
     } & ScaledRows)
   | {
       readonly kind: 'prune'
@@ -139,15 +142,19 @@ export interface TrialRows {
 export interface QuantizedPart {
   readonly kind: 'quantize'
   readonly parts: readonly EncodedPart[]
-  /** What a reader makes of them, [rows, cols]. */
-  readonly decoded: Float32Array
   readonly error: ErrorSums
   readonly scales: number
   readonly epsilonScales: number
 }
 
 export type ComputeResult =
-  | { readonly kind: 'scales'; readonly scales: Float32Array; readonly zeroPoints: Int8Array | null }
+  | {
+      readonly kind: 'scales'
+      readonly scales: Float32Array
+      readonly zeroPoints: Int8Array | null
+      /** NVFP4's, by which its scales are divided. */
+      readonly globalScale: number | null
+    }
   | ({ readonly kind: 'encode' } & Omit<QuantizedPart, 'kind'>)
   | { readonly kind: 'factor'; readonly factor: HessianFactor | null }
   | QuantizedPart
@@ -167,12 +174,12 @@ export function runComputeJob(job: ComputeJob): ComputeResult {
     case 'quantize':
       return quantize(job)
     case 'scales': {
-      const { scales, zeroPoints } = nearestOf(job)
-      return { kind: 'scales', scales: scales.slice(), zeroPoints: zeroPoints === null ? null : zeroPoints.slice() }
+      const { scales, zeroPoints, globalScale = null } = nearestOf(job)
+      return { kind: 'scales', scales: scales.slice(), zeroPoints: zeroPoints === null ? null : zeroPoints.slice(), globalScale }
     }
     case 'encode': {
-      const { rows, cols, codes, scales, zeroPoints } = job
-      return { ...finish({ rows, cols, codes, scales, zeroPoints, error: noError() }, job, true), kind: 'encode' }
+      const { rows, cols, codes, scales, zeroPoints, globalScale } = job
+      return { ...finish({ rows, cols, codes, scales, zeroPoints, globalScale, error: noError() }, job, true), kind: 'encode' }
     }
     case 'prune': {
       const { values, rows, cols, pattern, factor, columnNorms } = job
@@ -250,14 +257,13 @@ function nearestOf({ values, rows, cols, scheme, dtype, observer, ...job }: Scal
     : roundToFloats(values, rows, cols, scheme, dtype, observer, job.weightMaximum, importance)
 }
 
-function finish(quantized: QuantizedRows, { values, rows, cols, scheme, dtype }: ScaledRows, measure: boolean): QuantizedPart {
+function finish(quantized: QuantizedRows, { values, rows, cols, scheme, dtype, decoded }: ScaledRows, measure: boolean): QuantizedPart {
   const unit = { rows: rowsPerScale(scheme, rows), cols: columnsPerScale(scheme, cols) }
   const grid = weightGrid(scheme, dtype, quantized.globalScale ?? 1)
-  const decoded = decode(quantized, unit, grid, scheme.kind === 'packed-int')
+  decodeInto(decoded, quantized, unit, grid, scheme.kind === 'packed-int')
   return {
     kind: 'quantize',
     parts: encodeRows(quantized, scheme, dtype),
-    decoded,
     error: measure ? errorBetween(values, decoded) : quantized.error,
     scales: quantized.scales.length,
     epsilonScales: quantized.scales.reduce((sum, scale) => sum + (scale === grid.emptyScale ? 1 : 0), 0),
@@ -265,15 +271,15 @@ function finish(quantized: QuantizedRows, { values, rows, cols, scheme, dtype }:
 }
 
 /** What a reader makes of the codes, [rows, cols]. Codes of floats are bits, kept in signed bytes. */
-function decode(
+function decodeInto(
+  values: Float32Array,
   quantized: QuantizedRows,
   unit: { readonly rows: number; readonly cols: number },
   grid: WeightGrid,
   signed: boolean,
-): Float32Array {
+): void {
   const { rows, cols, codes, scales, zeroPoints } = quantized
   const unitsPerRow = Math.ceil(cols / unit.cols)
-  const values = new Float32Array(codes.length)
   for (let row = 0; row < rows; row++) {
     for (let group = 0; group < unitsPerRow; group++) {
       const at = Math.floor(row / unit.rows) * unitsPerRow + group
@@ -285,7 +291,6 @@ function decode(
       }
     }
   }
-  return values
 }
 
 function sharedCopy(values: Float64Array): Float64Array {
@@ -294,10 +299,15 @@ function sharedCopy(values: Float64Array): Float64Array {
   return copy
 }
 
+/** Zeros that threads can read and write without receiving them. */
+export function sharedFloats(length: number): Float32Array {
+  return new Float32Array(new SharedArrayBuffer(length * Float32Array.BYTES_PER_ELEMENT))
+}
+
 /** A copy that threads can read without receiving it. */
 export function shared(values: Float32Array): Float32Array {
   if (values.buffer instanceof SharedArrayBuffer) return values
-  const copy = new Float32Array(new SharedArrayBuffer(values.byteLength))
+  const copy = sharedFloats(values.length)
   copy.set(values)
   return copy
 }

@@ -29,6 +29,7 @@ import type {
   OutputErrors,
 } from './layer-context.ts'
 import type { CollectedStatistics, LayerRunner } from './layer-runner.ts'
+import { sharedFloats } from './compute-job.ts'
 import { openProbe } from './layer-probe.ts'
 import { clippedLinear, openOutputErrors, roundedLinear } from './layer-trials.ts'
 import type { TrialMatter } from './layer-trials.ts'
@@ -131,7 +132,8 @@ export class LoadedLayer implements LayerContext, Disposable {
           { data: { tensor: entry.name, index: bad.firstIndex } },
         )
       }
-      const values = widenToF32(bytes, dtype)
+      // Threads read it where it is.
+      const values = widenToF32(bytes, dtype, sharedFloats(entry.shape.reduce((product, size) => product * size, 1)))
       const sha256 = createHash('sha256').update(bytes).digest('hex')
       tensors.set(entry.name, { entry, dtype, sha256, original: values, target: values, current: values })
     }

@@ -6,21 +6,22 @@ import { createHash } from 'node:crypto'
 import { narrowFromF32, widenToF32 } from '../../checkpoint/dtypes.ts'
 import type { Backend } from '../../gpu/program.ts'
 import { hasSecondOrder } from '../../gpu/second-order.ts'
-import type { SecondOrderSolver } from '../../gpu/second-order.ts'
+import type { GridElement, SecondOrderSolver } from '../../gpu/second-order.ts'
 import { inputWidths } from '../../model/layer-program.ts'
 import type { HessianFactor } from '../algorithms/hessian-factor.ts'
 import { encodeConstant } from '../algorithms/encode.ts'
 import { absmax } from '../algorithms/round-to-floats.ts'
 import { addSums, errorBetween, noError } from '../algorithms/error-sums.ts'
 import { fusedKey } from '../module-roles.ts'
-import { columnsPerScale, isConstant, schemeNeeds } from '../scheme.ts'
+import { columnsPerScale, isConstant, rowsPerScale, schemeNeeds } from '../scheme.ts'
+import type { Scheme } from '../scheme.ts'
 import type { CompressItem, PlanItem, RewriteItem } from '../plan.ts'
 import type { ProducerContext } from '../producer.ts'
 import type { GptqStep } from '../recipe.ts'
 import type { PartRole, TensorResult } from '../tensor-work.ts'
 import { sampledRows } from '../verify.ts'
 import type { WorkerPool } from '../worker-pool.ts'
-import { shared } from './compute-job.ts'
+import { shared, sharedFloats } from './compute-job.ts'
 import type { QuantizedPart, ScaledRows } from './compute-job.ts'
 import type { LayerInput } from './layer-context.ts'
 import type { LoadedLayer } from './loaded-layer.ts'
@@ -97,12 +98,7 @@ async function factorsFor(
     if (used === null) layer.warn(`Layer ${layer.layer}: the Hessian of ${input} can't be factored; its linears are rounded to nearest.`)
     else if (used > gptq.dampening) layer.warn(`Layer ${layer.layer}: the Hessian of ${input} needed a damping of ${used.toPrecision(2)}.`)
   }
-  const integers = items.every(({ scheme }) => scheme.kind === 'packed-int')
-  if (
-    integers &&
-    hasSecondOrder(backend) &&
-    (roundOn === 'device' || (roundOn === null && (!backend.software || columns > PROCESSOR_COLUMNS)))
-  ) {
+  if (hasSecondOrder(backend) && (roundOn === 'device' || (roundOn === null && (!backend.software || columns > PROCESSOR_COLUMNS)))) {
     const source = await layer.hessian(input)
     const order = gptq.actorder === null ? null : 'importance'
     const solver = await backend.factorHessian({
@@ -136,32 +132,43 @@ async function roundOnDevice(
   { pool, signal }: StoreOptions,
 ): Promise<readonly Omit<QuantizedPart, 'kind'>[]> {
   const [first] = jobs
-  if (first?.scheme.kind !== 'packed-int') throw new Error('only integers are rounded on the device')
+  if (first === undefined) return []
   const { cols, scheme } = first
   const rows = jobs.reduce((sum, job) => sum + job.rows, 0)
   const found = await Promise.all(jobs.map((job) => pool.compute({ kind: 'scales', ...job })))
-  const groups = found.reduce((sum, { scales }) => sum + scales.length, 0)
-  const scales = new Float32Array(groups)
-  const zeroPoints = scheme.symmetric ? null : new Float32Array(groups)
+  const perScale = columnsPerScale(scheme, cols)
+  const groups = Math.ceil(cols / perScale)
+  const scales = new Float32Array(rows * groups)
+  const zeroPoints = scheme.kind !== 'packed-int' || scheme.symmetric ? null : new Float32Array(rows * groups)
   let at = 0
-  for (const piece of found) {
-    scales.set(piece.scales, at)
-    if (piece.zeroPoints !== null) zeroPoints?.set(piece.zeroPoints, at)
-    at += piece.scales.length
+  for (const [i, piece] of found.entries()) {
+    const count = jobs[i]?.rows ?? 0
+    const together = rowsPerScale(scheme, count)
+    for (let r = 0; r < count; r++, at += groups) {
+      // The device has a scale for every row, also where rows share one.
+      const from = Math.floor(r / together) * groups
+      for (let g = 0; g < groups; g++) scales[at + g] = (piece.scales[from + g] as number) / (piece.globalScale ?? 1)
+      if (piece.zeroPoints !== null) zeroPoints?.set(piece.zeroPoints.subarray(from, from + groups), at)
+    }
   }
-  const minimum = -(2 ** (scheme.bits - 1))
-  const grid = { minimum, maximum: -minimum - 1, columnsPerScale: columnsPerScale(scheme, cols), scales, zeroPoints, mask }
+  const grid = { element: gridElement(scheme), columnsPerScale: perScale, scales, zeroPoints, mask }
   const { codes } = await solver.round({ rows, weight: all, ...grid }, signal)
   let row = 0
   return Promise.all(
     jobs.map((job, i) => {
-      const own = codes.slice(row * cols, (row + job.rows) * cols)
+      const own = codes.subarray(row * cols, (row + job.rows) * cols)
       row += job.rows
       const piece = found[i]
       if (piece === undefined) throw new Error('a piece has no scales')
-      return pool.compute({ kind: 'encode', ...job, codes: own, scales: piece.scales, zeroPoints: piece.zeroPoints })
+      return pool.compute({ ...job, ...piece, kind: 'encode', codes: own })
     }),
   )
+}
+
+function gridElement(scheme: Scheme): GridElement {
+  if (scheme.kind !== 'packed-int') return { kind: scheme.kind === 'nvfp4' || scheme.kind === 'mxfp4' ? 'e2m1' : 'e4m3' }
+  const minimum = -(2 ** (scheme.bits - 1))
+  return { kind: 'integer', minimum, maximum: -minimum - 1 }
 }
 
 /** What a scheme or an observer wants to know of a matrix beyond its values. */
@@ -211,13 +218,15 @@ async function storeCompressed(
   const { importance, weightMaximum, inputMaximum, cacheMaximum } = facts
   const { values, sha256 } = layer.tensor(item.source.name)
   const all = shared(values)
+  const decoded = sharedFloats(values.length)
   const mask = layer.mask(item.module)
   const step = Math.max(ROW_MULTIPLE, Math.ceil(rows / pool.size / ROW_MULTIPLE) * ROW_MULTIPLE)
   const starts = Array.from({ length: Math.ceil(rows / step) }, (_, i) => i * step)
   const jobs = starts.map((start): ScaledRows => {
     const count = Math.min(step, rows - start)
     const own = all.subarray(start * cols, (start + count) * cols)
-    return { values: own, rows: count, cols, scheme, dtype, observer, importance, weightMaximum }
+    const target = decoded.subarray(start * cols, (start + count) * cols)
+    return { values: own, rows: count, cols, scheme, dtype, observer, importance, weightMaximum, decoded: target }
   })
   const { solver, factor } = factors
   const blockColumns = options.gptq?.blockSize ?? 128
@@ -231,12 +240,8 @@ async function storeCompressed(
             return pool.compute({ kind: 'quantize', ...job, factor, blockColumns, mask: own })
           }),
         )
-  const decoded = new Float32Array(values.length)
   const error = noError()
-  for (const [i, piece] of pieces.entries()) {
-    decoded.set(piece.decoded, (starts[i] ?? 0) * cols)
-    addSums(error, piece.error)
-  }
+  for (const piece of pieces) addSums(error, piece.error)
   const parts = new Map<PartRole, Uint8Array[]>()
   for (const piece of pieces) for (const part of piece.parts) parts.set(part.role, [...(parts.get(part.role) ?? []), part.bytes])
   const partSha256: Partial<Record<PartRole, string>> = {}

@@ -68,23 +68,29 @@ export async function writeRandomModel(folder: string, model: RandomModel): Prom
   tensors.push({ name: 'model.norm.weight', dtype: 'BF16', shape: [hidden] })
   const plan = planSafetensors(tensors)
   await using writer = await createSafetensorsWriter({ folder, plan })
-  // One block of normal numbers; each tensor reads it from a place and at a scale of its own.
+  // One block of normal numbers; each tensor reads it from a place and at a scale of its own. Rounded once per scale and kept twice over, so that
+  // any part is one piece: a file of gigabytes is written as fast as the disk takes it.
   const largest = Math.max(...tensors.map(({ shape }) => elementsOf(shape)))
   const pool = normals(Math.min(BLOCK_ELEMENTS, largest), model.seed)
+  const rounded = new Map<number, Uint16Array>()
+  const poolAt = (scale: number): Uint16Array => {
+    const known = rounded.get(scale)
+    if (known !== undefined) return known
+    const bits = Uint16Array.from({ length: 2 * pool.length }, (_, i) => f32ToBf16((pool[i % pool.length] as number) * scale))
+    rounded.set(scale, bits)
+    return bits
+  }
   for (const [index, { name, shape }] of tensors.entries()) {
     const elements = elementsOf(shape)
     const isNorm = shape.length === 1
     const scale = name.includes('embed') ? 0.5 : 1 / Math.sqrt(shape[1] ?? 1)
-    const bits = new Uint16Array(Math.min(elements, BLOCK_ELEMENTS))
-    for (let done = 0; done < elements; done += bits.length) {
-      const count = Math.min(bits.length, elements - done)
+    for (let done = 0; done < elements; done += BLOCK_ELEMENTS) {
+      const count = Math.min(BLOCK_ELEMENTS, elements - done)
       const shift = (index * 7919 + done * 31) % pool.length
-      for (let i = 0; i < count; i++) {
-        const value = pool[(i + shift) % pool.length] as number
-        // Channels of unequal size, as trained models have them.
-        bits[i] = f32ToBf16(isNorm ? 1 + 0.1 * value + (i % 13 === 0 ? 2 : 0) : value * scale)
-      }
-      await writer.write(name, asBytes(bits.subarray(0, count)))
+      // Channels of unequal size, as trained models have them.
+      const norm = (_: unknown, i: number): number =>
+        f32ToBf16(1 + 0.1 * (pool[(i + shift) % pool.length] as number) + (i % 13 === 0 ? 2 : 0))
+      await writer.write(name, asBytes(isNorm ? Uint16Array.from({ length: count }, norm) : poolAt(scale).subarray(shift, shift + count)))
     }
   }
   await writer.finish()

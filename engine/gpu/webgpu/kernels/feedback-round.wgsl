@@ -24,6 +24,7 @@ var<immediate> block: Immediates;
 @group(0) @binding(7) var<storage, read> mask: array<u32>;
 //#end
 var<workgroup> factor: array<f32, 4096>;
+//#include grid-code
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) index: u32) {
@@ -54,19 +55,19 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 //#if ZERO_POINTS
     zero = grid[block.rows * block.groups + at];
 //#end
-    var code = round(clamp(place / scale + zero, MINIMUM, MAXIMUM));
+    var code = code_of(place / scale, zero);
 //#if MASKED
     let bit = row * block.columns + column;
     if (((mask[bit / 32u] >> (bit % 32u)) & 1u) == 1u) {
-      code = zero;
+      code = code_of(0.0f, zero);
     }
 //#end
-    let stored = (code - zero) * scale;
+    let stored = value_of(code, zero) * scale;
     let error = (place - stored) * factor[c * 64u + c];
     total = fma(error * 0.5f, error, total);
     difference[c] = weight - stored;
     errors[errorRow + c] = difference[c];
-    word |= (u32(i32(code)) & 0xffu) << (8u * (c % 4u));
+    word |= code << (8u * (c % 4u));
     if (c % 4u == 3u || c + 1u == block.count) {
       codes[codeRow + (block.first + c) / 4u] = word;
       word = 0u;

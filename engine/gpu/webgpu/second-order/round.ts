@@ -1,5 +1,5 @@
 /**
- * Rounds weights to integer grids with error feedback through a factored Hessian (../../second-order.ts). Rows do not depend on each other: they
+ * Rounds weights to grids of codes with error feedback through a factored Hessian (../../second-order.ts). Rows do not depend on each other: they
  * go through in chunks that fit what an adapter binds. Within a chunk, blocks of columns in processing order: the errors of all columns before a
  * wide block reach it in one matrix product, those of the narrow blocks within it in another, and a narrow block is rounded column by column.
  */
@@ -15,6 +15,7 @@ const PANEL_COLUMNS = 512
 /** Device memory for a chunk's weights; their errors take as much again. */
 const CHUNK_BYTES = 64 * 2 ** 20
 const WORD_BYTES = 4
+const SMALLEST_NORMAL = 2 ** -126
 
 export async function roundWithFeedback(
   backend: WebGpuBackend,
@@ -24,12 +25,13 @@ export async function roundWithFeedback(
 ): Promise<GridCodes> {
   const { columns, stride } = factor
   const { rows, weight, scales, zeroPoints, mask } = weights
-  const groups = columns / weights.columnsPerScale
+  const groups = Math.ceil(columns / weights.columnsPerScale)
   if (weight.length !== rows * columns || scales.length !== rows * groups) throw new RangeError('Weights and scales do not fit the factor')
   const { limits } = backend.gpu
   const bound = backend.tuning.weightShardBytes ?? Math.min(CHUNK_BYTES, limits.maxStorageBufferBindingSize, limits.maxBufferSize)
   const perChunk = Math.max(BLOCK, Math.floor(bound / (stride * 4 * BLOCK)) * BLOCK)
-  const codes = new Int8Array(rows * columns)
+  // Shared, so that threads can turn them into bytes where they are.
+  const codes = new Int8Array(new SharedArrayBuffer(rows * columns))
   let loss = 0
   const account = backend.ledger.open(factor.account.owner)
   try {
@@ -65,7 +67,7 @@ async function roundChunk(
   backend: WebGpuBackend,
   account: LedgerAccount,
   factor: Factor,
-  { minimum, maximum, columnsPerScale, zeroPoints }: GridWeights,
+  { element, columnsPerScale, zeroPoints }: GridWeights,
   chunk: Chunk,
   signal: AbortSignal | undefined,
 ): Promise<Uint32Array> {
@@ -95,8 +97,9 @@ async function roundChunk(
       name: 'feedback-round',
       constants: {
         ...constants,
-        MINIMUM: { float: minimum },
-        MAXIMUM: { float: maximum },
+        ...(element.kind === 'integer' ? { MINIMUM: { float: element.minimum }, MAXIMUM: { float: element.maximum } } : {}),
+        E2M1: element.kind === 'e2m1',
+        E4M3: element.kind === 'e4m3',
         ZERO_POINTS: zeroPoints !== null,
         MASKED: masked,
       },
@@ -122,7 +125,7 @@ async function roundChunk(
       commands.dispatch(
         round,
         bound,
-        [chunk.rows, columns, stride, start, count, inner, columnsPerScale, columns / columnsPerScale],
+        [chunk.rows, columns, stride, start, count, inner, columnsPerScale, Math.ceil(columns / columnsPerScale)],
         rowTiles,
       )
     }
@@ -157,7 +160,12 @@ function joined(scales: Float32Array, zeroPoints: Float32Array | undefined): Flo
   const out = new Float32Array(scales.length + (zeroPoints?.length ?? 0))
   out.set(scales)
   if (zeroPoints !== undefined) out.set(zeroPoints, scales.length)
-  return out
+  return out.map(normalScale)
+}
+
+/** Adapters may take a subnormal scale for 0, whose quotients are no numbers; the weights under such a scale are 0 to anyone. */
+function normalScale(value: number): number {
+  return value !== 0 && Math.abs(value) < SMALLEST_NORMAL ? SMALLEST_NORMAL : value
 }
 
 function packedBits(mask: Uint8Array): Uint32Array {
