@@ -61,7 +61,8 @@ export async function openDevice(found: FoundAdapter, profile: ToggleProfile): P
   return wrapDevice(device, { adapterId: found.adapter.id, software: found.adapter.type === 'software', profile, packedDot, subgroupSize })
 }
 
-function wrapDevice(
+/** What is known of the device, around it. */
+export function wrapDevice(
   device: GPUDevice,
   facts: Pick<GpuDevice, 'adapterId' | 'software' | 'profile' | 'packedDot' | 'subgroupSize'>,
 ): GpuDevice {
