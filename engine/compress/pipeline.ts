@@ -207,7 +207,7 @@ export async function compress(options: CompressOptions, tuning: CompressTuning 
     )
     await writeWholeFile(modelFolder, 'config.json', config)
     await writeWholeFile(modelFolder, RECIPE_FILE, Buffer.from(recipeText))
-    await verifyOutput({
+    const remarks = await verifyOutput({
       folder: modelFolder,
       source,
       plan,
@@ -216,6 +216,10 @@ export async function compress(options: CompressOptions, tuning: CompressTuning 
       signal,
       onBytes: (bytes, tensor) => meter.add('verify', bytes, tensor),
     })
+    for (const text of remarks) {
+      warnings.push(text)
+      options.onLog?.({ level: 'warn', text })
+    }
     if (calibration !== null) {
       const [prompt = new Uint32Array(1)] = calibration.samples.samples
       const hasRoom = (await options.reserveDevice?.(plan.bytesOut + SANITY_BYTES)) ?? true

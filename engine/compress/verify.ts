@@ -14,6 +14,7 @@ import type { Checkpoint } from '../checkpoint/types.ts'
 import { LatheError } from '../contract/errors.ts'
 import { createBufferPool } from './buffer-pool.ts'
 import type { BufferPool } from './buffer-pool.ts'
+import { folderFindings } from './folder-findings.ts'
 import { inParallel } from './in-parallel.ts'
 import type { JournalEntry } from './journal.ts'
 import type { CompressItem, CompressionPlan } from './plan.ts'
@@ -34,11 +35,15 @@ export interface VerifyOptions {
   readonly onBytes: (bytes: number, tensor: string) => void
 }
 
-export async function verifyOutput(options: VerifyOptions): Promise<void> {
+/** Resolves to what somebody should know although nothing is wrong with it. */
+export async function verifyOutput(options: VerifyOptions): Promise<readonly string[]> {
   const { plan, source, signal } = options
   await using result = await openCheckpoint(options.folder)
   checkTensors(result, plan)
   checkConfig(result, plan)
+  const findings = await folderFindings(options.folder, signal)
+  const wrong = findings.find(({ severity }) => severity === 'error')
+  if (wrong !== undefined) throw failed(`${wrong.text} (${wrong.check})`)
   const buffers = createBufferPool()
   await inParallel(options.pool.size * 2, plan.items, async (item) => {
     signal?.throwIfAborted()
@@ -58,6 +63,7 @@ export async function verifyOutput(options: VerifyOptions): Promise<void> {
     (linear) => linear.args !== null && !plan.items.some((item) => item.action === 'compress' && item.module === linear.name),
   )
   if (lost !== undefined) throw failed(`a reader takes ${lost.name} for quantized, which it is not`)
+  return findings.map(({ text }) => text)
 }
 
 /** Exactly the planned tensors, no leftover `P.weight`, nothing doubled. */

@@ -2,7 +2,7 @@
  * A reader of safetensors files and packed weights in a few lines, written from the format's description alone and sharing no code with
  * Lathe's own, so that tests compare two independent readings.
  */
-import { readFileSync, readdirSync } from 'node:fs'
+import { readFileSync, readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 
 export interface RawTensor {
@@ -26,6 +26,20 @@ export function readRaw(folder: string): Map<string, RawTensor> {
     }
   }
   return tensors
+}
+
+/** One file of the given tensors, with no index beside it. */
+export function writeRaw(folder: string, tensors: ReadonlyMap<string, RawTensor>): void {
+  let at = 0
+  const header: Record<string, unknown> = {}
+  for (const [name, { dtype, shape, bytes }] of tensors) {
+    header[name] = { dtype, shape, data_offsets: [at, at + bytes.length] }
+    at += bytes.length
+  }
+  const text = Buffer.from(JSON.stringify(header))
+  const length = Buffer.alloc(8)
+  length.writeBigUInt64LE(BigInt(text.length))
+  writeFileSync(join(folder, 'model.safetensors'), Buffer.concat([length, text, ...[...tensors.values()].map(({ bytes }) => bytes)]))
 }
 
 /** Floats of any dense dtype, as numbers. */
