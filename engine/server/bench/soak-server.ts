@@ -125,10 +125,16 @@ function sample(): MemorySample {
 
 async function balance(from: Runtime): Promise<Balance> {
   lag.disable()
-  for (let tries = 0; from.active > 0 && tries < 100; tries++) await sleep(50)
-  const { running, waiting, kvBlocksUsed, preemptions, speculation: speculated = null } = from.telemetry()
-  const live = server.live.list().filter((request) => request.endedAt === null).length
-  const leftovers = { running, waiting, kvBlocksUsed, inFlight: server.inFlight, live }
+  const left = () => {
+    const { running, waiting, kvBlocksUsed } = from.telemetry()
+    const live = server.live.list().filter((request) => request.endedAt === null)
+    return { running, waiting, kvBlocksUsed, inFlight: server.inFlight, live: live.length }
+  }
+  // Who has just hung up is let go of when the step in flight has ended.
+  for (let tries = 0; Object.values(left()).some((count) => count > 0) && tries < 100; tries++) await sleep(50)
+  const leftovers = left()
+  for (const request of server.live.list()) if (request.endedAt === null) console.log('LEFT', request)
+  const { preemptions, speculation: speculated = null } = from.telemetry()
   await server.close()
   await collection[Symbol.asyncDispose]()
   await manager[Symbol.asyncDispose]()
