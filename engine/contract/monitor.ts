@@ -51,6 +51,19 @@ export const QualityCheckSchema = z.object({
   adapter: z.string(),
   driver: z.string(),
   latheVersion: z.string(),
+  /** Of a server, which gives no divergence: a bundled task's answers held against those of the first check. null for models here. */
+  answers: z
+    .object({
+      task: z.string(),
+      items: z.number().int(),
+      accuracy: z.number().nullable(),
+      /** Items whose answer is another than at first. */
+      changed: z.number().int(),
+      /** Mean |Δ log p| over all choices, nats; null where none is known. */
+      logprobShift: z.number().nullable(),
+    })
+    .nullable()
+    .default(null),
 })
 export const QualityWatchSchema = z.object({
   modelId: z.string(),
@@ -58,7 +71,10 @@ export const QualityWatchSchema = z.object({
   /** Oldest first. Only checks of one protocol stand in one row. */
   checks: z.array(QualityCheckSchema),
   nextAt: z.string().nullable(),
-  /** `changed`: the newest check differs from the first by more than the same bytes can; then `reason` names what else differs. */
+  /**
+   * `changed`: the newest check differs from the first by more than the same bytes can; then `reason` names what else differs. While `waiting`, a
+   * reason says why the last try failed.
+   */
   state: z.enum(['waiting', 'steady', 'changed']),
   reason: z.string().nullable(),
 })

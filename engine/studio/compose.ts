@@ -6,7 +6,7 @@ import type { KvSetting } from '../gpu/kv-format.ts'
 import { randomUUID } from 'node:crypto'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
-import { LatheError } from '../contract/index.ts'
+import { LatheError, TaskRunOptionsSchema } from '../contract/index.ts'
 import type { SettingsPatch } from '../contract/index.ts'
 import { answer } from './answer.ts'
 import { Capacity } from './capacity.ts'
@@ -42,6 +42,9 @@ import { KeyFile } from './store/key-file.ts'
 import { ModelStore } from './store/model-store.ts'
 import { ResultStore } from './store/result-store.ts'
 import { SettingsStore } from './store/settings-store.ts'
+
+/** Asked of a watched server each time: enough to see another model behind a name, seconds of its time. */
+const WATCH_ITEMS = 40
 
 export interface StudioOptions {
   /** Absolute; created if absent. Holds the library file and, unless set otherwise, the variants. */
@@ -196,6 +199,7 @@ export async function composeStudio(options: StudioOptions, bind: (options: Bind
       },
     },
     evaluate: (modelId) => optimize.evaluate([modelId], { perplexity: true, tasks: false, throughput: false }),
+    ask: (modelId, task) => taskRuns.start(queue, [modelId], TaskRunOptionsSchema.parse({ tasks: [task], limit: WATCH_ITEMS })),
     log,
   })
   const info = {

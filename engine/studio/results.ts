@@ -46,6 +46,18 @@ export class Results {
     return this.#store.history(modelId, 'drift', newest.protocolKey).filter((result) => result.kind === 'drift')
   }
 
+  /** Answers of a model to a task under the protocol of its newest, oldest first; each by the task's first metric. */
+  taskHistory(modelId: string, task: string): Extract<StoredResult, { readonly kind: 'task' }>[] {
+    const isIt = (result: StoredResult) =>
+      result.kind === 'task' && result.payload.primary && (result.payload.task ?? result.payload.name) === task
+    const newest = this.#store.current(modelId).findLast(isIt)
+    if (newest === undefined) return []
+    return this.#store.history(modelId, 'task', newest.protocolKey).filter((result) => result.kind === 'task' && isIt(result)) as Extract<
+      StoredResult,
+      { readonly kind: 'task' }
+    >[]
+  }
+
   /**
    * Source first, then its variants by age; asked for a variant, the board is its source's. Verdicts are against `margin`, and p values carry
    * Holm's correction over the tasks of each model.

@@ -26,7 +26,13 @@ export function monitorSamples(count: number, startMs: number): MonitorSample[] 
 }
 
 export function watchFixtures(modelId: string): QualityWatch[] {
-  const check = { top1Agreement: 0.986, adapter: 'llvmpipe (LLVM 19.1, 256 bits)', driver: 'lavapipe 25.1', latheVersion: '0.1.0' }
+  const check = {
+    top1Agreement: 0.986,
+    adapter: 'llvmpipe (LLVM 19.1, 256 bits)',
+    driver: 'lavapipe 25.1',
+    latheVersion: '0.1.0',
+    answers: null,
+  }
   return [
     {
       modelId,

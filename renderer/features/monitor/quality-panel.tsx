@@ -1,7 +1,7 @@
 /** Variants whose drift from their original is measured again on a schedule, and what became of it. */
 import { ShieldCheck, X } from 'lucide-react'
 import { useState } from 'react'
-import type { ModelSummary, QualityWatch } from '../../../engine/contract/index.ts'
+import type { ModelSummary, QualityCheck, QualityWatch } from '../../../engine/contract/index.ts'
 import { formatDateTime, formatPercent, formatSignificant, plural } from '../../lib/format.ts'
 import { Badge } from '../../ui/badge.tsx'
 import { Button, ButtonLink, IconButton } from '../../ui/button.tsx'
@@ -37,8 +37,8 @@ export function QualityPanel() {
       }
     >
       <p className={styles.quiet}>
-        Measures the <Term name="kld">divergence</Term> of a served variant from its original again and again. The same bytes on the same
-        device give the same figure; when it moves, something else did.
+        Measures again and again: of a variant here the <Term name="kld">divergence</Term> from its original, of a model on a server its
+        answers to a short task. The same bytes give the same figures; when they move, something else did.
       </p>
       {watches.error !== null && <ErrorCard error={watches.error} onRetry={() => void watches.refetch()} />}
       {setWatch.error !== null && <ErrorCard error={setWatch.error} />}
@@ -54,7 +54,7 @@ export function QualityPanel() {
         ))}
       </ul>
       <div className={styles.bar}>
-        <ModelPicker label="A variant to watch" modelId={modelId} onChange={setModelId} blocked={notAVariant} />
+        <ModelPicker label="What to watch" modelId={modelId} onChange={setModelId} blocked={notAVariant} />
         <Select label="How often" value={hours} onChange={setHours} options={INTERVALS} />
         <Button
           disabled={modelId === null}
@@ -69,7 +69,23 @@ export function QualityPanel() {
 }
 
 function notAVariant(model: ModelSummary): string | null {
-  return model.parentId === null ? 'An original drifts from nothing: choose one of its variants.' : null
+  if (model.origin === 'published') return 'A results file: nobody can be asked again.'
+  return model.parentId === null && model.origin === 'folder' ? 'An original drifts from nothing: choose one of its variants.' : null
+}
+
+/** What is drawn over time, nats. */
+function figureOf(check: QualityCheck): number {
+  return (check.answers === null ? check.kldMean : check.answers.logprobShift) ?? 0
+}
+
+function saidOf({ kldMean, top1Agreement, answers }: QualityCheck): string {
+  if (answers !== null) {
+    const shift = answers.logprobShift === null ? '' : `, log-probabilities within ${formatSignificant(answers.logprobShift)} nats`
+    const right = answers.accuracy === null ? '' : `, ${formatPercent(answers.accuracy)} right`
+    return `${answers.items - answers.changed} of ${answers.items} answers as at first${shift}${right}`
+  }
+  const agreement = top1Agreement === null ? '' : `, ${formatPercent(top1Agreement, 2)} same next token`
+  return `${kldMean === null ? 'No finite divergence' : `${formatSignificant(kldMean)} nats`}${agreement}`
 }
 
 const STATES = {
@@ -104,17 +120,15 @@ function WatchRow({ watch, model, onStop }: WatchRowProps) {
       {watch.reason !== null && <Notice tone="warning">{watch.reason}</Notice>}
       <div className={styles.watchBody}>
         <Sparkline
-          label={`Divergence of the last ${plural(watch.checks.length, 'check')}`}
-          values={watch.checks.map((check) => check.kldMean ?? 0)}
+          label={`${(newest?.answers ?? null) === null ? 'Divergence' : 'Shift of log-probabilities'} of the last ${plural(watch.checks.length, 'check')}`}
+          values={watch.checks.map(figureOf)}
           capacity={Math.max(8, watch.checks.length)}
-          ceiling={Math.max(1e-9, ...watch.checks.map((check) => check.kldMean ?? 0)) * 1.15}
+          ceiling={Math.max(1e-9, ...watch.checks.map(figureOf)) * 1.15}
         />
         <p className={styles.quiet}>
           {newest === undefined
             ? 'The first check is under way or waits its turn.'
-            : `${newest.kldMean === null ? 'No finite divergence' : `${formatSignificant(newest.kldMean)} nats`}, ${
-                newest.top1Agreement === null ? '' : `${formatPercent(newest.top1Agreement, 2)} same next token, `
-              }${formatDateTime(newest.at)} on ${newest.adapter}.`}{' '}
+            : `${saidOf(newest)}, ${formatDateTime(newest.at)} on ${newest.adapter}.`}{' '}
           {plural(watch.checks.length, 'check')}; next {watch.nextAt === null ? 'never' : formatDateTime(watch.nextAt)}.
         </p>
       </div>
