@@ -237,6 +237,16 @@ export const contract = {
       .output(ChatThreadSchema),
     remove: procedure.input(threadId).output(nothing),
     messages: procedure.input(threadId).output(z.array(ChatMessageSchema)),
+    /** A new thread with everything up to this message and the same settings; the old one stays as it is. */
+    branch: procedure.input(threadId.extend({ messageId: z.string() })).output(ChatThreadSchema),
+    /** Threads in which somebody said this, newest first, each with the last place. */
+    search: procedure
+      .input(z.object({ text: z.string().min(1).max(200) }))
+      .output(z.array(z.object({ threadId: z.string(), messageId: z.string(), snippet: z.string() }))),
+    /** What was typed and not sent yet, by the page's own keys, so that it outlives the window. */
+    drafts: procedure.output(z.record(z.string(), z.string())),
+    /** An empty text forgets it. */
+    saveDraft: procedure.input(z.object({ key: z.string().min(1).max(200), text: z.string().max(1_000_000) })).output(nothing),
     /** Ends with `done`, also when the client stops reading: then the partial answer is kept with stop reason `aborted`. */
     send: procedure.input(ChatSendSchema).output(eventIterator(ChatEventSchema)),
   },

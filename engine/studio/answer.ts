@@ -10,6 +10,8 @@ import type { GenerationEvent } from '../runtime/types.ts'
 import { answerRoom, fitMessages } from './context-overflow.ts'
 import type { AcquireModel, CurrentAdapter, ModelsPort, PromptMessage, TokenizerPort } from './ports.ts'
 
+const THINK_OPEN = '<think>'
+
 export type AnswerEvent =
   | { readonly kind: 'loading'; readonly doneBytes: number; readonly totalBytes: number; readonly phase: string }
   | { readonly kind: 'prefill'; readonly done: number; readonly total: number }
@@ -40,7 +42,8 @@ export async function answer(parts: AnswerParts, request: AnswerRequest, emit: (
   const encode = (messages: readonly PromptMessage[]): Uint32Array =>
     tokenizer.encode(tokenizer.renderChat(messages), { addSpecialTokens: false })
   // Before anything is loaded: what the template refuses, it refuses at once.
-  const whole = encode(request.messages)
+  const prompt = tokenizer.renderChat(request.messages)
+  const whole = tokenizer.encode(prompt, { addSpecialTokens: false })
   const loadStarted = performance.now()
   let loaded = false
   using lease = await parts.models.acquire({
@@ -57,6 +60,8 @@ export async function answer(parts: AnswerParts, request: AnswerRequest, emit: (
   const { contextLimit } = runtime.info
   const promptTokens = fitMessages(request.messages, whole, overflow, contextLimit - answerRoom(maxTokens, contextLimit), encode)
   let tokens = 0
+  // A template that opens the thinking itself leaves only its end to the model: with its beginning the answer can be taken apart again.
+  if (prompt.trimEnd().endsWith(THINK_OPEN)) emit({ kind: 'text', text: `${THINK_OPEN}\n`, tokens })
   for await (const event of runtime.generate({
     id: request.id,
     promptTokens,

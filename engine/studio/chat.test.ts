@@ -237,3 +237,50 @@ describe('pace', () => {
     expect(texts.at(-1)?.tokens).toBe(2000)
   })
 })
+
+describe('what is kept besides', () => {
+  it('a branch has everything up to its message, and the old thread stays as it is', async () => {
+    const { client, model } = await start()
+    const thread = await client.chat.create({ modelId: model.id })
+    const first = doneOf(await all(await client.chat.send(request(thread.id, model.id, 'One', { systemPrompt: 'Be brief.' }))))
+    await all(await client.chat.send(request(thread.id, model.id, 'Two')))
+    const branch = await client.chat.branch({ threadId: thread.id, messageId: first.id })
+    expect(branch).toMatchObject({ title: 'One (2)', messageCount: 2, modelId: model.id })
+    const [before, after] = [await client.chat.messages({ threadId: thread.id }), await client.chat.messages({ threadId: branch.id })]
+    expect(after.map(({ role, content, stats }) => [role, content, stats])).toEqual(
+      before.slice(0, 2).map(({ role, content, stats }) => [role, content, stats]),
+    )
+    expect([before.length, new Set([...before, ...after].map((message) => message.id)).size]).toEqual([4, 6])
+    await expect(client.chat.branch({ threadId: thread.id, messageId: 'none' })).rejects.toMatchObject({ data: { code: 'chat.not-found' } })
+  })
+
+  it('finds what was said, with its place, whatever signs it holds', async () => {
+    const { client, model } = await start()
+    const thread = await client.chat.create({ modelId: model.id })
+    await all(await client.chat.send(request(thread.id, model.id, `${'x'.repeat(60)} 100% of_it ${'y'.repeat(60)}`)))
+    const other = await client.chat.create({ modelId: model.id })
+    await all(await client.chat.send(request(other.id, model.id, 'Nothing of note')))
+    const found = await client.chat.search({ text: '100% OF_IT' })
+    expect(found.map(({ threadId }) => threadId)).toEqual([thread.id])
+    expect(found[0]?.snippet).toMatch(/^…x+ 100% of_it y+…$/)
+    expect((await client.chat.search({ text: 'hello, world' })).map(({ threadId }) => threadId)).toEqual([other.id, thread.id])
+    expect([await client.chat.search({ text: '100%of' }), await client.chat.search({ text: '%' })].map(({ length }) => length)).toEqual([
+      0, 1,
+    ])
+  })
+
+  it('drafts are there after a restart until they are emptied', async () => {
+    const { client, studio, folder } = await start()
+    const thread = await client.chat.create({ modelId: null })
+    await client.chat.saveDraft({ key: 'new', text: 'half' })
+    await client.chat.saveDraft({ key: 'new', text: 'half a thought' })
+    await client.chat.saveDraft({ key: thread.id, text: 'gone with its thread' })
+    await client.chat.saveDraft({ key: 'other', text: 'x' })
+    await client.chat.saveDraft({ key: 'other', text: '' })
+    await client.chat.remove({ threadId: thread.id })
+    await studio.close()
+    opened.length = 0
+    const again = await start(folder)
+    expect(await again.client.chat.drafts()).toEqual({ new: 'half a thought' })
+  })
+})

@@ -47,6 +47,10 @@ const TEXT_INTERVAL_MS = 33
 /** How much of an answer a crash may cost. */
 const PERSIST_INTERVAL_MS = 1000
 const TITLE_CHARACTERS = 60
+/** More than a list shows. */
+const MOST_FOUND = 50
+/** On either side of what was sought. */
+const SNIPPET_CHARACTERS = 40
 export const NEW_THREAD_TITLE = 'New chat'
 
 /** Lively but coherent on small models; greedy is a choice, not a default, because it loops. */
@@ -110,12 +114,51 @@ export class Chat {
     this.#thread(threadId)
     await this.#stop(threadId)
     this.#parts.store.removeThread(threadId)
+    this.#parts.store.saveDraft(threadId, '')
     this.#changed(threadId)
   }
 
   messages(threadId: string): ChatMessage[] {
     this.#thread(threadId)
     return this.#parts.store.messages(threadId).map(publicMessage)
+  }
+
+  /** Throws `chat.busy` while the last message of the branch is being written. */
+  branch(threadId: string, messageId: string): ChatThread {
+    const thread = this.#thread(threadId)
+    const { store } = this.#parts
+    const messages = store.messages(threadId)
+    const end = messages.findIndex((message) => message.id === messageId)
+    if (end === -1) throw new LatheError('chat.not-found', 'The message is no longer in this thread.', 'Reload the thread and try again.')
+    const kept = messages.slice(0, end + 1)
+    if (kept.some((message) => message.open))
+      throw new LatheError('chat.busy', 'This answer is still being written.', 'Stop it, or wait until it ends.')
+    const at = this.#now().toISOString()
+    const copy: ThreadRecord = { ...thread, id: randomUUID(), title: branchTitle(thread.title), createdAt: at, updatedAt: at }
+    store.insertThread(copy)
+    store.append(
+      copy,
+      null,
+      kept.map((message) => ({ ...message, id: randomUUID(), threadId: copy.id })),
+    )
+    this.#changed(copy.id)
+    return publicThread(copy, kept.length)
+  }
+
+  search(text: string): { threadId: string; messageId: string; snippet: string }[] {
+    return this.#parts.store.search(text.trim(), MOST_FOUND).map(({ threadId, id, content }) => ({
+      threadId,
+      messageId: id,
+      snippet: snippetAround(content, text.trim()),
+    }))
+  }
+
+  drafts(): Record<string, string> {
+    return this.#parts.store.drafts()
+  }
+
+  saveDraft(key: string, text: string): void {
+    this.#parts.store.saveDraft(key, text)
   }
 
   /** Ends with `done`, also for an answer that failed: then the message carries the error. Throws only before anything is stored. */
@@ -334,6 +377,23 @@ function promptHistory(messages: readonly MessageRecord[]): PromptMessage[] {
 
 function stoppedBeforeFirstToken(): NonNullable<MessageRecord['error']> {
   return new LatheError('runtime.aborted', 'Stopped before the model said anything.', 'Regenerate the answer when you like.').toShape()
+}
+
+/** "Title", "Title (2)", "Title (3)". */
+function branchTitle(title: string): string {
+  const numbered = /^(.*) \((\d+)\)$/s.exec(title)
+  return numbered === null ? `${title} (2)` : `${numbered[1]} (${Number(numbered[2]) + 1})`
+}
+
+/** The place in one line, cut at whole characters. */
+function snippetAround(content: string, sought: string): string {
+  const at = Math.max(0, content.toLowerCase().indexOf(sought.toLowerCase()))
+  const before = Array.from(content.slice(0, at)).slice(-SNIPPET_CHARACTERS).join('')
+  const after = Array.from(content.slice(at))
+    .slice(0, Array.from(sought).length + SNIPPET_CHARACTERS)
+    .join('')
+  const cutAfter = after.length < content.length - at
+  return `${before.length < at ? '…' : ''}${before}${after}${cutAfter ? '…' : ''}`.replaceAll(/\s+/g, ' ').trim()
 }
 
 function titleFrom(content: string): string {

@@ -255,6 +255,12 @@ describe('the contract', () => {
     expect([...kinds]).toEqual(expect.arrayContaining(['accepted', 'prefill', 'text', 'done']))
     expect(await client.chat.messages({ threadId })).toHaveLength(2)
     expect(await client.chat.threads()).toHaveLength(1)
+    const last = (await client.chat.messages({ threadId })).at(-1)!
+    const branch = await client.chat.branch({ threadId, messageId: last.id })
+    expect((await client.chat.search({ text: last.content.slice(0, 5) })).map((found) => found.threadId)).toContain(branch.id)
+    await client.chat.saveDraft({ key: 'new', text: 'half' })
+    expect(await client.chat.drafts()).toEqual({ new: 'half' })
+    await client.chat.remove({ threadId: branch.id })
     await client.chat.remove({ threadId })
     expect(await client.chat.threads()).toEqual([])
 

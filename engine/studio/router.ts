@@ -192,6 +192,13 @@ export function createRouter(parts: StudioParts): StudioRouter {
         return {}
       }),
       messages: os.chat.messages.handler(({ input }) => chat.messages(input.threadId)),
+      branch: os.chat.branch.handler(({ input }) => chat.branch(input.threadId, input.messageId)),
+      search: os.chat.search.handler(({ input }) => chat.search(input.text)),
+      drafts: os.chat.drafts.handler(() => chat.drafts()),
+      saveDraft: os.chat.saveDraft.handler(({ input }) => {
+        chat.saveDraft(input.key, input.text)
+        return {}
+      }),
       send: os.chat.send.handler(({ input, signal }) => chat.send(input, signal)),
     },
     server: {

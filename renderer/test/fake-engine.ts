@@ -99,6 +99,7 @@ export class FakeEngine implements Connection {
     error: null,
   }
   serverKey: string | null = null
+  readonly drafts = new Map<string, string>()
   settings: Settings = { ...DEFAULT_SETTINGS, contextTokens: 1024 }
   hardware: Hardware
   readonly runId = 'fake-run'
@@ -792,6 +793,28 @@ export class FakeEngine implements Connection {
           return {}
         }),
         messages: os.chat.messages.handler(({ input }) => this.#messages.get(input.threadId) ?? []),
+        branch: os.chat.branch.handler(({ input }) => {
+          const from = this.#thread(input.threadId)
+          const messages = this.#messages.get(from.id) ?? []
+          const kept = messages.slice(0, messages.findIndex((message) => message.id === input.messageId) + 1)
+          const thread = { ...from, id: `thread-${this.#nextId++}`, title: `${from.title} (2)`, messageCount: kept.length }
+          this.#threads.push(thread)
+          this.#messages.set(thread.id, kept)
+          this.emit({ kind: 'threads.changed', threadId: thread.id })
+          return thread
+        }),
+        search: os.chat.search.handler(({ input }) =>
+          [...this.#messages].flatMap(([threadId, messages]) => {
+            const found = messages.findLast((message) => message.content.toLowerCase().includes(input.text.toLowerCase()))
+            return found === undefined ? [] : [{ threadId, messageId: found.id, snippet: found.content.slice(0, 80) }]
+          }),
+        ),
+        drafts: os.chat.drafts.handler(() => Object.fromEntries(this.drafts)),
+        saveDraft: os.chat.saveDraft.handler(({ input }) => {
+          if (input.text === '') this.drafts.delete(input.key)
+          else this.drafts.set(input.key, input.text)
+          return {}
+        }),
         send: os.chat.send.handler(({ input, signal }) =>
           this.#answer(input.threadId, input.modelId, input.content, input.replaceFrom, signal),
         ),

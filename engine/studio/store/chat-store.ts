@@ -138,6 +138,33 @@ export class ChatStore {
       )
   }
 
+  /** The newest message with this text of each thread, newest first; case is ignored for ASCII letters. */
+  search(sought: string, most: number): MessageRecord[] {
+    if (sought === '') return []
+    const pattern = `%${sought.replaceAll(/[!%_]/g, '!$&')}%`
+    return this.#database
+      .prepare(
+        `SELECT * FROM messages WHERE ordinal IN (
+           SELECT max(ordinal) FROM messages WHERE content LIKE ? ESCAPE '!' GROUP BY thread_id
+         ) ORDER BY ordinal DESC LIMIT ?`,
+      )
+      .all(pattern, most)
+      .map(toMessage)
+  }
+
+  drafts(): Record<string, string> {
+    const rows = this.#database.prepare('SELECT key, text FROM drafts').all()
+    return Object.fromEntries(rows.map((row) => [text(row, 'key'), text(row, 'text')]))
+  }
+
+  saveDraft(key: string, draft: string): void {
+    if (draft === '') this.#database.prepare('DELETE FROM drafts WHERE key = ?').run(key)
+    else
+      this.#database
+        .prepare('INSERT INTO drafts (key, text) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET text = excluded.text')
+        .run(key, draft)
+  }
+
   /** Answers that were being written when the process ended. */
   openMessages(): MessageRecord[] {
     return this.#database.prepare('SELECT * FROM messages WHERE open = 1').all().map(toMessage)

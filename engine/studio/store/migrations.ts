@@ -171,4 +171,12 @@ export const MIGRATIONS: readonly Migration[] = [
     title: 'layers of compressions',
     sql: `ALTER TABLE jobs ADD COLUMN layers TEXT CHECK (layers IS NULL OR json_valid(layers));`,
   },
+  {
+    version: 5,
+    title: 'drafts of chats',
+    sql: `
+      -- what was typed and not sent, by the page's own keys
+      CREATE TABLE drafts (key TEXT PRIMARY KEY, text TEXT NOT NULL) STRICT;
+    `,
+  },
 ]

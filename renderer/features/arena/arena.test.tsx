@@ -1,8 +1,14 @@
 import { screen, waitFor, within } from '@testing-library/react'
 import { act } from 'react'
-import { expect, test } from 'vitest'
+import { beforeEach, expect, test } from 'vitest'
 import { SAMPLE, SAMPLE_W4 } from '../../test/fixtures.ts'
 import { renderApp } from '../../test/render-app.tsx'
+import { useDraftStore } from '../chat/chat-store.ts'
+
+beforeEach(() => {
+  sessionStorage.clear()
+  useDraftStore.setState({ drafts: {}, parameters: {}, drawerOpen: false })
+})
 
 const address = `/arena?models=${SAMPLE.id},${SAMPLE_W4.id}`
 const column = (name: string) => screen.getByRole('region', { name: new RegExp(`^Column \\d: ${name}$`) })
@@ -51,4 +57,28 @@ test('columns are added and closed, and no model gets two', async () => {
 test('with one model there is nothing to compare', async () => {
   renderApp('/arena', { library: [SAMPLE] })
   expect(await screen.findByText('It takes two')).toBeDefined()
+})
+
+test('a system prompt and sampling go to all, a column may have its own, and a typed message outlives the screen', async () => {
+  const { user, engine, unmount } = renderApp(address)
+  await user.click(await screen.findByRole('button', { name: 'Settings of the columns' }))
+  await user.type(await screen.findByRole('textbox', { name: 'System prompt' }), 'Be brief.')
+  await user.click(screen.getByRole('combobox', { name: 'For' }))
+  await user.click(await screen.findByRole('option', { name: new RegExp(`^Column 2: ${escaped(SAMPLE_W4.name)}$`) }))
+  await user.type(screen.getByRole('textbox', { name: /^Seed/ }), '5')
+  expect(await screen.findByText('own settings')).toBeDefined()
+  const composer = screen.getByRole('textbox', { name: 'Message to all' })
+  await user.type(composer, 'Hello{Enter}')
+  await waitFor(() => expect(engine.calls.filter((call) => call.path === 'chat.send')).toHaveLength(2), { timeout: 10_000 })
+  const sent = engine.calls
+    .filter((call) => call.path === 'chat.send')
+    .map((call) => call.input as { systemPrompt: string; sampling: { seed: number } })
+  expect(sent.map((input) => input.systemPrompt)).toEqual(['Be brief.', 'Be brief.'])
+  expect([sent[0]!.sampling.seed === 5, sent[1]!.sampling.seed]).toEqual([false, 5])
+  await waitFor(() => expect(screen.getByRole('button', { name: 'Send to all' })).toBeDefined(), { timeout: 10_000 })
+  await user.click(screen.getByRole('button', { name: 'Take those of all columns' }))
+  expect(screen.queryByText('own settings')).toBeNull()
+  await user.type(composer, 'Not sent yet')
+  unmount()
+  await waitFor(() => expect(engine.drafts.get('arena')).toBe('Not sent yet'))
 })

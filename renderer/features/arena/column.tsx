@@ -4,7 +4,7 @@ import { useMemo } from 'react'
 import { useShallow } from 'zustand/react/shallow'
 import type { ModelSummary } from '../../../engine/contract/index.ts'
 import { Badge } from '../../ui/badge.tsx'
-import { IconButton } from '../../ui/button.tsx'
+import { ButtonLink, IconButton } from '../../ui/button.tsx'
 import { ErrorCard } from '../../ui/state.tsx'
 import { useChatStore } from '../chat/chat-store.ts'
 import { chatBlock, messagesBefore } from '../chat/conversation.ts'
@@ -22,14 +22,16 @@ interface ColumnProps {
   readonly waits: boolean
   readonly taken: readonly string[]
   readonly busy: boolean
+  /** It does not take the settings of all. */
+  readonly own: boolean
   readonly onChoose: (modelId: string) => void
   readonly onClose: (() => void) | null
 }
 
 /** The same prompt goes to all: a single column edits nothing. */
-const NO_ACTIONS: MessageActions = { edit: () => {}, submitEdit: () => {}, cancelEdit: () => {}, regenerate: () => {} }
+const NO_ACTIONS: MessageActions = { edit: () => {}, submitEdit: () => {}, cancelEdit: () => {}, regenerate: () => {}, branch: null }
 
-export function Column({ number, model, threadId, waits, taken, busy, onChoose, onClose }: ColumnProps) {
+export function Column({ number, model, threadId, waits, taken, busy, own, onChoose, onClose }: ColumnProps) {
   const { query, messages } = useMessages(threadId)
   const key = threadId ?? `arena-${number}`
   const live = useChatStore(useShallow((state) => headOf(state.live[key])))
@@ -50,7 +52,13 @@ export function Column({ number, model, threadId, waits, taken, busy, onChoose, 
           }
         />
         {waits && <Badge>waits its turn</Badge>}
+        {own && <Badge tone="accent">own settings</Badge>}
         <span className={styles.grow} />
+        {threadId !== null && !busy && (
+          <ButtonLink size="small" variant="ghost" href={`/chat/${threadId}`}>
+            Continue
+          </ButtonLink>
+        )}
         {onClose !== null && <IconButton label={`Close column ${number}`} icon={X} disabled={busy} onClick={onClose} />}
       </header>
       <div className={styles.answers} tabIndex={0} role="group" aria-label={`Answers of ${name}`}>

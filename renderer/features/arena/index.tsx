@@ -1,13 +1,17 @@
 /** Side by side: one prompt, the answers of two to four models in columns, under one composer. */
-import { ArrowUp, MessageSquare, Plus, Square } from 'lucide-react'
+import { ArrowUp, MessageSquare, Plus, SlidersHorizontal, Square } from 'lucide-react'
 import { useEffect, useRef, useState } from 'react'
 import type { ModelSummary } from '../../../engine/contract/index.ts'
 import { useQueryParameter } from '../../lib/url-state.ts'
-import { Button, ButtonLink } from '../../ui/button.tsx'
+import { Button, ButtonLink, IconButton } from '../../ui/button.tsx'
+import { Field, Select } from '../../ui/controls.tsx'
 import { Page } from '../../ui/page.tsx'
 import { SkeletonLines } from '../../ui/skeleton.tsx'
 import { EmptyState, ErrorCard } from '../../ui/state.tsx'
 import { chatBlock } from '../chat/conversation.ts'
+import { readDrafts, useDraftStore, type Parameters } from '../chat/chat-store.ts'
+import { useDraftSync } from '../chat/draft-sync.ts'
+import { ParametersDrawer } from '../chat/parts/parameters-drawer.tsx'
 import { DEFAULT_SAMPLING } from '../chat/sampling.ts'
 import { useModels } from '../models/queries.ts'
 import styles from './arena.module.css'
@@ -18,7 +22,20 @@ const MOST_COLUMNS = 4
 /** Seeds stay below this, so that a person can read one and type it again. */
 const SEEDS = 1_000_000
 
+/** Where the settings and the draft of all columns are kept; a column's own are beside it. */
+const ALL = 'arena'
+const DEFAULT_PARAMETERS: Parameters = { systemPrompt: '', sampling: DEFAULT_SAMPLING }
+
+function setText(text: string): void {
+  readDrafts().setDraft(ALL, text)
+}
+
+function columnKey(modelId: string): string {
+  return `${ALL}:${modelId}`
+}
+
 export function ArenaScreen() {
+  useDraftSync()
   const models = useModels()
   if (models.data === undefined) {
     return (
@@ -59,6 +76,14 @@ function Columns({ usable }: { readonly usable: readonly ModelSummary[] }) {
   const modelIds = chosenModels(asked, usable).filter((id) => id !== null)
   const busy = waiting.length > 0
   const change = (next: readonly string[]): void => setAsked(next.join(','))
+  const chosen = useDraftStore((state) => state.parameters)
+  const drawerOpen = useDraftStore((state) => state.drawerOpen)
+  const { setDrawerOpen, setParameters } = readDrafts()
+  /** Whose settings the drawer shows; a model that has no column any more is nobody. */
+  const [shownFor, setScope] = useState<string>(ALL)
+  const scope = modelIds.includes(shownFor) ? shownFor : ALL
+  const ofAll = chosen[ALL] ?? DEFAULT_PARAMETERS
+  const parametersOf = (modelId: string): Parameters => chosen[columnKey(modelId)] ?? ofAll
   const unused = usable.find((model) => !modelIds.includes(model.id))
   return (
     <Page
@@ -66,41 +91,98 @@ function Columns({ usable }: { readonly usable: readonly ModelSummary[] }) {
       parent={{ title: 'Chat', href: '/chat' }}
       body="fill"
       actions={
-        <Button
-          icon={Plus}
-          disabled={busy || unused === undefined || modelIds.length >= MOST_COLUMNS}
-          onClick={() => unused !== undefined && change([...modelIds, unused.id])}
-        >
-          Add a column
-        </Button>
+        <>
+          <Button
+            icon={Plus}
+            disabled={busy || unused === undefined || modelIds.length >= MOST_COLUMNS}
+            onClick={() => unused !== undefined && change([...modelIds, unused.id])}
+          >
+            Add a column
+          </Button>
+          <IconButton
+            label="Settings of the columns"
+            icon={SlidersHorizontal}
+            pressed={drawerOpen}
+            onClick={() => setDrawerOpen(!drawerOpen)}
+          />
+        </>
       }
     >
-      <div className={styles.screen}>
-        <div className={styles.columns}>
-          {modelIds.map((modelId, index) => (
-            <Column
-              key={modelId}
-              number={index + 1}
-              model={usable.find((model) => model.id === modelId) ?? null}
-              threadId={threads.get(modelId) ?? null}
-              waits={waiting.indexOf(modelId) > 0}
-              taken={modelIds}
-              busy={busy}
-              onChoose={(next) => change(modelIds.with(index, next))}
-              onClose={modelIds.length > 2 ? () => change(modelIds.toSpliced(index, 1)) : null}
-            />
-          ))}
+      <div className={styles.withDrawer}>
+        <div className={styles.screen}>
+          <div className={styles.columns}>
+            {modelIds.map((modelId, index) => (
+              <Column
+                key={modelId}
+                number={index + 1}
+                model={usable.find((model) => model.id === modelId) ?? null}
+                threadId={threads.get(modelId) ?? null}
+                waits={waiting.indexOf(modelId) > 0}
+                taken={modelIds}
+                busy={busy}
+                own={chosen[columnKey(modelId)] !== undefined}
+                onChoose={(next) => change(modelIds.with(index, next))}
+                onClose={modelIds.length > 2 ? () => change(modelIds.toSpliced(index, 1)) : null}
+              />
+            ))}
+          </div>
+          {failure !== null && <ErrorCard error={failure} />}
+          <ArenaComposer
+            busy={busy}
+            onStop={stop}
+            onSend={(content) => {
+              // One seed for all who were given none: what differs is the model, and what was set.
+              const seed = Math.floor(Math.random() * SEEDS)
+              void send(modelIds, {
+                content,
+                parametersOf: (modelId) => {
+                  const { systemPrompt, sampling } = parametersOf(modelId)
+                  return { systemPrompt, sampling: { ...sampling, seed: sampling.seed ?? seed } }
+                },
+              })
+            }}
+          />
         </div>
-        {failure !== null && <ErrorCard error={failure} />}
-        <ArenaComposer
-          busy={busy}
-          onStop={stop}
-          onSend={(content) => {
-            // One seed for all: what differs is the model.
-            const sampling = { ...DEFAULT_SAMPLING, seed: Math.floor(Math.random() * SEEDS) }
-            void send(modelIds, { content, systemPrompt: '', sampling })
-          }}
-        />
+        {drawerOpen && (
+          <ParametersDrawer
+            key={scope}
+            title="Settings of the columns"
+            lead={
+              <>
+                <Field label="For">
+                  {(control) => (
+                    <Select
+                      id={control.id}
+                      label="For"
+                      value={scope}
+                      onChange={setScope}
+                      options={[
+                        { value: ALL, title: 'All columns' },
+                        ...modelIds.map((id, index) => ({
+                          value: id,
+                          title: `Column ${index + 1}: ${usable.find((model) => model.id === id)?.name ?? 'No model'}`,
+                        })),
+                      ]}
+                    />
+                  )}
+                </Field>
+                {scope !== ALL && chosen[columnKey(scope)] !== undefined && (
+                  <div>
+                    <Button size="small" onClick={() => setParameters(columnKey(scope), null)}>
+                      Take those of all columns
+                    </Button>
+                  </div>
+                )}
+              </>
+            }
+            model={null}
+            loaded={undefined}
+            parameters={scope === ALL ? ofAll : parametersOf(scope)}
+            lastSeed={null}
+            onChange={(parameters) => setParameters(scope === ALL ? ALL : columnKey(scope), parameters)}
+            onClose={() => setDrawerOpen(false)}
+          />
+        )}
       </div>
     </Page>
   )
@@ -115,7 +197,7 @@ function ArenaComposer({
   readonly onSend: (content: string) => void
   readonly onStop: () => void
 }) {
-  const [text, setText] = useState('')
+  const text = useDraftStore((state) => state.drafts[ALL]) ?? ''
   const field = useRef<HTMLTextAreaElement>(null)
   useEffect(() => field.current?.focus({ preventScroll: true }), [])
   const submit = (): void => {

@@ -4,16 +4,15 @@
  */
 import { useQueryClient } from '@tanstack/react-query'
 import { useCallback, useEffect, useRef, useState } from 'react'
-import type { Sampling } from '../../../engine/contract/index.ts'
 import { useEngine } from '../../data/engine.tsx'
 import { toUiError, type UiError } from '../../lib/errors.ts'
 import { followAnswer, stopAnswer } from '../chat/answer-stream.ts'
-import { readChats } from '../chat/chat-store.ts'
+import { readChats, type Parameters } from '../chat/chat-store.ts'
 
 export interface ArenaPrompt {
   readonly content: string
-  readonly systemPrompt: string
-  readonly sampling: Sampling
+  /** Each column may have settings of its own. */
+  readonly parametersOf: (modelId: string) => Parameters
 }
 
 export interface Arena {
@@ -45,7 +44,7 @@ export function useArena(): Arena {
   useEffect(() => () => void round.current++, [])
 
   const send = useCallback(
-    async (modelIds: readonly string[], { content, systemPrompt, sampling }: ArenaPrompt) => {
+    async (modelIds: readonly string[], { content, parametersOf }: ArenaPrompt) => {
       const mine = ++round.current
       const known = new Map(threads)
       setFailure(null)
@@ -63,7 +62,7 @@ export function useArena(): Arena {
           if (round.current !== mine) return
           current.current = threadId
           readChats().begin(threadId, { prompt: content, origin: 'composer', replaceFrom: null, modelId })
-          await followAnswer({ engine, cache }, { threadId, modelId, content, systemPrompt, sampling, replaceFrom: null })
+          await followAnswer({ engine, cache }, { threadId, modelId, content, ...parametersOf(modelId), replaceFrom: null })
         }
       } catch (error) {
         setFailure(toUiError(error))

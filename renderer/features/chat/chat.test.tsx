@@ -1,5 +1,6 @@
 /** Chat on the fake engine: sending, stopping, failing, editing, and that nothing typed or answered is lost on the way. */
 import { cleanup, configure, render, screen, waitFor, within } from '@testing-library/react'
+import { act } from 'react'
 import { beforeEach, describe, expect, test } from 'vitest'
 import { LatheError, type ChatSend } from '../../../engine/contract/index.ts'
 import { createQueryClient } from '../../data/engine.tsx'
@@ -284,5 +285,56 @@ describe('what a model writes is not trusted', () => {
     expect(opened).toEqual(['https://b.example/x'])
     await user.click(within(answer!).getByRole('button', { name: 'Copy code' }))
     expect(host.copied).toEqual(['let a = 1'])
+  })
+})
+
+describe('keeping', () => {
+  test('a branch goes on by itself, and what was said is found', async () => {
+    const { say, user, engine } = await start()
+    await say('Who is Clover?')
+    await ended(1)
+    await user.click(screen.getByRole('button', { name: 'Branch from here' }))
+    await waitFor(() => expect(screen.getByRole('heading', { level: 1 }).textContent).toMatch(/\(2\)$/))
+    await ended(1)
+    await say('And her age?')
+    await ended(2)
+    expect((await engine.client.chat.threads()).map((thread) => thread.messageCount).toSorted()).toEqual([2, 4])
+    await user.click(screen.getByRole('link', { name: 'New chat' }))
+    await say('Something else')
+    await ended(1)
+    await user.type(await screen.findByRole('searchbox', { name: 'Find a chat' }), 'her age')
+    await waitFor(() => expect(within(screen.getByRole('navigation', { name: 'Chats' })).getAllByRole('listitem')).toHaveLength(1))
+  })
+
+  test('a draft that only the engine has is there again, and what is typed reaches the engine', async () => {
+    const first = await start()
+    await first.user.type(await composer(), 'half a thou')
+    first.unmount()
+    await waitFor(() => expect(first.engine.drafts.get('new')).toBe('half a thou'))
+    sessionStorage.clear()
+    useDraftStore.setState({ drafts: {} })
+    const app = await start('/chat', {})
+    await act(async () => {
+      app.engine.drafts.set('new', 'half a thou')
+      app.unmount()
+      await Promise.resolve()
+    })
+    render(<App client={app.engine.client} connection={app.engine} queryClient={createQueryClient()} host={app.host} />)
+    await waitFor(async () => expect((await composer()).value).toBe('half a thou'))
+  })
+
+  test('thinking is folded away from the answer and is not copied with it', async () => {
+    const { say, user, engine, host } = await start()
+    engine.chatScript = { ...engine.chatScript, answer: '<think>\nA hen, I believe.\n</think>\n\nA hen.' }
+    await say('What pet?')
+    await ended(1)
+    const [answer] = await answers()
+    const folded = within(answer!).getByText('Thought before answering').closest('details')!
+    expect([folded.open, folded.textContent]).toEqual([false, 'Thought before answeringA hen, I believe.'])
+    await user.click(within(answer!).getByRole('button', { name: 'Copy answer' }))
+    expect(host.copied).toEqual(['A hen.'])
+    await user.click(screen.getByRole('button', { name: 'Export chat' }))
+    await user.click(await screen.findByRole('menuitem', { name: 'Copy as cURL' }))
+    await waitFor(() => expect(host.copied[1]).toMatch(/^curl http:\/\/127\.0\.0\.1:8000\/v1\/chat\/completions/))
   })
 })

@@ -1,5 +1,5 @@
 /** What a conversation shows, from the engine's messages and the answer on its way. Plain functions; the parts only draw. */
-import type { AnswerStats, ChatMessage, ChatThread, ModelSummary } from '../../../engine/contract/index.ts'
+import type { AnswerStats, ChatMessage, ChatThread, ModelSummary, Sampling } from '../../../engine/contract/index.ts'
 import type { UiError } from '../../lib/errors.ts'
 import { formatDuration, formatInteger, plural } from '../../lib/format.ts'
 import { blockedReason } from '../models/library.ts'
@@ -74,11 +74,21 @@ export function contextFigure(messages: readonly ChatMessage[], limitBefore: num
 /** Amber from here on: one more exchange may not fit. */
 const CONTEXT_TIGHT_SHARE = 0.8
 
-export function contextSentence({ used, limit }: ContextFigure): { readonly tight: boolean; readonly text: string } {
+const WHEN_FULL: Readonly<Record<NonNullable<Sampling['overflow']>, string>> = {
+  stop: 'Nothing is dropped: an answer that reaches the limit stops and says so.',
+  'drop-oldest': 'When it is full, the model is no longer shown the oldest turns, and the answer says how much was left out.',
+  'drop-middle':
+    'When it is full, the model keeps the first turn and is no longer shown those after it; the answer says how much was left out.',
+}
+
+export function contextSentence(
+  { used, limit }: ContextFigure,
+  overflow: NonNullable<Sampling['overflow']> = 'stop',
+): { readonly tight: boolean; readonly text: string } {
   const left = Math.max(0, limit - used)
   const tight = used >= limit * CONTEXT_TIGHT_SHARE
-  const text = `${formatInteger(used)} of ${formatInteger(limit)} tokens used, ${formatInteger(left)} left for the next prompt and its answer. Nothing is dropped silently: an answer that reaches the limit stops and says so.`
-  return { tight, text: tight ? `${text} Start a new chat, or edit an earlier message to go on from there.` : text }
+  const text = `${formatInteger(used)} of ${formatInteger(limit)} tokens used, ${formatInteger(left)} left for the next prompt and its answer. ${WHEN_FULL[overflow]}`
+  return { tight, text: tight && overflow === 'stop' ? `${text} Start a new chat, or edit an earlier message to go on from there.` : text }
 }
 
 /** Why a model can't be talked to, and what to do; null when it can. */

@@ -1,6 +1,6 @@
 /** Chat with any model of the library: threads at the left, the conversation, its settings at the right. */
 import { useQuery } from '@tanstack/react-query'
-import { ClipboardCopy, Columns2, MessageSquare, PanelLeft, SlidersHorizontal } from 'lucide-react'
+import { ClipboardCopy, Columns2, FileJson, FileText, MessageSquare, PanelLeft, Share, SlidersHorizontal, Terminal } from 'lucide-react'
 import { useMemo } from 'react'
 import type { ChatThread, ModelSummary } from '../../../engine/contract/index.ts'
 import { useEngine } from '../../data/engine.tsx'
@@ -10,6 +10,7 @@ import { useCommands } from '../../shell/commands.ts'
 import { Badge } from '../../ui/badge.tsx'
 import { Button, ButtonLink, IconButton } from '../../ui/button.tsx'
 import { useHost } from '../../ui/host-context.tsx'
+import { Menu } from '../../ui/menu.tsx'
 import { Page } from '../../ui/page.tsx'
 import { SkeletonLines } from '../../ui/skeleton.tsx'
 import { EmptyState, ErrorCard } from '../../ui/state.tsx'
@@ -19,13 +20,21 @@ import { useModels } from '../models/queries.ts'
 import { useImport } from '../models/use-import.ts'
 import { readDrafts, useDraftStore } from './chat-store.ts'
 import styles from './chat.module.css'
+import { saveFile } from '../compare/export.ts'
+import { reachableUrl } from '../server/snippets.ts'
 import { chatBlock, conversationText, defaultModel } from './conversation.ts'
+import { useDraftSync } from './draft-sync.ts'
+import { asCurl, asJson, asMarkdown } from './export.ts'
 import { ConversationView } from './parts/conversation-view.tsx'
 import { ParametersDrawer } from './parts/parameters-drawer.tsx'
 import { ThreadList } from './parts/thread-list.tsx'
 import { useMessages, useParameters, useThreadActions, useThreads } from './queries.ts'
 
+/** Where the server listens unless it was told otherwise. */
+const DEFAULT_SERVER = 'http://127.0.0.1:8000/v1'
+
 export function ChatScreen({ threadId }: { readonly threadId: string | undefined }) {
+  useDraftSync()
   const models = useModels()
   const threads = useThreads()
   const pending = models.isPending || (threadId !== undefined && threads.isPending)
@@ -112,6 +121,18 @@ function Chat({ thread, models }: { readonly thread: ChatThread | null; readonly
     await host.copyText(conversationText(parameters.systemPrompt, messages, (id) => find(id)?.name ?? 'Answer'))
     showToast({ type: 'success', title: 'Chat copied as text' })
   }
+  const title = thread?.title ?? 'New chat'
+  const conversation = { title, ...parameters, messages, nameOf: (id: string | null) => find(id)?.name ?? 'Answer' }
+  const server = useQuery(queries.server.view.queryOptions()).data
+  const copyCall = async () => {
+    const served = server?.models.find((candidate) => candidate.modelId === model?.id)
+    await host.copyText(asCurl(conversation, reachableUrl(server?.url ?? DEFAULT_SERVER), served?.name ?? model?.name ?? 'model'))
+    showToast({
+      type: 'success',
+      title: 'Call copied',
+      ...(served === undefined && { description: 'Start the server with this model for it to work.' }),
+    })
+  }
   useCommands(
     useMemo(
       () => [
@@ -136,7 +157,7 @@ function Chat({ thread, models }: { readonly thread: ChatThread | null; readonly
   )
   return (
     <Page
-      title={thread?.title ?? 'New chat'}
+      title={title}
       body="fill"
       actions={
         <>
@@ -154,7 +175,27 @@ function Chat({ thread, models }: { readonly thread: ChatThread | null; readonly
           <ButtonLink variant="ghost" icon={Columns2} href={model === null ? '/arena' : `/arena?models=${model.id}`}>
             Side by side
           </ButtonLink>
-          <IconButton label="Copy chat as text" icon={ClipboardCopy} disabled={messages.length === 0} onClick={() => void copyAll()} />
+          <Menu
+            label="Export"
+            trigger={<IconButton label="Export chat" icon={Share} />}
+            actions={[
+              { title: 'Copy chat as text', icon: ClipboardCopy, disabled: messages.length === 0, onSelect: () => void copyAll() },
+              { title: 'Copy as cURL', icon: Terminal, disabled: messages.length === 0, onSelect: () => void copyCall() },
+              {
+                title: 'Save as Markdown…',
+                icon: FileText,
+                disabled: messages.length === 0,
+                separated: true,
+                onSelect: () => saveFile(`${title}.md`, 'text/markdown', asMarkdown(conversation)),
+              },
+              {
+                title: 'Save as JSON…',
+                icon: FileJson,
+                disabled: messages.length === 0,
+                onSelect: () => saveFile(`${title}.json`, 'application/json', asJson(conversation)),
+              },
+            ]}
+          />
           <IconButton label="List of chats" icon={PanelLeft} pressed={listOpen} onClick={() => setListOpen(!listOpen)} />
           <IconButton label="Chat settings" icon={SlidersHorizontal} pressed={drawerOpen} onClick={() => setDrawerOpen(!drawerOpen)} />
         </>

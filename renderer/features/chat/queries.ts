@@ -1,6 +1,7 @@
 /** Queries and changes of chat threads. */
 import { useMutation, useQuery, useQueryClient } from '@tanstack/react-query'
 import { useCallback, useEffect, useMemo } from 'react'
+import { useLocation } from 'wouter'
 import type { ChatMessage, ChatThread } from '../../../engine/contract/index.ts'
 import { useEngine } from '../../data/engine.tsx'
 import { toUiError } from '../../lib/errors.ts'
@@ -112,4 +113,39 @@ export function useThreadActions(): ThreadActions {
       },
     }
   }, [client, update])
+}
+
+/** A new chat that begins like this one, and goes there. */
+export function useBranch(): (from: { readonly threadId: string; readonly messageId: string }) => void {
+  const { client } = useEngine()
+  const [, navigate] = useLocation()
+  const { mutate } = useMutation({
+    mutationFn: (from: { readonly threadId: string; readonly messageId: string }) => client.chat.branch(from),
+    onSuccess: (thread) => {
+      navigate(`/chat/${thread.id}`)
+      showToast({ title: `Now in “${thread.title}”`, description: 'The chat it came from is unchanged.' })
+    },
+    onError: failed('There is no branch'),
+  })
+  return mutate
+}
+
+/** Below this, everything matches. */
+const LEAST_SOUGHT = 2
+
+/** Where the text was said, by thread; null while nothing is sought. */
+export function useThreadSearch(text: string): ReadonlyMap<string, string> | null {
+  const { queries } = useEngine()
+  const sought = text.trim()
+  const found = useQuery({
+    ...queries.chat.search.queryOptions({ input: { text: sought.slice(0, 200) } }),
+    enabled: sought.length >= LEAST_SOUGHT,
+  }).data
+  return useMemo(
+    () =>
+      sought.length < LEAST_SOUGHT || found === undefined
+        ? null
+        : new Map(found.map(({ threadId, snippet }) => [threadId, snippet] as const)),
+    [found, sought],
+  )
 }

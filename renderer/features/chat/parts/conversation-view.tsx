@@ -23,7 +23,7 @@ import {
 } from '../chat-store.ts'
 import styles from '../chat.module.css'
 import { chatBlock, contextFigure, messagesBefore, settledCopy, type LiveHead } from '../conversation.ts'
-import { useMessages } from '../queries.ts'
+import { useBranch, useMessages } from '../queries.ts'
 import { useSend } from '../use-send.ts'
 import { Composer } from './composer.tsx'
 import { ContextMeter } from './context-meter.tsx'
@@ -69,6 +69,8 @@ export function ConversationView({ thread, models, model, parameters }: Conversa
     const names = new Map(models.map((candidate) => [candidate.id, candidate.name]))
     return (id: string | null) => (id === null ? 'Answer' : (names.get(id) ?? 'A model no longer in the library'))
   }, [models])
+  const threadId = thread?.id ?? null
+  const branch = useBranch()
   const actions = useMemo<MessageActions>(() => {
     const { setDraft, setEditing } = readDrafts()
     return {
@@ -90,8 +92,9 @@ export function ConversationView({ thread, models, model, parameters }: Conversa
         const prompt = messages[index - 1]
         if (prompt !== undefined) void send({ content: prompt.content, origin: 'regenerate', replaceFrom: answerId })
       },
+      branch: threadId === null ? null : (messageId) => branch({ threadId, messageId }),
     }
-  }, [chatKey, messages, send])
+  }, [chatKey, messages, send, threadId, branch])
   const compose = (content: string) => {
     // A suggestion becomes a draft first, so that a failure leaves it in the composer.
     readDrafts().setDraft(chatKey, content)
@@ -135,7 +138,7 @@ export function ConversationView({ thread, models, model, parameters }: Conversa
       <div className={styles.foot}>
         <ModelNotice thread={thread} model={model} />
         <Composer chatKey={chatKey} ready={model !== null && block === null} onSend={compose}>
-          <ContextMeter chatKey={chatKey} figure={contextFigure(above, limitBefore)} />
+          <ContextMeter chatKey={chatKey} figure={contextFigure(above, limitBefore)} overflow={parameters.sampling.overflow ?? 'stop'} />
         </Composer>
       </div>
       <Announcer />

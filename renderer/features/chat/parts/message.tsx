@@ -1,5 +1,5 @@
 /** One message: a prompt that can be edited, or an answer with its figures, its error and what can be done with it. */
-import { Copy, Pencil, RefreshCw } from 'lucide-react'
+import { Copy, GitBranch, Pencil, RefreshCw } from 'lucide-react'
 import { memo, useLayoutEffect, useRef, type ReactNode } from 'react'
 import type { ChatMessage } from '../../../../engine/contract/index.ts'
 import type { UiError } from '../../../lib/errors.ts'
@@ -11,6 +11,7 @@ import { showToast } from '../../../ui/toast.tsx'
 import { editKey, useChatStore, useDraftStore } from '../chat-store.ts'
 import styles from '../chat.module.css'
 import { isSettled } from '../conversation.ts'
+import { splitThinking } from '../thinking.ts'
 import { AnswerFooter } from './answer-footer.tsx'
 import { AnswerProgress } from './answer-progress.tsx'
 import { Markdown } from './markdown.tsx'
@@ -21,6 +22,8 @@ export interface MessageActions {
   readonly submitEdit: (messageId: string) => void
   readonly cancelEdit: () => void
   readonly regenerate: (answerId: string) => void
+  /** null where one conversation can't become two. */
+  readonly branch: ((messageId: string) => void) | null
 }
 
 export function PromptBubble({ content, children }: { readonly content: string; readonly children?: ReactNode }) {
@@ -118,7 +121,7 @@ export const AnswerMessage = memo(function AnswerMessage({ message, modelName, a
   const content = rescued !== undefined && rescued.startsWith(message.content) ? rescued : message.content
   return (
     <AnswerFrame modelName={modelName}>
-      {content !== '' && <Markdown text={content} />}
+      <AnswerText text={content} live={false} />
       {content === '' && message.error === null && message.stats !== null && (
         <p className={styles.quiet}>
           {message.stats.stopReason === 'aborted' ? 'Stopped before the first word.' : 'The model ended its turn without a word.'}
@@ -130,7 +133,7 @@ export const AnswerMessage = memo(function AnswerMessage({ message, modelName, a
       )}
       {message.stats !== null && <AnswerFooter stats={message.stats} createdAt={message.createdAt} />}
       <div className={styles.tools}>
-        {content !== '' && <CopyButton label="Copy answer" text={content} />}
+        {content !== '' && <CopyButton label="Copy answer" text={splitThinking(content).answer} />}
         {message.error === null && (
           <IconButton
             label="Regenerate answer"
@@ -140,10 +143,35 @@ export const AnswerMessage = memo(function AnswerMessage({ message, modelName, a
             onClick={() => actions.regenerate(message.id)}
           />
         )}
+        {actions.branch !== null && (
+          <IconButton
+            label="Branch from here"
+            icon={GitBranch}
+            size="small"
+            disabled={locked}
+            onClick={() => actions.branch?.(message.id)}
+          />
+        )}
       </div>
     </AnswerFrame>
   )
 })
+
+/** What was thought is folded away once the answer begins; while it is thought, it can be followed. */
+function AnswerText({ text, live }: { readonly text: string; readonly live: boolean }) {
+  const { thought, answer, open } = splitThinking(text)
+  return (
+    <>
+      {thought !== null && (
+        <details className={styles.thinking} open={live && open}>
+          <summary>{open ? (live ? 'Thinking…' : 'Thought, and did not come to an answer') : 'Thought before answering'}</summary>
+          <Markdown text={thought} />
+        </details>
+      )}
+      {answer !== '' && <Markdown text={answer} />}
+    </>
+  )
+}
 
 function AnswerFrame({
   modelName,
@@ -189,7 +217,7 @@ export function LiveAnswerView({ threadId, modelName, onRetry }: LiveProps) {
   const busy = phase !== 'failed'
   return (
     <AnswerFrame modelName={modelName} busy={busy}>
-      {text !== '' && <Markdown text={text} />}
+      <AnswerText text={text} live={busy} />
       {busy && text === '' && <AnswerProgress answer={answer} />}
       {failure !== null && <AnswerError error={failure} onRetry={onRetry} partial={text !== ''} />}
       {busy && answer.tokens > 0 && <p className={styles.count}>{plural(answer.tokens, 'token')}</p>}

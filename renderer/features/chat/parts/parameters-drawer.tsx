@@ -1,7 +1,7 @@
 /** System prompt and sampling of one chat, each with what it does in plain words, and whether the model fits. */
 import { RotateCcw } from 'lucide-react'
 import { useState, type ReactNode } from 'react'
-import { useMutation } from '@tanstack/react-query'
+import { useMutation, useQuery } from '@tanstack/react-query'
 import type { LoadedModel, ModelSummary, Sampling } from '../../../../engine/contract/index.ts'
 import { useEngine } from '../../../data/engine.tsx'
 import { formatBytes, formatSignificant } from '../../../lib/format.ts'
@@ -11,11 +11,15 @@ import { Drawer } from '../../../ui/dialog.tsx'
 import { FitBar } from '../../../ui/fit-bar.tsx'
 import { ErrorCard } from '../../../ui/state.tsx'
 import { useFit } from '../../models/queries.ts'
+import { ServingFit } from '../../models/serving-fit.tsx'
 import type { Parameters } from '../chat-store.ts'
 import styles from '../chat.module.css'
 import { DEFAULT_SAMPLING, formatStops, isDefaultSampling, parseOptionalInteger, parseStops, temperatureText } from '../sampling.ts'
 
 interface ParametersDrawerProps {
+  readonly title?: string
+  /** Above everything else: what the settings are for. */
+  readonly lead?: ReactNode
   readonly model: ModelSummary | null
   readonly loaded: LoadedModel | undefined
   readonly parameters: Parameters
@@ -24,14 +28,24 @@ interface ParametersDrawerProps {
   readonly onClose: () => void
 }
 
-export function ParametersDrawer({ model, loaded, parameters, lastSeed, onChange, onClose }: ParametersDrawerProps) {
+export function ParametersDrawer({
+  title = 'Chat settings',
+  lead,
+  model,
+  loaded,
+  parameters,
+  lastSeed,
+  onChange,
+  onClose,
+}: ParametersDrawerProps) {
   const { sampling } = parameters
   // Fields that hold their own text start over when a reset replaces what they stand for.
   const [resets, setResets] = useState(0)
   const set = (change: Partial<Sampling>) => onChange({ ...parameters, sampling: { ...sampling, ...change } })
   return (
-    <Drawer title="Chat settings" onClose={onClose}>
+    <Drawer title={title} onClose={onClose}>
       <div className={styles.settings}>
+        {lead}
         {model !== null && <ModelFit model={model} loaded={loaded} />}
         <Field
           label="System prompt"
@@ -158,9 +172,11 @@ function Setting({ hint, children }: { readonly hint: string; readonly children:
 }
 
 function ModelFit({ model, loaded }: { readonly model: ModelSummary; readonly loaded: LoadedModel | undefined }) {
-  const { client } = useEngine()
+  const { client, queries } = useEngine()
   const fit = useFit()(model)
+  const settings = useQuery(queries.settings.get.queryOptions()).data
   const unload = useMutation({ mutationFn: () => client.runtime.unload({ modelId: model.id }) })
+  const context = useMutation({ mutationFn: (contextTokens: number) => client.settings.update({ contextTokens }) })
   return (
     <section className={styles.setting} aria-label="Memory of the model">
       <div className={styles.settingsHead}>
@@ -171,13 +187,25 @@ function ModelFit({ model, loaded }: { readonly model: ModelSummary; readonly lo
           </Button>
         )}
       </div>
-      {fit !== null && <FitBar fit={fit} detail="full" />}
+      {settings === undefined ? (
+        fit !== null && <FitBar fit={fit} detail="full" />
+      ) : (
+        <ServingFit
+          model={model}
+          contextTokens={Math.min(settings.contextTokens, model.architecture.contextLength ?? settings.contextTokens)}
+          parallel={1}
+          kvDtype={settings.kvDtype}
+          onContext={(contextTokens) => context.mutate(contextTokens)}
+          onParallel={null}
+        />
+      )}
       <p className={styles.hint}>
         {loaded === undefined
           ? 'Not in memory. It is loaded with the first message.'
           : `In memory with ${formatBytes(loaded.weightBytes + loaded.kvBytes + loaded.otherBytes, 'memory')}: answers start at once.`}
       </p>
       {unload.error !== null && <ErrorCard error={unload.error} />}
+      {context.error !== null && <ErrorCard error={context.error} />}
     </section>
   )
 }

@@ -5,6 +5,7 @@ import { Link, useLocation } from 'wouter'
 import { useShallow } from 'zustand/react/shallow'
 import type { ChatThread } from '../../../../engine/contract/index.ts'
 import { formatRelativeTime } from '../../../lib/format.ts'
+import { useDebounced } from '../../../lib/use-debounced.ts'
 import { useDelayed, useNow } from '../../../lib/use-now.ts'
 import { ButtonLink } from '../../../ui/button.tsx'
 import { SearchInput, TextInput } from '../../../ui/controls.tsx'
@@ -14,10 +15,11 @@ import { ErrorCard } from '../../../ui/state.tsx'
 import { isBusy, useChatStore } from '../chat-store.ts'
 import styles from '../chat.module.css'
 import { lastUsedFirst } from '../conversation.ts'
-import { useThreadActions, useThreads, type ThreadActions } from '../queries.ts'
+import { useThreadActions, useThreadSearch, useThreads, type ThreadActions } from '../queries.ts'
 
-/** Below this many a list is searched faster by eye. */
-const SEARCHABLE = 9
+/** Below this many a list is searched faster by eye; what was said is not. */
+const SEARCHABLE = 3
+const SEARCH_REST_MS = 200
 const NOW_INTERVAL_MS = 60_000
 
 export function ThreadList({ threadId }: { readonly threadId: string | undefined }) {
@@ -29,7 +31,10 @@ export function ThreadList({ threadId }: { readonly threadId: string | undefined
   const leaving = useChatStore((state) => state.leaving)
   const writing = useChatStore(useShallow((state) => Object.keys(state.live).filter((id) => isBusy(state.live[id]))))
   const present = lastUsedFirst(threads.data ?? []).filter((thread) => !leaving.has(thread.id))
-  const shown = present.filter((thread) => thread.title.toLowerCase().includes(sought.trim().toLowerCase()))
+  const said = useThreadSearch(useDebounced(sought, SEARCH_REST_MS))
+  const shown = present.filter(
+    (thread) => thread.title.toLowerCase().includes(sought.trim().toLowerCase()) || said?.has(thread.id) === true,
+  )
   return (
     <nav className={styles.threads} aria-label="Chats">
       <div className={styles.threadsHead}>
@@ -54,9 +59,12 @@ export function ThreadList({ threadId }: { readonly threadId: string | undefined
               writing={writing.includes(thread.id)}
               now={now}
               actions={actions}
+              snippet={said?.get(thread.id) ?? null}
             />
           ))}
-          {shown.length === 0 && <li className={styles.noThreads}>{present.length === 0 ? 'No chats yet.' : 'No chat of that name.'}</li>}
+          {shown.length === 0 && (
+            <li className={styles.noThreads}>{present.length === 0 ? 'No chats yet.' : 'Nothing of that in any chat.'}</li>
+          )}
         </ul>
       )}
     </nav>
@@ -69,9 +77,11 @@ interface ThreadItemProps {
   readonly writing: boolean
   readonly now: number
   readonly actions: ThreadActions
+  /** Where what is sought was said. */
+  readonly snippet: string | null
 }
 
-function ThreadItem({ thread, current, writing, now, actions }: ThreadItemProps) {
+function ThreadItem({ thread, current, writing, now, actions, snippet }: ThreadItemProps) {
   const [renaming, setRenaming] = useState(false)
   const [, navigate] = useLocation()
   const link = useRef<HTMLAnchorElement>(null)
@@ -105,6 +115,7 @@ function ThreadItem({ thread, current, writing, now, actions }: ThreadItemProps)
         onDoubleClick={() => setRenaming(true)}
       >
         <span className={styles.threadTitle}>{thread.title}</span>
+        {snippet !== null && <span className={styles.snippet}>{snippet}</span>}
         <span className={styles.threadTime}>
           {writing ? (
             <>
