@@ -7,6 +7,8 @@ struct Params {
   // seconds to compile what it unrolls.
   units: u32,
   quads: u32,
+  // Invocations of a workgroup that work, so that few of them still occupy all cores.
+  busy: u32,
 }
 var<immediate> params: Params;
 @group(0) @binding(0) var<storage, read> q: array<f32>;
@@ -37,12 +39,13 @@ fn dotQuad(a: vec4<f32>, b: vec4<f32>, sum: f32) -> f32 {
 const PLACES: u32 = max(32u, TEAM * QUADS);
 
 @compute @workgroup_size(WORKGROUP)
-fn main(@builtin(global_invocation_id) id: vec3<u32>) {
-  let token = id.x / GROUPS;
-  if (token >= params.tokens) {
+fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_index) index: u32) {
+  let task = group_id.x * params.busy + index;
+  let token = task / GROUPS;
+  if (index >= params.busy || token >= params.tokens) {
     return;
   }
-  let firstHead = (id.x % GROUPS) * TEAM;
+  let firstHead = (task % GROUPS) * TEAM;
   let kvHead = firstHead / HEADS_PER_KV;
   let position = positions[token];
   let table = sequenceOfToken[token] * BLOCKS_PER_SEQUENCE;

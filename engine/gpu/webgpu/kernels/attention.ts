@@ -2,6 +2,7 @@
  * Rotary embedding with the append to the paged cache, and attention over it. See rope-append.wgsl and attention.wgsl for the arithmetic;
  * here are shapes, dispatch and cost.
  */
+import { availableParallelism } from 'node:os'
 import type { Operation } from '../../program.ts'
 import { isQuantized, kvRowBytes, valueDtypeOf } from '../../kv-format.ts'
 import type { KvDtype, KvLayout } from '../../program.ts'
@@ -179,7 +180,7 @@ export async function planAttention(context: PlanContext, operation: Op<'attenti
     ...(window === null ? {} : { WINDOW: window }),
   }
   const bindings = ['read', 'read', 'read', 'read', 'read', 'read', 'write'] as const
-  const whole = await context.kernel({ name: byRows ? 'attention-rows' : 'attention', constants, bindings, immediateWords: byRows ? 3 : 1 })
+  const whole = await context.kernel({ name: byRows ? 'attention-rows' : 'attention', constants, bindings, immediateWords: byRows ? 4 : 1 })
   const inputs = [
     context.value(q),
     { buffer: bufferAt(context.kv.keys, layer) },
@@ -201,12 +202,18 @@ export async function planAttention(context: PlanContext, operation: Op<'attenti
     return Math.ceil(span / attention.chunk)
   }
   const splits = (step: StepShape): boolean => chunksOf(step) > 1 && step.tokens * chunksOf(step) <= attention.splitPairs
-  const immediates = Uint32Array.from(byRows ? [0, constants.ROW_UNITS, quads] : [0])
+  const immediates = Uint32Array.from(byRows ? [0, constants.ROW_UNITS, quads, 0] : [0])
   const undivided = single(whole, context.variant(whole, [...inputs, context.value(out)]), {
     immediates,
     prepare(step, grid) {
       immediates[0] = step.tokens
-      if (byRows) return fill(grid, Math.ceil((step.tokens * heads) / team / workgroup), 1)
+      if (byRows) {
+        const tasks = (step.tokens * heads) / team
+        // Idle lanes are cheap, idle cores are not.
+        const groups = Math.max(Math.ceil(tasks / workgroup), Math.min(tasks, availableParallelism()))
+        immediates[3] = Math.ceil(tasks / groups)
+        return fill(grid, groups, 1)
+      }
       return splits(step) ? -1 : fill(grid, heads / team, step.tokens)
     },
     cost,

@@ -7,6 +7,9 @@ import { formatBuffers, formatFacts, weightBytes } from './weight-format.ts'
 
 type Linear = Extract<Operation, { op: 'linear' }>
 
+/** Every column of a tile loads its own codes: more of them are registers on a GPU, and minutes of compiling on a software adapter. */
+const MOST_COLUMNS = 4
+
 /** `input` as planInput made it: codes, and a scale per row. */
 export async function planIntegerProducts(
   context: PlanContext,
@@ -19,7 +22,8 @@ export async function planIntegerProducts(
   const { workgroup, rows } = context.tuning.linear
   const lanes = Math.min(context.tuning.linear.lanes, nextPowerOfTwo(facts.units))
   const teams = workgroup / lanes
-  const widths = context.tuning.linear.columns.filter((width, index) => index === 0 || width <= nextPowerOfTwo(context.capacity.tokens))
+  const most = Math.min(MOST_COLUMNS, nextPowerOfTwo(context.capacity.tokens))
+  const widths = context.tuning.linear.columns.filter((width, index) => index === 0 || width <= most)
   const kernels = await Promise.all(
     widths.map((width) =>
       context.kernel({
