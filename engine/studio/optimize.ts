@@ -152,7 +152,16 @@ export class Optimize {
         needBytes += one.candidates * (one.weightBytes + (record.facts.diskBytes - record.facts.weightBytes) + WRITE_MARGIN_BYTES)
       })
     }
-    if (planned.some(({ calibrated }) => calibrated)) await check(() => this.#checkCalibration(record, request))
+    if (planned.some(({ calibrated }) => calibrated)) {
+      await check(async () => {
+        await this.#checkCalibration(record, request)
+        // one that can't be run has its problem already
+        if (record.facts.trouble !== null) return
+        const needs = await this.#calibrationNeeds(record, request)
+        needBytes += needs.spilledBytes
+        warnings.push(...needs.warnings)
+      })
+    }
     for (const { presetId } of planned) {
       const existing = this.#parts.library
         .family(record.id)
@@ -353,6 +362,33 @@ export class Optimize {
     })
   }
 
+  /** Estimates, so that they warn and do not refuse; only what goes to the disk meanwhile is counted like any other file. */
+  async #calibrationNeeds(
+    record: ModelRecord,
+    request: StartCompression,
+  ): Promise<{ readonly spilledBytes: number; readonly warnings: readonly string[] }> {
+    const { type } = await this.#parts.gpu.current()
+    const needs = await this.#parts.compressor.needs(
+      record.path,
+      request.calibration ?? DEFAULT_CALIBRATION,
+      type === 'software' || type === 'reference',
+    )
+    const { gpuBudgetBytes: deviceBudgetBytes } = await this.#parts.gpu.state()
+    const availableBytes = process.availableMemory()
+    const { hostBytes, deviceBytes, spilledBytes } = needs
+    const warnings: string[] = []
+    const takes = (bytes: number): string => `Calibrating a layer takes about ${inGigabytes(bytes)}`
+    if (hostBytes > availableBytes) {
+      warnings.push(`${takes(hostBytes)} of memory, and ${inGigabytes(availableBytes)} are free: close other programs, or give less text.`)
+    }
+    if (deviceBudgetBytes !== null && deviceBytes > deviceBudgetBytes) {
+      warnings.push(
+        `${takes(deviceBytes)} of the device, which has ${inGigabytes(deviceBudgetBytes)}: it may not fit. Shorter samples need less.`,
+      )
+    }
+    return { spilledBytes, warnings }
+  }
+
   #outputFolder(request: StartCompression): string {
     return resolve(request.outputFolder ?? this.#parts.settings().variantsFolder ?? this.#parts.defaultFolder)
   }
@@ -423,6 +459,7 @@ function diskFull(folder: string, needBytes: number, freeBytes: number): LatheEr
   )
 }
 
+/** "4.30 GB". */
 function inGigabytes(bytes: number): string {
   return `${(bytes / 1e9).toPrecision(3)} GB`
 }

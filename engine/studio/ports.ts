@@ -6,6 +6,7 @@
 import type { StepParts } from '../gpu/step-costs.ts'
 import type { KvSetting } from '../gpu/kv-format.ts'
 import type { RecipePlan } from '../compress/authoring/recipe-plan.ts'
+import type { CalibrationNeeds } from '../compress/calibration/needs.ts'
 import type { LossTable, MixedTarget, SchemeMap } from '../compress/mixed-precision/scheme-map.ts'
 import type { Recipe } from '../compress/recipe.ts'
 import type { Scheme } from '../compress/scheme.ts'
@@ -172,6 +173,8 @@ export interface CompressPort {
   /** What every unit of linears loses in each of the schemes. */
   losses(folder: string, request: LossRequest): Promise<LossTable>
   choose(folder: string, table: LossTable, target: MixedTarget): Promise<SchemeMap>
+  /** What calibrating on so much text takes, from headers. Throws `model.unsupported-architecture`. */
+  needs(folder: string, size: Pick<CalibrationOptions, 'samples' | 'sequenceLength'>, software: boolean): Promise<CalibrationNeeds>
   /** Layers that `base` has as this recipe would make them, from headers and records; text and adapter are taken to be those of the base. */
   takesOver(folder: string, recipe: Recipe, base: BaseVariant): Promise<Pick<SameMaking, 'layers' | 'ofLayers' | 'nothing'>>
   /** A calibrated run takes its memory of the device from what models may take, and waits for those in use where that is too little. */

@@ -174,6 +174,17 @@ describe('a recipe of one’s own', () => {
     ])
     expect((await safe(client.optimize.start({ ...request }))).error).not.toBeNull()
   })
+
+  it('a device too small for a layer is said before anything starts', async () => {
+    const { client, request, engine } = await start()
+    const warnings = async (yaml: string) => (await client.optimize.preflight({ ...request, recipes: [{ title: 'Mine', yaml }] })).warnings
+    expect(await warnings(GPTQ)).toEqual([])
+    engine.gpuBudgetBytes = 1000
+    expect(await warnings(GPTQ)).toEqual([
+      expect.stringMatching(/^Calibrating a layer takes about .* of the device, which has 0\.00000100 GB/),
+    ])
+    expect(await warnings(ROUNDED)).toEqual([])
+  })
 })
 
 describe('calibration text', () => {

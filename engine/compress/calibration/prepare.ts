@@ -90,7 +90,7 @@ export async function prepareCalibration(options: CompressOptions, source: Check
     adapter: backend.id,
     propagate: calibration.propagate ?? 'compressed',
   }
-  const activationBytes = calibration.activationBytes ?? Math.min(ACTIVATION_BYTES, Math.floor(process.availableMemory() * FREE_SHARE))
+  const activationBytes = calibration.activationBytes ?? activationBudget()
   const longest = Math.max(...samples.samples.map((ids) => ids.length))
   const software = backend.kind !== 'webgpu' || backend.software
   const needs = calibrationNeeds(spec, { tokens: samples.tokens, longest, activationBytes, software })
@@ -126,6 +126,11 @@ export async function prepareCalibration(options: CompressOptions, source: Check
       await backend[Symbol.asyncDispose]()
     },
   }
+}
+
+/** Activations held in memory where nothing else is asked for; the result is the same whatever goes to the disk. */
+export function activationBudget(): number {
+  return Math.min(ACTIVATION_BYTES, Math.floor(process.availableMemory() * FREE_SHARE))
 }
 
 function formatBytes(bytes: number): string {

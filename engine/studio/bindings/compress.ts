@@ -6,6 +6,8 @@ import { basename } from 'node:path'
 import { openCheckpoint } from '../../checkpoint/open.ts'
 import { takenOverBy } from '../../compress/base-variant.ts'
 import { planRecipe } from '../../compress/authoring/recipe-plan.ts'
+import { calibrationNeeds } from '../../compress/calibration/needs.ts'
+import { activationBudget } from '../../compress/calibration/prepare.ts'
 import { chooseSchemes, measureLosses, schemeUnits } from '../../compress/mixed-precision/scheme-map.ts'
 import type { LossTable } from '../../compress/mixed-precision/scheme-map.ts'
 import { proxyLoss } from '../../compress/mixed-precision/sensitivity.ts'
@@ -24,13 +26,12 @@ import { HELD_OUT_DOCUMENTS, openBench, splitText } from '../outcomes/held-out-b
 import { discardCandidates } from '../outcomes/outcome-state.ts'
 import { compressForOutcome } from '../outcomes/run-outcome.ts'
 import type { WantedOutcome } from '../outcomes/run-outcome.ts'
+import { describeModel } from '../../model/spec.ts'
 import type { CompressPort, DeviceListener, LossRequest } from '../ports.ts'
 
 export interface DevicePorts {
   /** A device of the caller's own on the current adapter. */
   open(): Promise<Backend>
-  /** One of those is disposed. */
-  closed(backend: Backend): void
   /** Unloads models that nobody is using; says which one stays because it is in use. */
   makeRoom(): Promise<string | null>
   /** What models may take of the current adapter; null where nobody knows. */
@@ -45,7 +46,7 @@ const SEARCHED_PARAMETERS = 1e9
 /** What needs no device: also what fakes are made of. */
 export const headersOnly: Pick<
   CompressPort,
-  'listPresets' | 'presetRecipe' | 'plan' | 'takesOver' | 'choose' | 'predict' | 'discardPartial' | 'updateModelCard'
+  'listPresets' | 'presetRecipe' | 'plan' | 'needs' | 'takesOver' | 'choose' | 'predict' | 'discardPartial' | 'updateModelCard'
 > = {
   listPresets,
   presetRecipe: (presetId) => presetById(presetId).recipe,
@@ -61,6 +62,12 @@ export const headersOnly: Pick<
   plan: async (folder, recipe) => {
     await using checkpoint = await openCheckpoint(folder)
     return planRecipe(checkpoint, recipe)
+  },
+  needs: async (folder, { samples, sequenceLength }, software) => {
+    await using checkpoint = await openCheckpoint(folder)
+    // Every sample at its full length: more than the text will have.
+    const size = { tokens: samples * sequenceLength, longest: sequenceLength, activationBytes: activationBudget(), software }
+    return calibrationNeeds(describeModel(checkpoint.config, checkpoint.generationConfig), size)
   },
   takesOver: async (folder, recipe, base) => {
     await using checkpoint = await openCheckpoint(folder)
@@ -124,8 +131,7 @@ function deviceShare(device: DevicePorts, options: CompressOptions, listener: De
       },
     },
     [Symbol.asyncDispose]() {
-      // The run has disposed it, so what was held is free.
-      if (open.backend !== null) device.closed(open.backend)
+      // The run has disposed of its device, so what was held is free.
       open.held?.[Symbol.dispose]()
       return Promise.resolve()
     },

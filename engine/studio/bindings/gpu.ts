@@ -62,12 +62,9 @@ export class GpuBinding implements GpuPort {
   async openOwn(): Promise<Backend> {
     const backend = await openBackend(this.#wanted)
     this.#own.add(backend)
+    // disposing it, too, loses it
+    void backend.lost.then(() => this.#own.delete(backend))
     return backend
-  }
-
-  /** It is disposed. */
-  forgetOwn(backend: Backend): void {
-    this.#own.delete(backend)
   }
 
   async state(): Promise<Pick<Hardware, 'adapters' | 'advice' | 'ledger' | 'gpuBytesInUse' | 'gpuBudgetBytes'>> {

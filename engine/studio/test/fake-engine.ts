@@ -105,6 +105,7 @@ export interface FakeEngine {
   /** What loading a model throws, by the model's name. */
   readonly failLoading: Map<string, LatheError>
   hasAdapter: boolean
+  gpuBudgetBytes: number
   /** What `predict` says instead of the truth. */
   predictedBytes: number | null
   answer: string[]
@@ -127,6 +128,7 @@ export function createFakeEngine(): FakeEngine {
     cards: [],
     failLoading: new Map(),
     hasAdapter: true,
+    gpuBudgetBytes: 1e9,
     predictedBytes: null,
     answer: ['Hello', ', ', 'world', '.'],
     failWith: null,
@@ -142,7 +144,7 @@ function bindFake(engine: FakeEngine, { onModelsChanged }: BindOptions): EngineP
       advice: [],
       ledger: [{ owner: 'model:fake', bytes: 111, buffers: 3 }],
       gpuBytesInUse: 111,
-      gpuBudgetBytes: 1e9,
+      gpuBudgetBytes: engine.gpuBudgetBytes,
     }),
     current: async () => {
       if (!engine.hasAdapter) throw new LatheError('gpu.no-adapter', 'No GPU driver was found.', 'Install one.')

@@ -59,7 +59,7 @@ function Raise({ plan, variantId }: { readonly plan: RaisePlan; readonly variant
   })
   const edit = () => {
     useDrafts.getState().setRecipe(modelId, { ...recipe, chosen: true })
-    navigate(`/optimize/${modelId}?presets=none&seed=${seed}`)
+    navigate(`/optimize/${modelId}?presets=none&seed=${seed}&base=${variantId}`)
   }
   const place = plan.layer === null ? plan.role : `${plan.role} of layer ${plan.layer}`
   return (

@@ -57,6 +57,8 @@ export function Workbench({ model }: { readonly model: ModelSummary }) {
   const [rawEvaluate, setEvaluate] = useQueryParameter('evaluate')
   const [folder, setFolder] = useQueryParameter('folder')
   const [rawSeed, setSeed] = useQueryParameter('seed', '0')
+  // The variant whose recipe was opened to be changed: what stays the same is taken over from it.
+  const [base] = useQueryParameter('base')
   const [calibrationSource, setCalibrationSource] = useQueryChoice('calibration', ['bundled', 'file'], 'bundled')
   const [calibrationPath, setCalibrationPath] = useQueryParameter('text')
   const [samples, setSamples] = useQueryParameter('samples', String(DEFAULT_CALIBRATION.samples))
@@ -99,7 +101,7 @@ export function Workbench({ model }: { readonly model: ModelSummary }) {
       custom === null || !customReady ? [] : [{ title: custom.title.trim(), yaml: custom.yaml, holdsWithin: custom.holdsWithin ?? null }],
     overrides: Object.values(changes),
     calibration: calibrated && !lacksFile ? calibration : null,
-    baseVariantId: null,
+    baseVariantId: custom === null || base === '' ? null : base,
     outputFolder: folder === '' ? null : folder,
     evaluate: possibleEvaluation(parseEvaluation(rawEvaluate, settings.evaluate), model.hasTokenizer),
     seed: runSeed,
