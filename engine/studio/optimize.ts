@@ -377,13 +377,14 @@ export class Optimize {
     const availableBytes = process.availableMemory()
     const { hostBytes, deviceBytes, spilledBytes } = needs
     const warnings: string[] = []
-    const takes = (bytes: number): string => `Calibrating a layer takes about ${inGigabytes(bytes)}`
     if (hostBytes > availableBytes) {
-      warnings.push(`${takes(hostBytes)} of memory, and ${inGigabytes(availableBytes)} are free: close other programs, or give less text.`)
+      warnings.push(
+        `${layerTakes(hostBytes)} of memory, and ${inGigabytes(availableBytes)} are free: close other programs, or give less text.`,
+      )
     }
     if (deviceBudgetBytes !== null && deviceBytes > deviceBudgetBytes) {
       warnings.push(
-        `${takes(deviceBytes)} of the device, which has ${inGigabytes(deviceBudgetBytes)}: it may not fit. Shorter samples need less.`,
+        `${layerTakes(deviceBytes)} of the device, which has ${inGigabytes(deviceBudgetBytes)}: it may not fit. Shorter samples need less.`,
       )
     }
     return { spilledBytes, warnings }
@@ -457,6 +458,10 @@ function diskFull(folder: string, needBytes: number, freeBytes: number): LatheEr
     'Choose another output folder, or free some space.',
     { data: { needBytes, freeBytes } },
   )
+}
+
+function layerTakes(bytes: number): string {
+  return `Calibrating a layer takes about ${inGigabytes(bytes)}`
 }
 
 /** "4.30 GB". */
