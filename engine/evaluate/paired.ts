@@ -5,21 +5,14 @@
  * Knows nothing of tasks or files.
  */
 import type { PairedComparison, Verdict } from '../contract/index.ts'
-import { createIndexSampler } from './random.ts'
-import { mcnemarMidP, meanWithError, minimumDetectableDifference, quantileOfSorted, Z95 } from './statistics.ts'
+import { recoveryOf } from './recovery.ts'
+import { mcnemarMidP, meanWithError, minimumDetectableDifference, Z95 } from './statistics.ts'
 
 /** One-sided 95 % quantile of the normal distribution, and the quantile of 80 % power. */
 const Z_ONE_SIDED = 1.6448536269514722
 const Z_POWER = 0.8416212335729143
-/** Fixed, so that a repeated comparison prints the same interval. */
-const BOOTSTRAP_SEED = 20261123
-/** Picks of one bootstrap; fewer resamples for long lists keep it under a second. */
-const BOOTSTRAP_RESAMPLES = 10_000
-const BOOTSTRAP_PICKS = 20e6
 /** Below this many disagreements the normal interval of a difference is too narrow; Tango's replaces it. */
 const FEW_DISAGREEMENTS = 10
-/** Chance-adjusted recovery divides by the baseline's distance from chance, which must be known to some digits (specs/evaluation.md §8). */
-const LEAST_DISTANCE_IN_ERRORS = 3
 /** With none of n items flipped, the flip rate may still be 3/n (the 95 % bound of an event never seen). */
 const RULE_OF_THREE = 3
 
@@ -194,63 +187,6 @@ function itemsNeeded(gain: number, variance: number, margin: number, binary: boo
   const least = binary && margin > 0 ? 3.64 / margin : 0
   const items = Math.ceil(Math.max(bySpread, least))
   return Number.isSafeInteger(items) && items < 1e9 ? items : null
-}
-
-interface Recovery {
-  readonly raw: number
-  readonly rawInterval: [number, number] | null
-  readonly adjusted: number | null
-  readonly adjustedInterval: [number, number] | null
-}
-
-function recoveryOf({ baseline, candidate, higherIsBetter, chance }: PairedScores): Recovery | null {
-  const of = (b: number, c: number, floor: number): number => (higherIsBetter ? (c - floor) / (b - floor) : b / c)
-  const base = meanWithError(baseline)
-  const raw = of(base.mean, meanWithError(candidate).mean, 0)
-  if (!Number.isFinite(raw)) return null
-  const canAdjust =
-    chance !== null &&
-    higherIsBetter &&
-    base.standardError !== null &&
-    base.mean - chance >= Math.max(LEAST_DISTANCE_IN_ERRORS * base.standardError, Number.EPSILON)
-  const floor = chance ?? 0
-  return {
-    raw,
-    rawInterval: bootstrapPaired(baseline, candidate, (b, c) => of(b, c, 0)),
-    adjusted: canAdjust ? of(base.mean, meanWithError(candidate).mean, floor) : null,
-    adjustedInterval: canAdjust ? bootstrapPaired(baseline, candidate, (b, c) => of(b, c, floor)) : null,
-  }
-}
-
-/** 95 % percentile interval of a statistic of two means, items resampled once for both; null for fewer than two items. */
-export function bootstrapPaired(
-  baseline: readonly number[],
-  candidate: readonly number[],
-  statistic: (baselineMean: number, candidateMean: number) => number,
-  options: { readonly seed?: number; readonly resamples?: number } = {},
-): [number, number] | null {
-  const n = baseline.length
-  if (n < 2) return null
-  const resamples = options.resamples ?? Math.max(1000, Math.min(BOOTSTRAP_RESAMPLES, Math.floor(BOOTSTRAP_PICKS / n)))
-  const pick = createIndexSampler(options.seed ?? BOOTSTRAP_SEED)
-  const left = Float64Array.from(baseline)
-  const right = Float64Array.from(candidate)
-  const values: number[] = []
-  for (let r = 0; r < resamples; r++) {
-    let b = 0
-    let c = 0
-    for (let i = 0; i < n; i++) {
-      const j = pick(n)
-      b += left[j] ?? 0
-      c += right[j] ?? 0
-    }
-    const value = statistic(b / n, c / n)
-    if (Number.isFinite(value)) values.push(value)
-  }
-  // A statistic that most resamples can't form has no interval.
-  if (values.length < resamples * 0.9) return null
-  const sorted = Float64Array.from(values).toSorted()
-  return [quantileOfSorted(sorted, 0.025), quantileOfSorted(sorted, 0.975)]
 }
 
 function logLikelihoodDifference(values: PairedScores['logLikelihoods']): PairedComparison['logLikelihoodDifference'] {

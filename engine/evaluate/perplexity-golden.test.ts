@@ -107,7 +107,6 @@ test('a model against itself: no divergence, every top token alike, no change of
   expect(accuracy!.paired).toMatchObject({
     difference: 0,
     recovery: 1,
-    recoveryInterval: [1, 1],
     changed: 0,
     logLikelihoodDifference: { mean: 0, interval: [0, 0] },
   })

@@ -1,0 +1,127 @@
+/**
+ * Recovery: a score as a share of the baseline's on the same items, raw and above chance, with 95 % intervals (specs/evaluation.md §8). Of right and
+ * wrong answers the raw one has the score interval for a ratio of paired proportions (Nam and Blackwelder, Statistics in Medicine 21, 2002), which holds
+ * the truth as often as it says and does not claim certainty where no answer flipped; the others are bootstrapped over items.
+ */
+import { createIndexSampler } from './random.ts'
+import { meanWithError, quantileOfSorted, Z95 } from './statistics.ts'
+
+/** Fixed, so that a repeated comparison prints the same interval. */
+const BOOTSTRAP_SEED = 20261123
+/** Picks of one bootstrap; fewer resamples for long lists keep it under a second. */
+const BOOTSTRAP_RESAMPLES = 10_000
+const BOOTSTRAP_PICKS = 20e6
+/** Chance-adjusted recovery divides by the baseline's distance from chance, which must be known to some digits (specs/evaluation.md §8). */
+const LEAST_DISTANCE_IN_ERRORS = 3
+
+export interface Recovery {
+  readonly raw: number
+  readonly rawInterval: [number, number] | null
+  readonly adjusted: number | null
+  readonly adjustedInterval: [number, number] | null
+}
+
+export interface RecoveryScores {
+  readonly baseline: readonly number[]
+  readonly candidate: readonly number[]
+  readonly higherIsBetter: boolean
+  /** Score of guessing; null where guessing has none. */
+  readonly chance: number | null
+}
+
+/** null where the baseline has nothing to recover. */
+export function recoveryOf({ baseline, candidate, higherIsBetter, chance }: RecoveryScores): Recovery | null {
+  const of = (b: number, c: number, floor: number): number => (higherIsBetter ? (c - floor) / (b - floor) : b / c)
+  const base = meanWithError(baseline)
+  const raw = of(base.mean, meanWithError(candidate).mean, 0)
+  if (!Number.isFinite(raw)) return null
+  const canAdjust =
+    chance !== null &&
+    higherIsBetter &&
+    base.standardError !== null &&
+    base.mean - chance >= Math.max(LEAST_DISTANCE_IN_ERRORS * base.standardError, Number.EPSILON)
+  const floor = chance ?? 0
+  const binary = higherIsBetter && [baseline, candidate].every((values) => values.every((value) => value === 0 || value === 1))
+  return {
+    raw,
+    rawInterval: binary ? ratioInterval(countsOf(baseline, candidate)) : bootstrapPaired(baseline, candidate, (b, c) => of(b, c, 0)),
+    adjusted: canAdjust ? of(base.mean, meanWithError(candidate).mean, floor) : null,
+    adjustedInterval: canAdjust ? bootstrapPaired(baseline, candidate, (b, c) => of(b, c, floor)) : null,
+  }
+}
+
+/** Answers right with both, with the baseline only, with the candidate only, and all. */
+export interface PairedCounts {
+  readonly both: number
+  readonly lost: number
+  readonly gained: number
+  readonly n: number
+}
+
+function countsOf(baseline: readonly number[], candidate: readonly number[]): PairedCounts {
+  const count = (before: number, after: number): number => baseline.filter((value, i) => value === before && candidate[i] === after).length
+  return { both: count(1, 1), lost: count(1, 0), gained: count(0, 1), n: baseline.length }
+}
+
+/** Score of H₀: P(candidate right) = ratio · P(baseline right); falls as the ratio grows. */
+function ratioScore({ both, lost, gained, n }: PairedCounts, ratio: number): number {
+  const [after, before] = [(both + gained) / n, (both + lost) / n]
+  const distance = after - ratio * before
+  // The maximum-likelihood shares of lost and gained answers under H₀.
+  const root = Math.sqrt((after - ratio ** 2 * before) ** 2 + (4 * ratio ** 2 * gained * lost) / n ** 2)
+  const lostShare = Math.max(0, (ratio ** 2 * (before + (2 * gained) / n) - after + root) / (2 * ratio * (ratio + 1)))
+  const gainedShare = Math.max(0, ratio * lostShare - ((ratio - 1) * (both + lost + gained)) / n)
+  const variance = ratio * (lostShare + gainedShare)
+  if (variance <= 0) return distance === 0 ? 0 : Math.sign(distance) * Infinity
+  return (Math.sqrt(n) * distance) / Math.sqrt(variance)
+}
+
+/** Both ratios at which the two-sided 95 % test turns; null where the baseline got nothing right. */
+export function ratioInterval(counts: PairedCounts): [number, number] | null {
+  if (counts.both + counts.lost === 0) return null
+  const edge = (target: number): number => {
+    // Ratios of scores, as logarithms: from 1/1024 to 1024 of the baseline's.
+    let low = -10
+    let high = 10
+    // 2^-47 of that range is finer than any count of items.
+    for (let i = 0; i < 52; i++) {
+      const middle = (low + high) / 2
+      if (ratioScore(counts, 2 ** middle) > target) low = middle
+      else high = middle
+    }
+    return 2 ** ((low + high) / 2)
+  }
+  // A candidate without a right answer may be nothing of the baseline.
+  return [counts.both + counts.gained === 0 ? 0 : edge(Z95), edge(-Z95)]
+}
+
+/** 95 % percentile interval of a statistic of two means, items resampled once for both; null for fewer than two items. */
+export function bootstrapPaired(
+  baseline: readonly number[],
+  candidate: readonly number[],
+  statistic: (baselineMean: number, candidateMean: number) => number,
+  options: { readonly seed?: number; readonly resamples?: number } = {},
+): [number, number] | null {
+  const n = baseline.length
+  if (n < 2) return null
+  const resamples = options.resamples ?? Math.max(1000, Math.min(BOOTSTRAP_RESAMPLES, Math.floor(BOOTSTRAP_PICKS / n)))
+  const pick = createIndexSampler(options.seed ?? BOOTSTRAP_SEED)
+  const left = Float64Array.from(baseline)
+  const right = Float64Array.from(candidate)
+  const values: number[] = []
+  for (let r = 0; r < resamples; r++) {
+    let b = 0
+    let c = 0
+    for (let i = 0; i < n; i++) {
+      const j = pick(n)
+      b += left[j] ?? 0
+      c += right[j] ?? 0
+    }
+    const value = statistic(b / n, c / n)
+    if (Number.isFinite(value)) values.push(value)
+  }
+  // A statistic that most resamples can't form has no interval.
+  if (values.length < resamples * 0.9) return null
+  const sorted = Float64Array.from(values).toSorted()
+  return [quantileOfSorted(sorted, 0.025), quantileOfSorted(sorted, 0.975)]
+}
