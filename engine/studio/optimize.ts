@@ -316,11 +316,19 @@ export class Optimize {
       const preset = compressor.listPresets().find((candidate) => candidate.id === presetId)
       if (preset === undefined)
         throw new LatheError('compress.invalid-recipe', `There is no preset "${presetId}".`, 'Choose one of the presets shown.')
+      if (changed && preset.outcome === 'holds') {
+        throw new LatheError(
+          'compress.invalid-recipe',
+          `The layers of ${preset.title} are chosen by measuring, so there are none to change yet.`,
+          'Choose “See the map first”, then change the layers of that.',
+        )
+      }
       if (changed) {
         const { recipe, plan } = await recipes.overridden(record.path, compressor.presetRecipe(presetId), request.overrides)
         return {
           presetId: null,
-          title: `${preset.title}, some layers changed`,
+          // A changed recipe runs as it is: what the preset would have tried beside it does not.
+          title: `${preset.title}${preset.outcome === 'best-of' ? ' by GPTQ' : ''}, some layers changed`,
           slug: `${presetId}-changed`,
           yaml: recipeToYaml(recipe),
           weightBytes: plan.weightBytes,

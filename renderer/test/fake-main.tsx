@@ -12,7 +12,7 @@ import '../styles/base.css'
 import '../styles/tokens.css'
 import { CROWDED_LIBRARY, CROWDED_RESULTS } from './crowded-fixtures.ts'
 import { FakeEngine, type FakeEngineOptions } from './fake-engine.ts'
-import { SAMPLE } from './fixtures.ts'
+import { MEASURED_PRESETS, PRESETS, SAMPLE } from './fixtures.ts'
 import { mixedJobs } from './job-fixtures.ts'
 
 function libraryOf(name: string | null): Pick<FakeEngineOptions, 'library' | 'results'> {
@@ -25,6 +25,7 @@ const options = new URLSearchParams(window.location.search)
 const failing = options.get('fail')
 const engine = new FakeEngine({
   ...libraryOf(options.get('library')),
+  presets: [...PRESETS, ...MEASURED_PRESETS],
   adapter: options.get('adapter') === 'discrete' ? 'discrete' : 'software',
   failures:
     failing === null

@@ -398,7 +398,8 @@ export const MEASURED_PRESETS: readonly Preset[] = [
   {
     id: 'smallest-99',
     title: 'Smallest that holds 99 %',
-    promise: 'The fewest bits for each layer that keep 99 % of the original’s certainty.',
+    promise:
+      'The fewest bits for each layer that keep 99 % of the original’s certainty, token for token. Layers are measured first; you may change the map.',
     scheme: 'W3A16 to W8A16, layer by layer',
     algorithm: 'Automatic mixed precision, GPTQ',
     nominalBitsPerWeight: 4.1,

@@ -125,20 +125,28 @@ export function AutomaticPanel({ model }: { readonly model: ModelSummary }) {
           </span>
         ))}
       </div>
-      <Segmented
-        label="Measured on"
-        value={measure}
-        onChange={setMeasure}
-        options={LOSS_MEASURES.map((value) => ({ value, title: MEASURES[value].title }))}
-      />
-      <Segmented
-        label="Stored by"
-        value={algorithm}
-        onChange={setAlgorithm}
-        options={MAP_ALGORITHMS.map((value) => ({ value, title: ALGORITHMS[value].title }))}
-      />
-      <p className={styles.note}>{ALGORITHMS[algorithm].about}</p>
-      <p className={styles.note}>{MEASURES[measure].about} Losses of layers are taken to add up; staying as original is always a choice.</p>
+      <div className={styles.choice}>
+        <span aria-hidden>Measured on</span>
+        <Segmented
+          label="Measured on"
+          value={measure}
+          onChange={setMeasure}
+          options={LOSS_MEASURES.map((value) => ({ value, title: MEASURES[value].title }))}
+        />
+        <p className={styles.note}>
+          {MEASURES[measure].about} Losses of layers are taken to add up; staying as original is always a choice.
+        </p>
+      </div>
+      <div className={styles.choice}>
+        <span aria-hidden>Stored by</span>
+        <Segmented
+          label="Stored by"
+          value={algorithm}
+          onChange={setAlgorithm}
+          options={MAP_ALGORITHMS.map((value) => ({ value, title: ALGORITHMS[value].title }))}
+        />
+        <p className={styles.note}>{ALGORITHMS[algorithm].about}</p>
+      </div>
       {progress !== null && (
         <>
           <ProgressBar label="Measuring layers" value={progress.done / Math.max(1, progress.total)} />

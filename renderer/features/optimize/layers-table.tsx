@@ -30,6 +30,9 @@ const ROW_PX = 36
 const ALL_ROLES = 'all'
 const SEVERAL = 'several'
 
+/** The recipe of one's own, which is what a search leaves behind: its losses are of that. */
+export const CUSTOM_SUBJECT = 'custom'
+
 export interface LayerSubject {
   readonly id: string
   readonly title: string
@@ -91,7 +94,7 @@ export function LayersTable({ model, subjects }: { readonly model: ModelSummary;
           </Button>
         )}
       </div>
-      <LayerRows rows={rows} changes={changes} losses={losses} onChange={change} />
+      <LayerRows rows={rows} changes={changes} losses={subject.id === CUSTOM_SUBJECT ? losses : NO_LOSSES} onChange={change} />
       <p className={styles.totals} aria-live="polite">
         <span>
           {subject.title}

@@ -11,15 +11,19 @@ import { useAutomatic } from './use-automatic.ts'
 const SCHEMES = ['W8A16 g128', 'W6A16 g128', 'W4A16 g128', 'W3A16 g128'] as const
 const SHARE = 0.99
 
-export function MeasureFirst({ model }: { readonly model: ModelSummary }) {
+/** `onFound` when the map is there: it runs as a recipe then, not as the preset. */
+export function MeasureFirst({ model, onFound }: { readonly model: ModelSummary; readonly onFound: () => void }) {
   const { find, progress, stop } = useAutomatic(model)
   const bound = boundOfShare(SHARE)
   const begin = () =>
-    find.mutate({
-      request: { target: { kind: 'loss', bound }, schemes: [...SCHEMES], measure: 'output', algorithm: 'gptq' },
-      title: 'Smallest that holds 99 %, my map',
-      holdsWithin: bound,
-    })
+    find.mutate(
+      {
+        request: { target: { kind: 'loss', bound }, schemes: [...SCHEMES], measure: 'output', algorithm: 'gptq' },
+        title: 'Smallest that holds 99 %, my map',
+        holdsWithin: bound,
+      },
+      { onSuccess: (map) => map !== null && onFound() },
+    )
   const found = find.data ?? null
   return (
     <div className={styles.measureFirst}>

@@ -103,7 +103,7 @@ export function PresetCard({ model, prediction, chosen, onToggle }: PresetCardPr
             {blockedBy.message} {blockedBy.hint}
           </p>
         )}
-        {preset.outcome === 'holds' && predicted !== null && <MeasureFirst model={model} />}
+        {preset.outcome === 'holds' && predicted !== null && <MeasureFirst model={model} onFound={() => chosen && onToggle()} />}
         {existingVariantId !== null && (
           <p className={styles.facts}>
             Exists already: <Link href={`/models/${existingVariantId}`}>open it</Link> or{' '}

@@ -27,7 +27,7 @@ import { showToast } from '../../ui/toast.tsx'
 import { AutomaticPanel } from './automatic-panel.tsx'
 import { CalibrationPanel } from './calibration-panel.tsx'
 import { NO_CHANGES, useDrafts } from './drafts.ts'
-import { LayersTable, type LayerSubject } from './layers-table.tsx'
+import { CUSTOM_SUBJECT, LayersTable, type LayerSubject } from './layers-table.tsx'
 import styles from './optimize.module.css'
 import { ExpectedTimes } from './expected-times.tsx'
 import { ChooseFolder, OutputFolder } from './output-folder.tsx'
@@ -115,12 +115,13 @@ export function Workbench({ model }: { readonly model: ModelSummary }) {
     staleTime: 5000,
   })
   const subjects: LayerSubject[] = [
-    ...predictions
-      .filter(({ preset }) => chosen.includes(preset.id))
-      .map(({ preset }) => ({ id: preset.id, title: preset.title, choice: { presetId: preset.id } })),
     ...(draft === undefined || (checked.data?.recipe ?? null) === null || checking
       ? []
-      : [{ id: 'custom', title: draft.title, choice: { yaml: draft.yaml } }]),
+      : [{ id: CUSTOM_SUBJECT, title: draft.title, choice: { yaml: draft.yaml } }]),
+    // A map that is yet to be found has no layers to show.
+    ...predictions
+      .filter(({ preset }) => chosen.includes(preset.id) && preset.outcome !== 'holds')
+      .map(({ preset }) => ({ id: preset.id, title: preset.title, choice: { presetId: preset.id } })),
   ]
   const undo = useMutation({ mutationFn: (jobs: readonly Job[]) => Promise.all(jobs.map((job) => client.jobs.cancel({ jobId: job.id }))) })
   const start = useMutation({
