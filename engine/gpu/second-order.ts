@@ -56,6 +56,21 @@ export interface GridCodes {
   readonly loss: number
 }
 
+/** Weights of which `prune` of every `of` consecutive columns go (SparseGPT's N:M). */
+export interface PruneWeights {
+  readonly rows: number
+  /** [rows, columns] */
+  readonly weight: Float32Array
+  readonly prune: number
+  /** Divides 64 and the columns. */
+  readonly of: number
+}
+
+/** Groups that the device prunes; others are the processor's. */
+export function prunesGroupsOf(of: number): boolean {
+  return of > 1 && 64 % of === 0
+}
+
 /** Holds R in device memory until disposed. */
 export interface SecondOrderSolver extends Disposable {
   readonly columns: number
@@ -64,6 +79,11 @@ export interface SecondOrderSolver extends Disposable {
   readonly dead: readonly number[]
   readonly dampeningUsed: number
   round(weights: GridWeights, signal?: AbortSignal): Promise<GridCodes>
+  /**
+   * What is left, [rows, columns]: zeros where pruned, elsewhere the weights as feedback moved them. The order must be the columns' own, since groups
+   * are consecutive columns.
+   */
+  prune(weights: PruneWeights, signal?: AbortSignal): Promise<Float32Array>
 }
 
 /** d·H·dᵀ of rows d: what replacing a weight row w by w − d costs the layer's output. H's values are those of its source, undamped. */

@@ -11,6 +11,8 @@ import { columnsPerScale, rowsPerScale } from '../scheme.ts'
 import type { IntegerScheme, Scheme } from '../scheme.ts'
 import { activations, normals } from '../test/matrices.ts'
 import { accumulateHessian, factorHessian } from './hessian-factor.ts'
+import { outputError } from './matrix.ts'
+import { sparseGpt } from './pruning.ts'
 import { roundMatrix } from './round-matrix.ts'
 
 /** Steps of the grid: nearer to a rounding boundary than this, f32 and f64 may choose differently. */
@@ -166,6 +168,36 @@ describe.each(await testBackends())('$name', ({ open }) => {
     expect(distance).toBeLessThanOrEqual(BOUNDARY)
     expect(Math.abs(loss / expectedLoss - 1)).toBeLessThanOrEqual(1e-3)
     expect([...backend.usage().keys()]).toEqual([])
+  })
+
+  it.each([
+    [2, 4, 70, 172],
+    [4, 8, 5, 600],
+  ])('prunes %i of %i as f64 does where the choice is clear', async (prune, of, rows, cols) => {
+    const hessian = new Float64Array(cols * cols)
+    accumulateHessian(hessian, 0, activations(2 * cols, cols, 3), 2 * cols, cols)
+    for (let i = 0; i < cols; i++) hessian[i * cols + 5] = hessian[5 * cols + i] = 0
+    const weight = Float32Array.from(normals(rows * cols, 4), (value) => 0.05 * value)
+    const source = { kind: 'host', gram: Float32Array.from(hessian) } as const
+    using solver = await backend.factorHessian({ columns: cols, source, dampening: DAMPENING, order: null })
+    const found = await solver!.prune({ rows, weight, prune, of })
+    const factor = factorHessian(hessian, cols, { dampening: DAMPENING, orderByImportance: false })!
+    const expected = sparseGpt(weight, rows, cols, factor, { kind: 'n-of-m', prune, of })
+    let same = 0
+    for (let row = 0; row < rows; row++) {
+      const own = found.subarray(row * cols, (row + 1) * cols)
+      const reference = expected.subarray(row * cols, (row + 1) * cols)
+      for (let c = 0; c < cols; c += of) {
+        expect(own.subarray(c, c + of).filter((value) => value === 0).length).toBeGreaterThanOrEqual(prune)
+      }
+      // A choice on the border that falls the other way moves all that follows in its row; few rows have one.
+      if (own.some((value, c) => (value === 0) !== (reference[c] === 0))) continue
+      same++
+      own.forEach((value, c) => expect(Math.abs(value - reference[c]!)).toBeLessThan(2e-5))
+    }
+    expect(same).toBeGreaterThanOrEqual(0.9 * rows)
+    const loss = (values: Float32Array): number => outputError(weight, values, rows, cols, hessian)
+    expect(Math.abs(loss(found) / loss(expected) - 1)).toBeLessThan(1e-3)
   })
 
   it('raises the damping until a singular Hessian factors, and gives up on one that is not finite or empty', async () => {

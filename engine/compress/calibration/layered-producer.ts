@@ -133,7 +133,8 @@ async function compressLayer(
     context.throwIfCancelled()
     if (step.kind === 'pruning') {
       const sparsity = sparsities.get(index)?.[layer] ?? step.sparsity
-      await pruneLayer(loaded, { pool, step, sparsity, modules: options.pruned.get(index) ?? new Set() })
+      const { backend, roundOn, signal } = options
+      await pruneLayer(loaded, { pool, step, sparsity, modules: options.pruned.get(index) ?? new Set(), backend, roundOn, signal })
     } else if (step.kind === 'recovery') await recoverLayer(loaded, step, pool)
     else await applyTransform(step, loaded)
   }

@@ -1,11 +1,14 @@
 /** A pruning step on one layer: which linears, which scores, and the masks that later steps must keep. */
 import { LatheError } from '../../contract/errors.ts'
+import type { Backend } from '../../gpu/program.ts'
+import { hasSecondOrder, prunesGroupsOf } from '../../gpu/second-order.ts'
 import { owlSparsities } from '../algorithms/pruning.ts'
 import type { SparsityPattern } from '../algorithms/pruning.ts'
 import type { HessianFactor } from '../algorithms/hessian-factor.ts'
 import type { PruningStep } from '../recipe.ts'
 import type { WorkerPool } from '../worker-pool.ts'
 import { shared } from './compute-job.ts'
+import { solvesOnDevice } from './store-layer.ts'
 import type { LayerInput, LayerLinear } from './layer-context.ts'
 import type { LoadedLayer } from './loaded-layer.ts'
 
@@ -16,6 +19,10 @@ export interface PruneOptions {
   readonly modules: ReadonlySet<string>
   /** The step's own, or OWL's for this layer. */
   readonly sparsity: number
+  readonly backend: Backend
+  /** Where SparseGPT's arithmetic runs; null = by adapter and size. */
+  readonly roundOn: 'device' | 'processor' | null
+  readonly signal: AbortSignal | undefined
 }
 
 export async function pruneLayer(layer: LoadedLayer, options: PruneOptions): Promise<void> {
@@ -26,6 +33,7 @@ export async function pruneLayer(layer: LoadedLayer, options: PruneOptions): Pro
   // One factor at a time; the linears that share it go side by side.
   for (const input of new Set(linears.map((linear) => linear.input))) {
     layer.throwIfCancelled()
+    if (step.method === 'sparsegpt' && (await pruneOnDevice(layer, input, linears, options))) continue
     const factor = step.method === 'sparsegpt' ? await factorOf(layer, input, step, pool) : null
     const bySize = step.method === 'magnitude' || (step.method === 'sparsegpt' && factor === null)
     const columnNorms = bySize || factor !== null ? null : Float64Array.from((await layer.columnStatistics(input)).meanSquare, Math.sqrt)
@@ -33,6 +41,36 @@ export async function pruneLayer(layer: LoadedLayer, options: PruneOptions): Pro
     layer.note(`Pruning ${own.map((linear) => linear.role).join(', ')}`)
     await Promise.all(own.map((linear) => pruneLinear(layer, linear, { pool, pattern, factor, columnNorms })))
   }
+}
+
+/** SparseGPT's N:M where the adapter can do it and is faster; false: the processor's turn. */
+async function pruneOnDevice(
+  layer: LoadedLayer,
+  input: LayerInput,
+  linears: readonly LayerLinear[],
+  { step, backend, roundOn, signal }: PruneOptions,
+): Promise<boolean> {
+  const { maskStructure } = step
+  if (maskStructure === null || !prunesGroupsOf(maskStructure.of) || !hasSecondOrder(backend)) return false
+  const own = linears.filter((linear) => linear.input === input)
+  const columns = own[0]?.cols ?? 0
+  if (!solvesOnDevice(backend, columns, roundOn)) return false
+  layer.note(`Factoring the Hessian of ${input}`)
+  const source = await layer.hessian(input)
+  const request = { columns, source, dampening: step.dampening, order: null, ...(signal === undefined ? {} : { signal }) }
+  using solver = await backend.factorHessian(request)
+  if (solver === null) return false
+  for (const { module, role, rows, weight } of own) {
+    layer.throwIfCancelled()
+    layer.note(`Pruning ${role}`)
+    const values = await solver.prune({ rows, weight, ...maskStructure }, signal)
+    layer.replace({ weights: new Map([[module, values]]) })
+    layer.setMask(
+      module,
+      Uint8Array.from(values, (value) => (value === 0 ? 1 : 0)),
+    )
+  }
+  return true
 }
 
 /** Rows that a thread takes at a time. */

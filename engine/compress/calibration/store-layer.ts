@@ -79,6 +79,11 @@ interface Factors extends Disposable {
 /** Processors factor a matrix of this many columns in a second or so; beyond, even a software adapter is faster. */
 const PROCESSOR_COLUMNS = 1024
 
+/** Whether a device that can do second-order arithmetic is the place for it. */
+export function solvesOnDevice({ software }: Backend, columns: number, wanted: 'device' | 'processor' | null): boolean {
+  return wanted === 'device' || (wanted === null && (!software || columns > PROCESSOR_COLUMNS))
+}
+
 async function factorsFor(
   layer: LoadedLayer,
   input: LayerInput | null,

@@ -1,19 +1,14 @@
 /**
  * Rounds weights to grids of codes with error feedback through a factored Hessian (../../second-order.ts). Rows do not depend on each other: they
- * go through in chunks that fit what an adapter binds. Within a chunk, blocks of columns in processing order: the errors of all columns before a
- * wide block reach it in one matrix product, those of the narrow blocks within it in another, and a narrow block is rounded column by column.
+ * go through in chunks that fit what an adapter binds.
  */
 import type { GridCodes, GridWeights } from '../../second-order.ts'
 import type { WebGpuBackend } from '../backend.ts'
 import type { LedgerAccount } from '../ledger.ts'
 import { readBuffer } from '../readback.ts'
-import { CommandStream } from './commands.ts'
 import { BLOCK, type Factor } from './factor.ts'
+import { FEEDBACK_USAGE, PANEL_COLUMNS, rowsPerChunk, sweep, withoutColumns } from './feedback.ts'
 
-/** Columns of a wide block: enough tiles to fill a GPU with few rows, and a panel of the factor of 30 MB at 14336 columns. */
-const PANEL_COLUMNS = 512
-/** Device memory for a chunk's weights; their errors take as much again. */
-const CHUNK_BYTES = 64 * 2 ** 20
 const WORD_BYTES = 4
 const SMALLEST_NORMAL = 2 ** -126
 
@@ -23,13 +18,11 @@ export async function roundWithFeedback(
   weights: GridWeights,
   signal: AbortSignal | undefined,
 ): Promise<GridCodes> {
-  const { columns, stride } = factor
+  const { columns } = factor
   const { rows, weight, scales, zeroPoints, mask } = weights
   const groups = Math.ceil(columns / weights.columnsPerScale)
   if (weight.length !== rows * columns || scales.length !== rows * groups) throw new RangeError('Weights and scales do not fit the factor')
-  const { limits } = backend.gpu
-  const bound = backend.tuning.weightShardBytes ?? Math.min(CHUNK_BYTES, limits.maxStorageBufferBindingSize, limits.maxBufferSize)
-  const perChunk = Math.max(BLOCK, Math.floor(bound / (stride * 4 * BLOCK)) * BLOCK)
+  const perChunk = rowsPerChunk(backend, factor)
   // Shared, so that threads can turn them into bytes where they are.
   const codes = new Int8Array(new SharedArrayBuffer(rows * columns))
   let loss = 0
@@ -75,62 +68,40 @@ async function roundChunk(
   const paddedRows = Math.ceil(chunk.rows / BLOCK) * BLOCK
   const masked = chunk.mask !== null
   const codeWords = stride / 4 + 1
-  const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_DST | GPUBufferUsage.COPY_SRC
-  const allocate = (name: string, words: number): Promise<GPUBuffer> => account.allocateOne(name, words * WORD_BYTES, usage)
+  const allocate = (name: string, words: number): Promise<GPUBuffer> => account.allocateOne(name, words * WORD_BYTES, FEEDBACK_USAGE())
   const weight = await allocate('weights to round', chunk.weight.length)
   const grid = await allocate('scales', chunk.grid.length)
   const mask = chunk.mask === null ? null : await allocate('mask', chunk.mask.length)
-  const errors = await allocate('rounding errors', paddedRows * stride)
-  const moved = await allocate('moved weights', paddedRows * PANEL_COLUMNS)
-  const panel = await allocate('factor panel', stride * PANEL_COLUMNS)
   const codes = await allocate('codes', paddedRows * codeWords)
   const { queue } = backend.gpu.device
   queue.writeBuffer(weight, 0, chunk.weight as Float32Array<ArrayBuffer>)
   queue.writeBuffer(grid, 0, chunk.grid as Float32Array<ArrayBuffer>)
   if (mask !== null && chunk.mask !== null) queue.writeBuffer(mask, 0, chunk.mask as Uint32Array<ArrayBuffer>)
-
-  const constants = { PANEL_COLUMNS }
-  const [gather, product, round] = await Promise.all([
-    backend.kernels.get({ name: 'feedback-panel', constants, bindings: ['read', 'read', 'write'], immediateWords: 6 }),
-    backend.kernels.get({ name: 'feedback-product', constants, bindings: ['read', 'read', 'write'], immediateWords: 5 }),
-    backend.kernels.get({
-      name: 'feedback-round',
-      constants: {
-        ...constants,
-        ...(element.kind === 'integer' ? { MINIMUM: { float: element.minimum }, MAXIMUM: { float: element.maximum } } : {}),
-        E2M1: element.kind === 'e2m1',
-        E4M3: element.kind === 'e4m3',
-        ZERO_POINTS: zeroPoints !== null,
-        MASKED: masked,
-      },
-      bindings: ['read', 'read', 'read', 'read', 'read', 'write', 'write', ...(masked ? (['read'] as const) : [])],
-      immediateWords: 8,
-    }),
-  ])
-  const commands = new CommandStream(backend.gpu, backend.kernels, 'round')
-  const rowTiles = paddedRows / BLOCK
-  for (let first = 0; first < columns; first += PANEL_COLUMNS) {
-    const width = Math.min(PANEL_COLUMNS, columns - first)
-    for (const shard of factor.shards) {
-      const bound = [shard.buffer, factor.pivots, panel]
-      commands.dispatch(gather, bound, [columns, stride, shard.firstRow, shard.rows, first, width], Math.ceil(width / BLOCK), first + width)
-    }
-    // Sums start from nothing: also for the very first block, whose range of earlier columns is empty.
-    commands.dispatch(product, [errors, panel, moved], [stride, 0, first, 0, 0], Math.ceil(width / BLOCK), rowTiles)
-    for (let inner = 0; inner < width; inner += BLOCK) {
-      const start = first + inner
-      if (inner > 0) commands.dispatch(product, [errors, panel, moved], [stride, first, start, inner, 1], 1, rowTiles)
+  const round = await backend.kernels.get({
+    name: 'feedback-round',
+    constants: {
+      PANEL_COLUMNS,
+      ...(element.kind === 'integer' ? { MINIMUM: { float: element.minimum }, MAXIMUM: { float: element.maximum } } : {}),
+      E2M1: element.kind === 'e2m1',
+      E4M3: element.kind === 'e4m3',
+      ZERO_POINTS: zeroPoints !== null,
+      MASKED: masked,
+    },
+    bindings: ['read', 'read', 'read', 'read', 'read', 'write', 'write', ...(masked ? (['read'] as const) : [])],
+    immediateWords: 8,
+  })
+  const groups = Math.ceil(columns / columnsPerScale)
+  await sweep(
+    backend,
+    account,
+    factor,
+    chunk.rows,
+    (commands, { errors, moved, panel }, { start, count, inner }) => {
       const bound = [factor.orderBuffer, weight, grid, panel, moved, errors, codes, ...(mask === null ? [] : [mask])]
-      const count = Math.min(BLOCK, columns - start)
-      commands.dispatch(
-        round,
-        bound,
-        [chunk.rows, columns, stride, start, count, inner, columnsPerScale, Math.ceil(columns / columnsPerScale)],
-        rowTiles,
-      )
-    }
-    await commands.flush(signal)
-  }
+      commands.dispatch(round, bound, [chunk.rows, columns, stride, start, count, inner, columnsPerScale, groups], paddedRows / BLOCK)
+    },
+    signal,
+  )
   return new Uint32Array(await readBuffer(backend.gpu, account, codes, 0, chunk.rows * codeWords * WORD_BYTES))
 }
 
@@ -147,13 +118,6 @@ function unpack(words: Uint32Array, { columns, stride, order }: Factor, rows: nu
     loss += losses[row * codeWords + stride / 4] as number
   }
   return loss
-}
-
-function withoutColumns(weight: Float32Array, columns: number, dead: readonly number[]): Float32Array {
-  if (dead.length === 0) return weight
-  const copy = weight.slice()
-  for (let row = 0; row < copy.length; row += columns) for (const column of dead) copy[row + column] = 0
-  return copy
 }
 
 function joined(scales: Float32Array, zeroPoints: Float32Array | undefined): Float32Array {

@@ -1,7 +1,8 @@
-/** The WebGPU side of ../../second-order.ts: a factored Hessian held in device memory, and rounding through it. */
-import type { GridCodes, GridWeights, HessianFactorRequest, SecondOrderSolver } from '../../second-order.ts'
+/** The WebGPU side of ../../second-order.ts: a factored Hessian held in device memory, and rounding and pruning through it. */
+import type { GridCodes, GridWeights, HessianFactorRequest, PruneWeights, SecondOrderSolver } from '../../second-order.ts'
 import type { WebGpuBackend } from '../backend.ts'
 import { type Factor, factorHessian } from './factor.ts'
+import { pruneWithFeedback } from './prune.ts'
 import { roundWithFeedback } from './round.ts'
 
 class WebGpuSolver implements SecondOrderSolver {
@@ -31,6 +32,10 @@ class WebGpuSolver implements SecondOrderSolver {
 
   round(weights: GridWeights, signal?: AbortSignal): Promise<GridCodes> {
     return roundWithFeedback(this.#backend, this.#factor, weights, signal)
+  }
+
+  prune(weights: PruneWeights, signal?: AbortSignal): Promise<Float32Array> {
+    return pruneWithFeedback(this.#backend, this.#factor, weights, signal)
   }
 
   [Symbol.dispose](): void {
