@@ -23,7 +23,7 @@ const BATCHES = [1, 8, 32] as const
 const PROMPT = 2048
 const PROMPT_STEP = 512
 const ROUNDS = 5
-/** Decode steps timed together: enough that the GPU keeps its clock. */
+/** Decode steps timed together, the last at the full context: enough that the GPU keeps its clock. */
 const RUN_STEPS = 24
 const WARM_UP_MS = 1500
 
@@ -113,15 +113,17 @@ async function load(format: WeightFormat): Promise<Loaded> {
   }
 }
 
-/** Milliseconds for one pass over `inputs`, of `passes`. */
-async function timed(executable: Executable, inputs: readonly StepInput[], passes: number): Promise<number> {
+/** Milliseconds for one pass over `inputs`. */
+async function timed(executable: Executable, inputs: readonly StepInput[]): Promise<number> {
   const started = performance.now()
-  for (let pass = 0; pass < passes; pass++) for (const input of inputs) await executable.step(input)
-  return (performance.now() - started) / passes
+  for (const input of inputs) await executable.step(input)
+  return performance.now() - started
 }
 
 const limits = await measureLimits(backend)
-const decodes = BATCHES.map((batch) => [batchStep(batch, 1, CONTEXT - 1, BLOCK_SIZE, blocksPerSequence)])
+const decodes = BATCHES.map((batch) =>
+  Array.from({ length: RUN_STEPS }, (_, i) => batchStep(batch, 1, CONTEXT - RUN_STEPS + i, BLOCK_SIZE, blocksPerSequence)),
+)
 const prefill = Array.from({ length: PROMPT / PROMPT_STEP }, (_, i) =>
   batchStep(1, PROMPT_STEP, i * PROMPT_STEP, BLOCK_SIZE, blocksPerSequence),
 )
@@ -141,12 +143,12 @@ for (const [name, format] of FORMATS.filter(([known]) => chosen.includes(known))
   const { executable, program } = loaded
   const cases = [...decodes, prefill]
   const times = cases.map((): number[] => [])
-  for (const inputs of cases) await timed(executable, inputs, 1) // the driver compiles at the first dispatch
-  for (const end = performance.now() + WARM_UP_MS; performance.now() < end;) await timed(executable, prefill, 1)
+  for (const inputs of cases) await timed(executable, inputs) // the driver compiles at the first dispatch
+  for (const end = performance.now() + WARM_UP_MS; performance.now() < end;) await timed(executable, prefill)
   for (let round = 0; round < ROUNDS; round++) {
-    for (const [i, inputs] of cases.entries()) times[i]?.push(await timed(executable, inputs, inputs === prefill ? 1 : RUN_STEPS))
+    for (const [i, inputs] of cases.entries()) times[i]?.push(await timed(executable, inputs))
   }
-  const seconds = times.map((list) => median(list) / 1000)
+  const seconds = times.map((list, i) => median(list) / 1000 / (cases[i] === prefill ? 1 : RUN_STEPS))
   const bytes = streamedBytes(program)
   const cells = BATCHES.flatMap((batch, i) => {
     const each = seconds[i] ?? NaN

@@ -102,6 +102,26 @@ function checkLimits(gpu: GpuDevice, program: Program, capacity: Capacity): void
   }
 }
 
+interface RecordedStep {
+  readonly shape: StepShape
+  readonly commands: readonly GPUCommandBuffer[]
+  /** Where the results go, and how many bytes of them. */
+  readonly target: GPUBuffer
+  readonly bytes: number
+}
+
+function sameShape(a: StepShape, b: StepShape): boolean {
+  return (
+    a.tokens === b.tokens &&
+    a.rows === b.rows &&
+    a.longestContext === b.longestContext &&
+    a.topCount === b.topCount &&
+    a.samples === b.samples &&
+    a.adjusts === b.adjusts &&
+    a.mostEdits === b.mostEdits
+  )
+}
+
 interface ExecutableParts {
   readonly program: Program
   readonly capacity: Capacity
@@ -140,6 +160,9 @@ export class WebGpuExecutable implements StatefulExecutable {
   #busy = false
   #disposed = false
   #lastShape: StepShape | null = null
+  #lastTokens = 0
+  /** Recorded while the step before ran. */
+  #ahead: RecordedStep | null = null
 
   private constructor(parts: ExecutableParts) {
     this.program = parts.program
@@ -176,15 +199,18 @@ export class WebGpuExecutable implements StatefulExecutable {
       const adjusted = shape.adjusts ? await this.#adjuster.upload(input) : null
       const started = performance.now()
       device.queue.writeBuffer(this.#stepBuffer, 0, this.#upload.pack(input, adjusted))
-      const encoder = this.#encodeStep(shape)
-      const resultBytes = shape.rows * RESULT_WORDS * 4
-      const topBytes = shape.rows * shape.topCount * 8
-      const target = this.#readback.take()
-      // A step without rows (a partial prefill chunk) still reads one word: that is how its end is seen.
-      const bytes = Math.max(4, resultBytes + topBytes)
-      encoder.copyBufferToBuffer(this.#logits.results, 0, target, 0, Math.max(4, resultBytes))
-      if (topBytes > 0) encoder.copyBufferToBuffer(this.#logits.tops, 0, target, resultBytes, topBytes)
-      device.queue.submit([encoder.finish()])
+      const submit = (commands: GPUCommandBuffer): void => device.queue.submit([commands])
+      const ahead = this.#ahead !== null && sameShape(this.#ahead.shape, shape) ? this.#ahead : null
+      this.#ahead = null
+      for (const commands of ahead?.commands ?? []) submit(commands)
+      const { target, bytes } = ahead ?? this.#record(shape, submit)
+      // While the device works, what the next step would be if everyone took one more token.
+      if (this.#lastTokens === shape.tokens && shape.tokens === shape.rows && !shape.adjusts) {
+        const next = { ...shape, longestContext: shape.longestContext + 1 }
+        const commands: GPUCommandBuffer[] = []
+        this.#ahead = { shape: next, commands, ...this.#record(next, (part) => commands.push(part)) }
+      }
+      this.#lastTokens = shape.tokens
       const data = await this.#readback.finish(target, bytes, shape.tokens, started)
       this.#submits.observe(shape.tokens, performance.now() - started)
       this.#gpu.check()
@@ -280,6 +306,7 @@ export class WebGpuExecutable implements StatefulExecutable {
 
   [Symbol.dispose](): void {
     this.#disposed = true
+    this.#ahead = null
     this.#account.release()
   }
 
@@ -293,19 +320,30 @@ export class WebGpuExecutable implements StatefulExecutable {
     return shape
   }
 
-  /** Submits all parts of the step but the last, whose encoder is returned open. */
-  #encodeStep(shape: StepShape): GPUCommandEncoder {
-    const { device } = this.#gpu
+  /**
+   * Hands out the commands of a step of this shape, one buffer for each submit (submit-clock.ts), the last of which copies the results. They may
+   * wait: what they read is uploaded right before they are submitted.
+   */
+  #record(shape: StepShape, emit: (commands: GPUCommandBuffer) => void): { readonly target: GPUBuffer; readonly bytes: number } {
     const parts = this.#submits.submits(shape.tokens)
-    for (let part = 0; ; part++) {
-      const encoder = device.createCommandEncoder()
+    const edge = (after: number): number => Math.floor((after * this.#dispatches.length) / parts)
+    const resultBytes = shape.rows * RESULT_WORDS * 4
+    const topBytes = shape.rows * shape.topCount * 8
+    const target = this.#readback.take()
+    // A step without rows (a partial prefill chunk) still reads one word: that is how its end is seen.
+    const bytes = Math.max(4, resultBytes + topBytes)
+    for (let part = 0; part < parts; part++) {
+      const encoder = this.#gpu.device.createCommandEncoder()
       const pass = encoder.beginComputePass()
-      const edge = (after: number): number => Math.floor((after * this.#dispatches.length) / parts)
       this.#encode(pass, shape, edge(part), edge(part + 1))
       pass.end()
-      if (part === parts - 1) return encoder
-      device.queue.submit([encoder.finish()])
+      if (part === parts - 1) {
+        encoder.copyBufferToBuffer(this.#logits.results, 0, target, 0, Math.max(4, resultBytes))
+        if (topBytes > 0) encoder.copyBufferToBuffer(this.#logits.tops, 0, target, resultBytes, topBytes)
+      }
+      emit(encoder.finish())
     }
+    return { target, bytes }
   }
 
   #encode(pass: GPUComputePassEncoder, shape: StepShape, from: number, to: number): void {
