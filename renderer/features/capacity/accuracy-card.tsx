@@ -69,7 +69,7 @@ function Plot({ checks }: { readonly checks: readonly PredictionCheck[] }) {
             allowDataOverflow
             width={48}
             tickFormatter={(value: number) => formatSignificant(value, 2)}
-            label={{ value: 'predicted', angle: -90, position: 'insideLeft', fontSize: 11, fill: 'var(--text-muted)' }}
+            label={{ value: 'predicted, tok/s', angle: -90, position: 'insideLeft', fontSize: 11, fill: 'var(--text-muted)' }}
             {...axis}
           />
           <Line

@@ -29,12 +29,14 @@ export function SchemesCard({ plan, ask }: { readonly plan: CapacityPlan; readon
         <thead>
           <tr>
             <HeaderCell>Scheme</HeaderCell>
-            <HeaderCell align="end">Bits per weight</HeaderCell>
+            <HeaderCell align="end" column="bits">
+              Bits per weight
+            </HeaderCell>
             <HeaderCell align="end">Weights</HeaderCell>
             <HeaderCell>Fits</HeaderCell>
             <HeaderCell align="end">Longest context</HeaderCell>
             <HeaderCell align="end">Most at once</HeaderCell>
-            <HeaderCell align="end">Decode, one sequence</HeaderCell>
+            <HeaderCell align="end">Decode alone</HeaderCell>
           </tr>
         </thead>
         <tbody>
@@ -46,7 +48,7 @@ export function SchemesCard({ plan, ask }: { readonly plan: CapacityPlan; readon
                 </button>
                 {option.scheme.id === plan.bestSchemeId && <span className={styles.best}>best that fits</span>}
               </th>
-              <Cell align="end">
+              <Cell align="end" data-column="bits">
                 <Significant value={option.scheme.bitsPerWeight} />
               </Cell>
               <Cell align="end">
@@ -56,7 +58,7 @@ export function SchemesCard({ plan, ask }: { readonly plan: CapacityPlan; readon
                 <span className={styles.fits}>
                   <FitDot fit={{ ...plan.fit, weightBytes: option.weightBytes / plan.tensorParallel.count, verdict: option.verdict }} />
                   {option.caution !== null && (
-                    <Info card={option.caution} label={`Against ${option.scheme.title}: ${option.caution}`} underlined>
+                    <Info card={option.caution} label={`Caution against ${option.scheme.title}: ${option.caution}`} underlined>
                       caution
                     </Info>
                   )}
