@@ -108,7 +108,7 @@ function CheckTable({ checks }: { readonly checks: readonly PredictionCheck[] })
       <tbody>
         {checks.map((check) => (
           <Row key={`${check.modelId} ${check.quantity}`}>
-            <Cell>{check.name}</Cell>
+            <Cell className={styles.modelName}>{check.name}</Cell>
             <Cell>{check.quantity}</Cell>
             <Cell align="end">
               <EstimateRange value={check.predicted} unit="tok/s" source={`calibration of ${check.adapter}`} />

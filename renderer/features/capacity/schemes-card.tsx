@@ -35,7 +35,9 @@ export function SchemesCard({ plan, ask }: { readonly plan: CapacityPlan; readon
             <HeaderCell align="end">Weights</HeaderCell>
             <HeaderCell>Fits</HeaderCell>
             <HeaderCell align="end">Longest context</HeaderCell>
-            <HeaderCell align="end">Most at once</HeaderCell>
+            <HeaderCell align="end" column="at-once">
+              Most at once
+            </HeaderCell>
             <HeaderCell align="end">Decode alone</HeaderCell>
           </tr>
         </thead>
@@ -65,7 +67,9 @@ export function SchemesCard({ plan, ask }: { readonly plan: CapacityPlan; readon
                 </span>
               </Cell>
               <Cell align="end">{option.largestContext === null ? '—' : formatInteger(option.largestContext)}</Cell>
-              <Cell align="end">{option.largestConcurrency === null ? '—' : formatInteger(option.largestConcurrency)}</Cell>
+              <Cell align="end" data-column="at-once">
+                {option.largestConcurrency === null ? '—' : formatInteger(option.largestConcurrency)}
+              </Cell>
               <Cell align="end">
                 <EstimateRange value={option.decode} unit="tok/s" source={plan.gpu.source} />
               </Cell>
