@@ -56,6 +56,11 @@ export const DriftResultSchema = z.object({
   flips: z.number().int().nullable().default(null),
   /** True where `results.tokens` has the positions one by one. */
   hasTokens: z.boolean().default(false),
+  /**
+   * Where a side is a server: divergences are lower bounds, made of so many most probable tokens of either and the text's own, the rest as one. null =
+   * or absent: of the whole distribution.
+   */
+  boundedByTop: z.number().int().nullable().optional(),
 })
 
 export const TaskResultSchema = z.object({

@@ -39,7 +39,7 @@ export function perplexityProtocolKey(sample: TextSample, options: Pick<Perplexi
   return `perplexity:${options.protocol}:${options.window}:${options.maxWindows ?? 'all'}:${datasetKey(sample)}`
 }
 
-interface PreparedText {
+export interface PreparedText {
   readonly windows: readonly ScoredWindow[]
   readonly tokens: number
   /** UTF-8 bytes of the scored part of the text. */
@@ -47,7 +47,16 @@ interface PreparedText {
 }
 
 function prepare(codec: TextCodec, sample: TextSample, options: PerplexityOptions): PreparedText {
-  const tokens = codec.encode(sample.text, { addSpecialTokens: false })
+  return prepareTokens(codec.encode(sample.text, { addSpecialTokens: false }), sample, options, codec)
+}
+
+/** The windows of a text that is tokens already. */
+export function prepareTokens(
+  tokens: Uint32Array,
+  sample: TextSample,
+  options: PerplexityOptions,
+  codec: Omit<TextCodec, 'encode'>,
+): PreparedText {
   const all = windowsOf(tokens, {
     protocol: options.protocol,
     window: options.window,
@@ -61,7 +70,7 @@ function prepare(codec: TextCodec, sample: TextSample, options: PerplexityOption
 }
 
 /** Of a cut text: the bytes of its scored tokens, or their share of the text's where a tokenizer does not tell. */
-function scoredBytes(codec: TextCodec, tokens: Uint32Array, windows: readonly ScoredWindow[], sample: TextSample): number {
+function scoredBytes(codec: Omit<TextCodec, 'encode'>, tokens: Uint32Array, windows: readonly ScoredWindow[], sample: TextSample): number {
   const known = bytesByToken(codec, sample.text, tokens)
   const spans = windows.map(({ input, from, firstPosition }) => [firstPosition, firstPosition + input.length - from] as const)
   if (known !== null) return spans.reduce((sum, [from, to]) => known.subarray(from, to).reduce((all, bytes) => all + bytes, sum), 0)
@@ -69,7 +78,7 @@ function scoredBytes(codec: TextCodec, tokens: Uint32Array, windows: readonly Sc
   return Math.round((Buffer.byteLength(sample.text) * scored) / tokens.length)
 }
 
-function resultOf(
+export function perplexityOf(
   nllByWindow: readonly number[],
   prepared: PreparedText,
   sample: TextSample,
@@ -122,7 +131,7 @@ export async function measurePerplexity(
     done += window.input.length - window.from
     options.onProgress?.(done, prepared.tokens)
   }
-  return resultOf(nllByWindow, prepared, sample, options)
+  return perplexityOf(nllByWindow, prepared, sample, options)
 }
 
 export interface PairedTextResult {
@@ -197,22 +206,25 @@ export async function measureDrift(
   }
   const byWindow = { kld: kldByWindow, tokens: tokensByWindow, baselineNll, candidateNll }
   return {
-    baseline: resultOf(baselineNll, prepared, sample, options),
-    candidate: resultOf(candidateNll, prepared, sample, options),
-    drift: { baselineId: pair.baselineId, ...summarizeDrift(tokens, byWindow), dataset: datasetKey(sample), hasTokens: true },
+    baseline: perplexityOf(baselineNll, prepared, sample, options),
+    candidate: perplexityOf(candidateNll, prepared, sample, options),
+    drift: { baselineId: pair.baselineId, ...driftOf(tokens, byWindow), dataset: datasetKey(sample), hasTokens: true, boundedByTop: null },
     tokens,
   }
 }
 
 /** Sums of each window: tokens within one are correlated, so windows are what is resampled. */
-interface DriftWindows {
+export interface DriftWindows {
   readonly kld: readonly number[]
   readonly tokens: readonly number[]
   readonly baselineNll: readonly number[]
   readonly candidateNll: readonly number[]
 }
 
-function summarizeDrift(tokens: DriftTokens, windows: DriftWindows): Omit<DriftResult, 'baselineId' | 'dataset' | 'hasTokens'> {
+export function driftOf(
+  tokens: DriftTokens,
+  windows: DriftWindows,
+): Omit<DriftResult, 'baselineId' | 'dataset' | 'hasTokens' | 'boundedByTop'> {
   const n = tokens.kld.length
   const deltaP = new Float64Array(n)
   let agreed = 0

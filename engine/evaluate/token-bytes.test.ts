@@ -33,8 +33,7 @@ test('what is in no vocabulary gets the bytes up to the next token that is', () 
 
 test('a text that is left over, and a tokenizer that tells no bytes, have none', () => {
   expect(laid('hello there', ['hello'])).toBeNull()
-  const codec = { encode: () => new Uint32Array(), bosTokenId: null, eosTokenId: null }
-  expect(bytesByToken(codec, 'x', Uint32Array.of(0))).toBeNull()
+  expect(bytesByToken({}, 'x', Uint32Array.of(0))).toBeNull()
 })
 
 test(`any cutting of any text adds up to it (seed ${SEED})`, () => {

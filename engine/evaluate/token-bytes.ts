@@ -7,7 +7,7 @@ import type { TextCodec } from './text-codec.ts'
 const SPACE = 0x20
 
 /** [tokens], in all the bytes of the text; null where the tokens can't be found in it (a tokenizer that changes case or form, or tells no bytes). */
-export function bytesByToken(codec: TextCodec, text: string, tokens: Uint32Array): Uint32Array | null {
+export function bytesByToken(codec: Pick<TextCodec, 'tokenBytes'>, text: string, tokens: Uint32Array): Uint32Array | null {
   if (codec.tokenBytes === undefined) return null
   const own = Array.from(tokens, (id) => codec.tokenBytes?.(id) ?? new Uint8Array())
   const whole = Buffer.from(text)

@@ -113,6 +113,8 @@ export function engineJson(result: ThroughputResult) {
     warmups: result.warmups,
     repeats: result.repeats,
     bandwidth_share: result.bandwidthShare,
+    // No adapter reached through WebGPU has a counter of energy.
+    joules_per_token: null,
     versus:
       versus === null
         ? null
@@ -148,6 +150,7 @@ export function describeEngine(subjects: readonly EngineSubject[], results: read
         `loaded in ${formatSeconds(result.loadSeconds)}`,
         ...(result.compileSeconds === null ? [] : [`of it compiling ${formatSeconds(result.compileSeconds)}`]),
         `peak GPU memory ${formatBytes(result.peakGpuBytes)}`,
+        'energy not measured',
         ...(share === null ? [] : [`decoding reads at ${Math.round(share * 100)} % of what the memory gives`]),
       ].join('; '),
     ]

@@ -1,42 +1,33 @@
-/** `lathe eval`: perplexity, drift from a baseline, and tasks, on given files or on the bundled ones; tasks also on any OpenAI-compatible address. */
+/** `lathe eval`: perplexity, drift from a baseline, and tasks, on given files or on the bundled ones, of a folder or of any OpenAI-compatible address. */
 import { createHash } from 'node:crypto'
-import { existsSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { basename, extname, join, resolve } from 'node:path'
 import { LatheError } from '../../../engine/contract/index.ts'
-import type { DriftResult, PerplexityResult, TaskResult } from '../../../engine/contract/index.ts'
-import { modelFingerprint } from '../../../engine/evaluate/model-fingerprint.ts'
 import { planProbes, readList } from '../../../engine/evaluate/probes/probe-work.ts'
 import type { ProbeWork } from '../../../engine/evaluate/probes/probe-work.ts'
 import { measureDrift, measurePerplexity } from '../../../engine/evaluate/perplexity.ts'
 import type { TextSample } from '../../../engine/evaluate/perplexity.ts'
-import { findPublishedResults } from '../../../engine/evaluate/published-results.ts'
-import { OpenAiClient } from '../../../engine/evaluate/remote/openai-client.ts'
-import { connectRemoteTarget } from '../../../engine/evaluate/remote/remote-target.ts'
-import { lmEvalResults, writeLmEvalFiles } from '../../../engine/evaluate/results-file.ts'
 import { openEvaluationCache } from '../../../engine/evaluate/tasks/cache.ts'
-import { createLocalTarget } from '../../../engine/evaluate/tasks/local-target.ts'
 import { openTaskFile } from '../../../engine/evaluate/tasks/open-tasks.ts'
 import { fewshotCount, prepareItems } from '../../../engine/evaluate/tasks/prompts.ts'
 import type { PromptOptions } from '../../../engine/evaluate/tasks/prompts.ts'
 import { loadDocuments } from '../../../engine/evaluate/tasks/run-task.ts'
-import type { EvaluationTarget } from '../../../engine/evaluate/tasks/target.ts'
 import type { TaskConfig, TaskFile } from '../../../engine/evaluate/tasks/task-config.ts'
 import type { ModelLease } from '../../../engine/runtime/types.ts'
 import { EvaluationData } from '../../../engine/studio/jobs/evaluation-plan.ts'
 import type { FolderTokenizer, ModelRef } from '../../../engine/studio/ports.ts'
-import type { Arguments } from '../arguments.ts'
 import { assetsFolder, latheVersion } from '../assets.ts'
 import type { Command, CommandContext } from '../command.ts'
-import { formatTable } from '../format.ts'
+import { describe, measuredJson, NO_TASKS, NO_TOKENS, tokensOf, writeOut } from './evaluate-output.ts'
+import type { TextMeasurement } from './evaluate-output.ts'
+import { API_KEY_VARIABLE, isAddress, isPublished, localTarget, measureRemoteText, openSides, remoteOrPublished } from './evaluate-sides.ts'
 import { measureTasks, taskJson } from './evaluate-tasks.ts'
-import type { MeasuredTasks, TaskBaseline } from './evaluate-tasks.ts'
+import type { TaskBaseline } from './evaluate-tasks.ts'
 import { acquire, modelAt } from './with-model.ts'
 
 const DEFAULT_WINDOW = 512
 const PROTOCOLS = ['rolling', 'gptq', 'llamacpp'] as const
 const DEFAULT_MARGIN = 0.01
-const API_KEY_VARIABLE = 'LATHE_API_KEY'
 
 interface Subjects {
   readonly model: ModelLease
@@ -95,34 +86,41 @@ export const evaluate: Command = {
     const textPath = args.text('perplexity')
     const isRemote = isAddress(where)
     const probeFiles = args.texts('probe').map((path) => resolve(path))
-    if (isRemote && (textPath !== null || args.flag('bundled') || (taskPaths.length === 0 && probeFiles.length === 0))) {
-      throw args.invalid(
-        'On an address only tasks are measured.',
-        'Give --tasks; perplexity of a text is the task file {"text": …} in JSON lines.',
-      )
-    }
+    if (isRemote && (args.flag('bundled') || (textPath === null && taskPaths.length === 0 && probeFiles.length === 0)))
+      throw args.invalid('On an address nothing is measured by itself.', 'Give --perplexity with a text, --tasks or --probe.')
     const cachePath = args.text('cache')
     const cache = cachePath === null ? null : await openEvaluationCache(resolve(cachePath))
     const file = await readTasks(taskPaths)
     const plan = { prompts, limit, margin, cache }
     const probesOf = (tasks: readonly TaskConfig[]) => planProbes(args.flag('robustness') ? ['robustness'] : [], probeFiles, tasks)
     if (isRemote) {
-      const target = await remoteTarget(context, args, where)
-      const baseline = await remoteOrPublished(context, args)
-      const tasks = await measureTasks(context, target, baseline, { ...plan, file, probes: await probesOf(file.tasks) })
+      const sides = await openSides(context, args, where, (args.integer('window', { min: 2 }) ?? DEFAULT_WINDOW) + 1)
+      using _lease = sides.lease
+      const measured =
+        textPath === null
+          ? null
+          : await measureRemoteText(context, sides, await sampleAt(textPath), {
+              protocol,
+              window: args.integer('window', { min: 2 }) ?? DEFAULT_WINDOW,
+              maxWindows: args.integer('windows', { min: 1 }),
+            })
+      const probes = await probesOf(file.tasks)
+      const isAsked = file.tasks.length > 0 || probes.length > 0
+      const tasks = isAsked ? await measureTasks(context, sides.target, sides.baseline, { ...plan, file, probes }) : NO_TASKS
       context.progress(null)
+      const figures = measuredJson(measured)
       const written = await writeOut(
         args,
         tasks,
         {
-          name: target.name,
+          name: sides.target.name,
           path: where,
           device: 'remote',
           contextLimit: null,
           dtype: 'unknown',
           parameters: null,
           tokens: NO_TOKENS,
-          studio: { protocol: target.protocol },
+          studio: { protocol: sides.target.protocol, perplexity: figures.perplexity, drift: figures.drift },
         },
         { prompts, limit, began },
       )
@@ -132,12 +130,11 @@ export const evaluate: Command = {
           adapter: 'remote',
           lathe_version: latheVersion(),
           baseline: args.text('baseline'),
-          perplexity: null,
-          drift: null,
+          ...figures,
           tasks: tasks.results.map((result) => taskJson(result, tasks.baseline.get(result.name) ?? null)),
           files: written,
         },
-        text: `${describe(null, tasks)}\n${target.name} at ${where}`,
+        text: `${describe(measured, tasks)}\n${sides.target.name} at ${where}`,
       }
     }
     const ref = await modelAt(where)
@@ -184,8 +181,7 @@ export const evaluate: Command = {
     const isAsked = all.tasks.length > 0 || probes.length > 0
     const tasks = isAsked ? await measureTasks(context, target, other, { ...plan, file: all, probes }) : NO_TASKS
     context.progress(null)
-    const perplexity = measured === null ? null : perplexityJson(measured.perplexity)
-    const drift = measured === null || measured.drift === null ? null : driftJson(measured.drift)
+    const figures = measuredJson(measured)
     const written =
       args.text('out') === null
         ? []
@@ -200,7 +196,7 @@ export const evaluate: Command = {
               dtype: (await checkpoint.inspect(ref.folder)).scheme,
               parameters: (await checkpoint.inspect(ref.folder)).parameters,
               tokens: tokensOf(codec),
-              studio: { protocol: target.protocol, perplexity, drift },
+              studio: { protocol: target.protocol, perplexity: figures.perplexity, drift: figures.drift },
             },
             { prompts, limit, began },
           )
@@ -211,49 +207,13 @@ export const evaluate: Command = {
         driver: adapter.driver,
         lathe_version: latheVersion(),
         baseline: baselineRef?.folder ?? baselinePath,
-        perplexity,
-        baseline_perplexity: measured === null || measured.baseline === null ? null : perplexityJson(measured.baseline),
-        drift,
+        ...figures,
         tasks: tasks.results.map((result) => taskJson(result, tasks.baseline.get(result.name) ?? null)),
         files: written,
       },
       text: `${describe(measured, tasks)}\n${ref.name} on ${adapter.name}`,
     }
   },
-}
-
-const NO_TASKS: MeasuredTasks = { results: [], baseline: new Map(), scored: [], groups: [] }
-const NO_TOKENS = { pad: null, eos: null, bos: null }
-
-function isAddress(where: string): boolean {
-  return /^https?:\/\//.test(where)
-}
-
-/** A results file, or a folder that holds one and no model. */
-async function isPublished(path: string): Promise<boolean> {
-  if (extname(path) === '.json') return true
-  return !existsSync(join(path, 'config.json')) && (await findPublishedResults(resolve(path))) !== null
-}
-
-async function remoteTarget(context: CommandContext, args: Arguments, url: string): Promise<EvaluationTarget> {
-  const client = new OpenAiClient({ url, apiKey: args.text('api-key') ?? process.env[API_KEY_VARIABLE] ?? null })
-  const model = await client.pick(args.text('model'), context.signal)
-  return connectRemoteTarget({ client, model, name: model.id, signal: context.signal })
-}
-
-/** A baseline that is no folder. */
-async function remoteOrPublished(context: CommandContext, args: Arguments): Promise<TaskBaseline | null> {
-  const baseline = args.text('baseline')
-  if (baseline === null) return null
-  if (isAddress(baseline)) return { kind: 'target', id: baseline, target: await remoteTarget(context, args, baseline) }
-  if (await isPublished(baseline)) return { kind: 'published', id: baseline, path: resolve(baseline) }
-  throw args.invalid('The baseline of an address is another address, or published results: results_….json or its folder.')
-}
-
-async function localTarget(context: CommandContext, lease: ModelLease, ref: ModelRef): Promise<EvaluationTarget> {
-  const { tokenizers } = await context.engine()
-  const codec = await tokenizers.open(ref.folder)
-  return createLocalTarget({ name: ref.name, runtime: lease.runtime, codec, modelFingerprint: await modelFingerprint(ref.folder) })
 }
 
 async function readTasks(paths: readonly string[]): Promise<TaskFile> {
@@ -342,12 +302,6 @@ async function longestProbe(
   return longest
 }
 
-interface TextMeasurement {
-  readonly perplexity: PerplexityResult
-  readonly baseline: PerplexityResult | null
-  readonly drift: DriftResult | null
-}
-
 async function measureText(
   context: CommandContext,
   { model, baseline, codec }: Subjects,
@@ -364,135 +318,4 @@ async function measureText(
   const pair = { baseline: baseline.lease.runtime, candidate: model.runtime, scorePair: models.scorePair, baselineId: baseline.ref.modelId }
   const measured = await measureDrift(pair, codec, sample, options)
   return { perplexity: measured.candidate, baseline: measured.baseline, drift: measured.drift }
-}
-
-function tokensOf(codec: FolderTokenizer) {
-  const byRole = (role: string): readonly [string, number] | null => {
-    const token = codec.info.specialTokens.find((candidate) => candidate.role === role)
-    return token === undefined ? null : [token.text, token.id]
-  }
-  return { pad: byRole('pad'), eos: byRole('eos'), bos: byRole('bos') }
-}
-
-interface OutFacts {
-  readonly name: string
-  readonly path: string
-  readonly device: string
-  readonly contextLimit: number | null
-  readonly dtype: string
-  readonly parameters: number | null
-  readonly tokens: ReturnType<typeof tokensOf>
-  readonly studio: Readonly<Record<string, unknown>>
-}
-
-async function writeOut(
-  args: Arguments,
-  tasks: MeasuredTasks,
-  facts: OutFacts,
-  run: { readonly prompts: PromptOptions; readonly limit: number | null; readonly began: Date },
-): Promise<string[]> {
-  const folder = args.text('out')
-  if (folder === null) return []
-  const results = lmEvalResults(
-    {
-      ...facts,
-      modelName: facts.name,
-      modelPath: facts.path,
-      latheVersion: latheVersion(),
-      platform: `${process.platform} ${process.arch}`,
-      limit: run.limit,
-      chatTemplate: run.prompts.chatTemplate ? 'default' : null,
-      systemInstruction: run.prompts.systemInstruction,
-      fewshotAsMultiturn: run.prompts.chatTemplate && run.prompts.fewshotAsMultiturn,
-      startedAt: run.began,
-      seconds: (Date.now() - run.began.getTime()) / 1000,
-    },
-    tasks.scored,
-    tasks.groups,
-  )
-  return writeLmEvalFiles(resolve(folder), results, tasks.scored, run.began)
-}
-
-function perplexityJson(result: PerplexityResult) {
-  return {
-    value: result.value,
-    nll: result.nll,
-    tokens: result.tokens,
-    bits_per_byte: result.bitsPerByte,
-    protocol: result.protocol,
-    window: result.window,
-    standard_error: result.standardError,
-    dataset: result.dataset,
-    note: result.note,
-  }
-}
-
-function driftJson(drift: DriftResult) {
-  return {
-    kld_mean: drift.kldMean,
-    kld_mean_standard_error: drift.kldMeanStandardError,
-    kld_median: drift.kldMedian,
-    kld_p90: drift.kldP90,
-    kld_p95: drift.kldP95,
-    kld_p99: drift.kldP99,
-    kld_max: drift.kldMax,
-    top1_agreement: drift.top1Agreement,
-    flips: drift.flips,
-    delta_p_mean: drift.deltaPMean,
-    delta_p_rms: drift.deltaPRms,
-    log_perplexity_ratio: drift.logPerplexityRatio,
-    log_perplexity_ratio_standard_error: drift.logPerplexityRatioStandardError,
-    tokens: drift.tokens,
-  }
-}
-
-function describe(measured: TextMeasurement | null, tasks: MeasuredTasks): string {
-  const rows: string[][] = [['Measure', 'Value', 'Baseline', 'n', 'Verdict']]
-  if (measured !== null) {
-    const { perplexity, baseline, drift } = measured
-    rows.push([
-      `Perplexity (${perplexity.protocol}, ${perplexity.window})`,
-      show(perplexity.value),
-      baseline === null ? '' : show(baseline.value),
-      `${perplexity.tokens} tokens`,
-    ])
-    rows.push(['Bits per byte', show(perplexity.bitsPerByte), baseline === null ? '' : show(baseline.bitsPerByte), ''])
-    if (drift !== null) {
-      rows.push(['KLD mean', `${show(drift.kldMean, 3)} ± ${show(drift.kldMeanStandardError, 2)}`, '', `${drift.tokens} tokens`])
-      rows.push(['KLD 99 %', show(drift.kldP99, 3), '', ''])
-      rows.push(['Top-1 agreement', percent(drift.top1Agreement), '', ''])
-    }
-  }
-  for (const result of tasks.results) {
-    const other = tasks.baseline.get(result.name) ?? null
-    const isShare = result.chance !== null || /^acc|^exact_match$|^consistency$|_unsafe$|_safe$/.test(result.metric)
-    const figure = isShare ? percent : (value: number | null) => show(value, 4)
-    rows.push([
-      result.outputType === 'probe'
-        ? result.title
-        : `${result.task ?? result.name} (${result.metric}${result.filter === 'none' ? '' : `, ${result.filter}`})`,
-      `${figure(result.value)} ± ${figure(result.standardError)}`,
-      other === null ? '' : figure(other.value),
-      `${result.n} items`,
-      verdictText(result),
-    ])
-  }
-  return formatTable(rows)
-}
-
-/** "inconclusive, needs about 900 items; shows differences from 4.4 %" */
-function verdictText({ paired }: TaskResult): string {
-  if (paired === null || paired.verdict === null || paired.margin === null) return ''
-  const needs = paired.itemsNeeded === null ? '' : `, needs about ${paired.itemsNeeded} items`
-  const detectable =
-    paired.minimumDetectableDifference === null ? '' : `; shows differences from ${percent(paired.minimumDetectableDifference)}`
-  return `${paired.verdict} at ${percent(paired.margin)}${needs}${detectable}${paired.pairing === 'unpaired' ? ' (unpaired)' : ''}`
-}
-
-function show(value: number | null, digits = 5): string {
-  return value === null ? 'n/a' : value.toPrecision(digits)
-}
-
-function percent(value: number | null): string {
-  return value === null ? 'n/a' : `${(value * 100).toFixed(1)} %`
 }

@@ -1,11 +1,10 @@
 /** One model's side of the arena: its answers to the prompts that all have been given, each with its figures. */
-import { MessageSquareShare, X } from 'lucide-react'
+import { X } from 'lucide-react'
 import { useMemo } from 'react'
-import { useLocation } from 'wouter'
 import { useShallow } from 'zustand/react/shallow'
 import type { ModelSummary } from '../../../engine/contract/index.ts'
 import { Badge } from '../../ui/badge.tsx'
-import { IconButton } from '../../ui/button.tsx'
+import { ButtonLink, IconButton } from '../../ui/button.tsx'
 import { ErrorCard } from '../../ui/state.tsx'
 import { useChatStore } from '../chat/chat-store.ts'
 import { chatBlock, messagesBefore } from '../chat/conversation.ts'
@@ -33,7 +32,6 @@ interface ColumnProps {
 const NO_ACTIONS: MessageActions = { edit: () => {}, submitEdit: () => {}, cancelEdit: () => {}, regenerate: () => {}, branch: null }
 
 export function Column({ number, model, threadId, waits, taken, busy, own, onChoose, onClose }: ColumnProps) {
-  const [, navigate] = useLocation()
   const { query, messages } = useMessages(threadId)
   const key = threadId ?? `arena-${number}`
   const live = useChatStore(useShallow((state) => headOf(state.live[key])))
@@ -57,11 +55,9 @@ export function Column({ number, model, threadId, waits, taken, busy, own, onCho
         {own && <Badge tone="accent">own settings</Badge>}
         <span className={styles.grow} />
         {threadId !== null && !busy && (
-          <IconButton
-            label={`Continue column ${number} as a chat of its own`}
-            icon={MessageSquareShare}
-            onClick={() => navigate(`/chat/${threadId}`)}
-          />
+          <ButtonLink size="small" variant="ghost" href={`/chat/${threadId}`}>
+            Continue
+          </ButtonLink>
         )}
         {onClose !== null && <IconButton label={`Close column ${number}`} icon={X} disabled={busy} onClick={onClose} />}
       </header>

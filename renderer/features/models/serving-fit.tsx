@@ -53,20 +53,20 @@ export function ServingFit({ model, contextTokens, parallel, kvDtype, onContext,
       <FitBar fit={plan.fit} detail="full" />
       <ul className={styles.solves} aria-label="Ways to make it fit">
         {onContext !== null && longest !== null && longest > 0 && longest !== contextTokens && (
-          <Solve text="Longest context that fits:">
+          <Solve text={`Longest context: ${formatInteger(longest)} tokens`}>
             <Button size="small" aria-label={`Use ${formatInteger(longest)} tokens of context`} onClick={() => onContext(longest)}>
-              Use {formatInteger(longest)}
+              Use it
             </Button>
           </Solve>
         )}
         {onParallel !== null && concurrency !== null && concurrency > 0 && concurrency !== parallel && (
-          <Solve text="Most at once:">
+          <Solve text={`Most at once: ${formatInteger(concurrency)}`}>
             <Button
               size="small"
-              aria-label={`Use ${formatInteger(Math.min(concurrency, MOST_PARALLEL))} requests at once`}
+              aria-label={`Answer ${formatInteger(Math.min(concurrency, MOST_PARALLEL))} requests at once`}
               onClick={() => onParallel(Math.min(concurrency, MOST_PARALLEL))}
             >
-              Use {formatInteger(Math.min(concurrency, MOST_PARALLEL))}
+              Use it
             </Button>
           </Solve>
         )}

@@ -39,13 +39,11 @@ export function RoomFields({ model, models, settings, room, onChange }: RoomFiel
           onChange={(index) => set({ contextTokens: steps[index] ?? contextTokens })}
         />
         <Slider
-          label="Requests at once"
+          label="Requests at once with a whole context each"
           value={room.parallel === null ? 0 : 1 + parallelSteps.indexOf(room.parallel)}
           min={0}
           max={parallelSteps.length}
-          format={(index) =>
-            index === 0 ? 'a few that share one context' : `${formatInteger(parallelSteps[index - 1] ?? 1)}, each with its own`
-          }
+          format={(index) => (index === 0 ? 'a few that share one' : formatInteger(parallelSteps[index - 1] ?? 1))}
           onChange={(index) => set({ parallel: index === 0 ? null : (parallelSteps[index - 1] ?? null) })}
         />
       </div>

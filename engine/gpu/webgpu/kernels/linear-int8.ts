@@ -23,9 +23,7 @@ export async function planIntegerProducts(
   const lanes = Math.min(context.tuning.linear.lanes, nextPowerOfTwo(facts.units))
   const teams = workgroup / lanes
   const most = Math.min(MOST_COLUMNS, nextPowerOfTwo(context.capacity.tokens))
-  // As in linear.ts, sparse weights have no tile of a single column on a GPU.
-  const least = matrix.sparse && context.tuning.linear.family === 'lanes' ? 1 : 0
-  const widths = context.tuning.linear.columns.filter((width, index) => index === least || (index > least && width <= most))
+  const widths = context.tuning.linear.columns.filter((width, index) => index === 0 || width <= most)
   const kernels = await Promise.all(
     widths.map((width) =>
       context.kernel({

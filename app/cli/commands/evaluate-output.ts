@@ -1,0 +1,166 @@
+/** What `lathe eval` prints and writes: the fields of DESIGN §10, a table for people, and results files in lm-eval's form. */
+import { resolve } from 'node:path'
+import type { DriftResult, PerplexityResult, TaskResult } from '../../../engine/contract/index.ts'
+import { lmEvalResults, writeLmEvalFiles } from '../../../engine/evaluate/results-file.ts'
+import type { PromptOptions } from '../../../engine/evaluate/tasks/prompts.ts'
+import type { FolderTokenizer } from '../../../engine/studio/ports.ts'
+import type { Arguments } from '../arguments.ts'
+import { latheVersion } from '../assets.ts'
+import { formatTable } from '../format.ts'
+import type { MeasuredTasks } from './evaluate-tasks.ts'
+
+export interface TextMeasurement {
+  readonly perplexity: PerplexityResult
+  readonly baseline: PerplexityResult | null
+  readonly drift: DriftResult | null
+}
+
+export const NO_TASKS: MeasuredTasks = { results: [], baseline: new Map(), scored: [], groups: [] }
+export const NO_TOKENS = { pad: null, eos: null, bos: null }
+
+export function tokensOf(codec: FolderTokenizer) {
+  const byRole = (role: string): readonly [string, number] | null => {
+    const token = codec.info.specialTokens.find((candidate) => candidate.role === role)
+    return token === undefined ? null : [token.text, token.id]
+  }
+  return { pad: byRole('pad'), eos: byRole('eos'), bos: byRole('bos') }
+}
+
+interface OutFacts {
+  readonly name: string
+  readonly path: string
+  readonly device: string
+  readonly contextLimit: number | null
+  readonly dtype: string
+  readonly parameters: number | null
+  readonly tokens: ReturnType<typeof tokensOf>
+  readonly studio: Readonly<Record<string, unknown>>
+}
+
+export async function writeOut(
+  args: Arguments,
+  tasks: MeasuredTasks,
+  facts: OutFacts,
+  run: { readonly prompts: PromptOptions; readonly limit: number | null; readonly began: Date },
+): Promise<string[]> {
+  const folder = args.text('out')
+  if (folder === null) return []
+  const results = lmEvalResults(
+    {
+      ...facts,
+      modelName: facts.name,
+      modelPath: facts.path,
+      latheVersion: latheVersion(),
+      platform: `${process.platform} ${process.arch}`,
+      limit: run.limit,
+      chatTemplate: run.prompts.chatTemplate ? 'default' : null,
+      systemInstruction: run.prompts.systemInstruction,
+      fewshotAsMultiturn: run.prompts.chatTemplate && run.prompts.fewshotAsMultiturn,
+      startedAt: run.began,
+      seconds: (Date.now() - run.began.getTime()) / 1000,
+    },
+    tasks.scored,
+    tasks.groups,
+  )
+  return writeLmEvalFiles(resolve(folder), results, tasks.scored, run.began)
+}
+
+const orNull = (result: PerplexityResult | null | undefined) => (result === null || result === undefined ? null : perplexityJson(result))
+
+export function measuredJson(measured: TextMeasurement | null) {
+  return {
+    perplexity: orNull(measured?.perplexity),
+    baseline_perplexity: orNull(measured?.baseline),
+    drift: measured === null || measured.drift === null ? null : driftJson(measured.drift),
+  }
+}
+
+function perplexityJson(result: PerplexityResult) {
+  return {
+    value: result.value,
+    nll: result.nll,
+    tokens: result.tokens,
+    bits_per_byte: result.bitsPerByte,
+    protocol: result.protocol,
+    window: result.window,
+    standard_error: result.standardError,
+    dataset: result.dataset,
+    note: result.note,
+  }
+}
+
+function driftJson(drift: DriftResult) {
+  return {
+    kld_mean: drift.kldMean,
+    kld_mean_standard_error: drift.kldMeanStandardError,
+    kld_median: drift.kldMedian,
+    kld_p90: drift.kldP90,
+    kld_p95: drift.kldP95,
+    kld_p99: drift.kldP99,
+    kld_max: drift.kldMax,
+    top1_agreement: drift.top1Agreement,
+    flips: drift.flips,
+    delta_p_mean: drift.deltaPMean,
+    delta_p_rms: drift.deltaPRms,
+    log_perplexity_ratio: drift.logPerplexityRatio,
+    log_perplexity_ratio_standard_error: drift.logPerplexityRatioStandardError,
+    tokens: drift.tokens,
+    bounded_by_top: drift.boundedByTop ?? null,
+  }
+}
+
+export function describe(measured: TextMeasurement | null, tasks: MeasuredTasks): string {
+  const rows: string[][] = [['Measure', 'Value', 'Baseline', 'n', 'Verdict']]
+  if (measured !== null) {
+    const { perplexity, baseline, drift } = measured
+    rows.push([
+      `Perplexity (${perplexity.protocol}, ${perplexity.window})`,
+      show(perplexity.value),
+      baseline === null ? '' : show(baseline.value),
+      `${perplexity.tokens} tokens`,
+    ])
+    rows.push(['Bits per byte', show(perplexity.bitsPerByte), baseline === null ? '' : show(baseline.bitsPerByte), ''])
+    if (drift !== null) {
+      rows.push([
+        drift.boundedByTop === null || drift.boundedByTop === undefined ? 'KLD mean' : 'KLD mean, at least',
+        `${show(drift.kldMean, 3)} ± ${show(drift.kldMeanStandardError, 2)}`,
+        '',
+        `${drift.tokens} tokens`,
+      ])
+      rows.push(['KLD 99 %', show(drift.kldP99, 3), '', ''])
+      rows.push(['Top-1 agreement', percent(drift.top1Agreement), '', ''])
+    }
+  }
+  for (const result of tasks.results) {
+    const other = tasks.baseline.get(result.name) ?? null
+    const isShare = result.chance !== null || /^acc|^exact_match$|^consistency$|_unsafe$|_safe$/.test(result.metric)
+    const figure = isShare ? percent : (value: number | null) => show(value, 4)
+    rows.push([
+      result.outputType === 'probe'
+        ? result.title
+        : `${result.task ?? result.name} (${result.metric}${result.filter === 'none' ? '' : `, ${result.filter}`})`,
+      `${figure(result.value)} ± ${figure(result.standardError)}`,
+      other === null ? '' : figure(other.value),
+      `${result.n} items`,
+      verdictText(result),
+    ])
+  }
+  return formatTable(rows)
+}
+
+/** "inconclusive, needs about 900 items; shows differences from 4.4 %" */
+function verdictText({ paired }: TaskResult): string {
+  if (paired === null || paired.verdict === null || paired.margin === null) return ''
+  const needs = paired.itemsNeeded === null ? '' : `, needs about ${paired.itemsNeeded} items`
+  const detectable =
+    paired.minimumDetectableDifference === null ? '' : `; shows differences from ${percent(paired.minimumDetectableDifference)}`
+  return `${paired.verdict} at ${percent(paired.margin)}${needs}${detectable}${paired.pairing === 'unpaired' ? ' (unpaired)' : ''}`
+}
+
+function show(value: number | null, digits = 5): string {
+  return value === null ? 'n/a' : value.toPrecision(digits)
+}
+
+function percent(value: number | null): string {
+  return value === null ? 'n/a' : `${(value * 100).toFixed(1)} %`
+}
