@@ -17,6 +17,7 @@ import { compareNames, fusedKey, isRowParallel, isTransposed, keptByDesign } fro
 import { presetById } from './presets.ts'
 import { isLayered, isStoringStep, observerName } from './recipe.ts'
 import type { Observer, PruningStep, QuantizationGroupRecipe, Recipe, RecipeStep, StoringStep } from './recipe.ts'
+import { asRotated } from './rotation/rotated-checkpoint.ts'
 import { inputArgs, weightArgs } from './scheme-args.ts'
 import { cacheScaleTensor, columnsPerScale, refusal, sameScheme, schemeFormat, schemeName, storedTensors } from './scheme.ts'
 import type { Scheme, StoredTensor } from './scheme.ts'
@@ -236,7 +237,7 @@ export function prunedModules(checkpoint: Checkpoint, step: PruningStep): Readon
  */
 export function predict(checkpoint: Checkpoint, presetId: string): Prediction {
   const { recipe, outcome } = presetById(presetId)
-  const plan = planCompression(checkpoint, recipe)
+  const plan = planCompression(asRotated(checkpoint, recipe), recipe)
   if (isLayered(recipe)) describeModel(checkpoint.config, checkpoint.generationConfig)
   return {
     scheme: plan.schemeName,
@@ -254,7 +255,7 @@ function rangeOf(checkpoint: Checkpoint, recipe: Recipe, schemes: readonly Schem
     const steps = recipe.steps.map((step) =>
       'groups' in step ? { ...step, groups: step.groups.map((group) => ({ ...group, scheme })) } : step,
     )
-    return planCompression(checkpoint, { steps }).bytesOut
+    return planCompression(asRotated(checkpoint, recipe), { steps }).bytesOut
   })
   return { leastBytes: Math.min(...sizes), mostBytes: Math.max(...sizes) }
 }

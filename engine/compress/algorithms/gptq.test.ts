@@ -1,10 +1,16 @@
+import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import type { Observer } from '../recipe.ts'
-import type { IntegerScheme } from '../scheme.ts'
-import { gptq, layerOutputError } from './gptq.ts'
+import { columnsPerScale, rowsPerScale } from '../scheme.ts'
+import type { IntegerScheme, Scheme } from '../scheme.ts'
+import { weightGrid } from '../weight-grid.ts'
+import { gptq, gptqOnGrid, layerOutputError } from './gptq.ts'
 import { accumulateHessian, factorHessian } from './hessian-factor.ts'
+import { outputError } from './matrix.ts'
+import { decodeMatrix, roundMatrix } from './round-matrix.ts'
 import { roundToNearest } from './round-to-nearest.ts'
-import { activations, normals } from '../test/matrices.ts'
+import type { QuantizedRows } from './round-to-nearest.ts'
+import { activations, inverse, normals } from '../test/matrices.ts'
 
 const SEED = 1911
 const MINMAX: Observer = { kind: 'minmax' }
@@ -16,26 +22,6 @@ function hessianOf(tokens: number, cols: number, seed: number): Float64Array {
   const hessian = new Float64Array(cols * cols)
   accumulateHessian(hessian, 0, activations(tokens, cols, seed), tokens, cols)
   return hessian
-}
-
-/** Gauss–Jordan with partial pivoting. */
-function inverse(matrix: Float64Array, n: number): Float64Array {
-  const a = Array.from({ length: n }, (_, i) => [
-    ...matrix.subarray(i * n, (i + 1) * n),
-    ...Array.from({ length: n }, (__, j) => Number(i === j)),
-  ])
-  for (let c = 0; c < n; c++) {
-    let best = c
-    for (let r = c + 1; r < n; r++) if (Math.abs(a[r]![c]!) > Math.abs(a[best]![c]!)) best = r
-    ;[a[c], a[best]] = [a[best]!, a[c]!]
-    const pivot = a[c]![c]!
-    a[c] = a[c]!.map((value) => value / pivot)
-    for (let r = 0; r < n; r++) {
-      const scale = a[r]![c]!
-      if (r !== c) a[r] = a[r]!.map((value, j) => value - scale * a[c]![j]!)
-    }
-  }
-  return Float64Array.from(a.flatMap((row) => row.slice(n)))
 }
 
 /**
@@ -131,6 +117,31 @@ describe('GPTQ', () => {
       return layerOutputError(values, gptq(values, rows, cols, W4_G8, 'BF16', MINMAX, factor), W4_G8, hessian)
     })
     for (const error of errors) expect(error).toBeLessThan(0.9 * nearest)
+  })
+
+  test.each([
+    ['NVFP4', { kind: 'nvfp4' }],
+    ['MXFP4', { kind: 'mxfp4' }],
+    ['MXFP8', { kind: 'mxfp8' }],
+    ['FP8 per row', { kind: 'fp8', strategy: 'channel' }],
+    ['FP8 in blocks', { kind: 'fp8', strategy: 'block' }],
+    ['3 bits per row', { kind: 'packed-int', bits: 3, symmetric: true, strategy: 'channel', groupSize: null }],
+  ] satisfies readonly (readonly [string, Scheme])[])('%s: never loses more at the output than round to nearest', (_, scheme) => {
+    fc.assert(
+      fc.property(fc.integer({ min: 0, max: 1e6 }), fc.constantFrom(0.001, 0.01, 0.1), (seed, dampening) => {
+        const [rows, cols] = [4, 64]
+        const values = Float32Array.from(normals(rows * cols, seed))
+        const hessian = hessianOf(150, cols, seed)
+        const nearest = roundMatrix(values, rows, cols, scheme, 'BF16', MINMAX)
+        const factor = factorHessian(hessian, cols, { dampening, orderByImportance: true })!
+        const unit = { rows: rowsPerScale(scheme, rows), cols: columnsPerScale(scheme, cols) }
+        const grid = weightGrid(scheme, 'BF16', nearest.globalScale ?? 1)
+        const found = gptqOnGrid(values, nearest, unit, grid, factor)
+        const loss = (quantized: QuantizedRows): number => outputError(values, decodeMatrix(quantized, scheme, 'BF16'), rows, cols, hessian)
+        expect(loss(found)).toBeLessThanOrEqual(loss(nearest) * (1 + 1e-6))
+      }),
+      { seed: SEED, numRuns: 15 },
+    )
   })
 
   test('inputs that are uncorrelated and equal give round to nearest, code for code', () => {

@@ -3,7 +3,7 @@
  * factor, no blocks but for the choice of unstructured masks. Masks must agree where a choice is clear, and so must what is left.
  */
 import { expect, test } from 'vitest'
-import { activations, normals } from '../test/matrices.ts'
+import { activations, inverse, normals } from '../test/matrices.ts'
 import { accumulateHessian, factorHessian } from './hessian-factor.ts'
 import { sparseGpt } from './pruning.ts'
 import type { SparsityPattern } from './pruning.ts'
@@ -13,31 +13,12 @@ const DAMPENING = 0.01
 /** Of a score: nearer choices may fall either way. */
 const CLEAR = 1e-4
 
-/** Gauss–Jordan with partial pivoting. */
-function inverse(matrix: Float64Array, n: number): number[][] {
-  const a = Array.from({ length: n }, (_, i) => [
-    ...matrix.subarray(i * n, (i + 1) * n),
-    ...Array.from({ length: n }, (__, j) => Number(i === j)),
-  ])
-  for (let c = 0; c < n; c++) {
-    let best = c
-    for (let r = c + 1; r < n; r++) if (Math.abs(a[r]![c]!) > Math.abs(a[best]![c]!)) best = r
-    ;[a[c], a[best]] = [a[best]!, a[c]!]
-    const pivot = a[c]![c]!
-    a[c] = a[c]!.map((value) => value / pivot)
-    for (let r = 0; r < n; r++) {
-      const scale = a[r]![c]!
-      if (r !== c) a[r] = a[r]!.map((value, j) => value - scale * a[c]![j]!)
-    }
-  }
-  return a.map((row) => row.slice(n))
-}
-
 /** Row k of the inverse of the Hessian of columns k…, for every k. */
 function remainingInverses(hessian: Float64Array, n: number): number[][] {
   const mean = Array.from({ length: n }, (_, i) => hessian[i * n + i]!).reduce((sum, value) => sum + value, 0) / n
   const damped = hessian.map((value, i) => (i % (n + 1) === 0 ? value + DAMPENING * mean : value))
-  let remaining = inverse(damped, n)
+  const whole = inverse(damped, n)
+  let remaining = Array.from({ length: n }, (_, i) => [...whole.subarray(i * n, (i + 1) * n)])
   return Array.from({ length: n }, (_, k) => {
     const row = [...remaining[k]!]
     remaining = remaining.map((other) => other.map((value, j) => value - (other[k]! * row[j]!) / row[k]!))

@@ -9,7 +9,7 @@ import { planCompression } from '../plan.ts'
 import type { CompressionPlan } from '../plan.ts'
 import { isLayered } from '../recipe.ts'
 import type { Recipe } from '../recipe.ts'
-import { rotateCheckpoint } from '../rotation/rotated-checkpoint.ts'
+import { asRotated } from '../rotation/rotated-checkpoint.ts'
 import { sameScheme, schemeName } from '../scheme.ts'
 import type { Scheme } from '../scheme.ts'
 import type { Prediction } from '../types.ts'
@@ -20,10 +20,9 @@ export interface RecipePlan extends Prediction {
   readonly map: SchemeMap
 }
 
-/** Throws what `planCompression` throws. The seed of a rotation changes values, never shapes. */
+/** Throws what `planCompression` throws. */
 export function planRecipe(checkpoint: Checkpoint, recipe: Recipe): RecipePlan {
-  const rotation = recipe.steps.find((step) => step.kind === 'rotation')
-  const source = rotation === undefined ? checkpoint : rotateCheckpoint(checkpoint, rotation, { seed: 0 }).checkpoint
+  const source = asRotated(checkpoint, recipe)
   const plan = planCompression(source, recipe)
   return {
     scheme: plan.schemeName,

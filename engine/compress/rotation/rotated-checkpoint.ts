@@ -15,7 +15,7 @@ import type { ByteSource, Checkpoint, TensorEntry } from '../../checkpoint/types
 import { LatheError } from '../../contract/errors.ts'
 import { describeModel } from '../../model/spec.ts'
 import type { ModelSpec } from '../../model/spec.ts'
-import type { RotationStep } from '../recipe.ts'
+import type { Recipe, RotationStep } from '../recipe.ts'
 import { orthogonal } from './orthogonal.ts'
 import type { Orthogonal } from './orthogonal.ts'
 
@@ -101,6 +101,12 @@ export function rotateCheckpoint(source: Checkpoint, step: RotationStep, options
     [Symbol.asyncDispose]: () => source[Symbol.asyncDispose](),
   }
   return { checkpoint, configChanges, notes }
+}
+
+/** What a recipe's own plan is made of: the model through its rotation, if it has one. The seed changes values, never shapes. */
+export function asRotated(checkpoint: Checkpoint, { steps }: Pick<Recipe, 'steps'>, seed = 0): Checkpoint {
+  const rotation = steps.find((step) => step.kind === 'rotation')
+  return rotation === undefined ? checkpoint : rotateCheckpoint(checkpoint, rotation, { seed }).checkpoint
 }
 
 function notRotatable(why: string, hint: string): LatheError {

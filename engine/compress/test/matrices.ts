@@ -22,3 +22,23 @@ export function activations(tokens: number, cols: number, seed: number): Float32
     return value * (column % 5 === 0 ? 6 : 1)
   })
 }
+
+/** Of an invertible [n, n] matrix: Gauss–Jordan with partial pivoting. */
+export function inverse(matrix: Float64Array, n: number): Float64Array {
+  const a = Array.from({ length: n }, (_, i) => [
+    ...matrix.subarray(i * n, (i + 1) * n),
+    ...Array.from({ length: n }, (__, j) => Number(i === j)),
+  ])
+  for (let c = 0; c < n; c++) {
+    let best = c
+    for (let r = c + 1; r < n; r++) if (Math.abs(a[r]![c]!) > Math.abs(a[best]![c]!)) best = r
+    ;[a[c], a[best]] = [a[best]!, a[c]!]
+    const pivot = a[c]![c]!
+    a[c] = a[c]!.map((value) => value / pivot)
+    for (let r = 0; r < n; r++) {
+      const scale = a[r]![c]!
+      if (r !== c) a[r] = a[r]!.map((value, j) => value - scale * a[c]![j]!)
+    }
+  }
+  return Float64Array.from(a.flatMap((row) => row.slice(n)))
+}
