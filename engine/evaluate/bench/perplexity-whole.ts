@@ -44,6 +44,7 @@ console.log(`${backend.id}; references: ${madeBy}\n`)
 console.log('| model | protocol | tokens | perplexity | reference | relative difference | bits per byte | reference | seconds |')
 console.log('|---|---|--:|--:|--:|--:|--:|--:|--:|')
 let worst = 0
+let miscounted = 0
 for (const [name, { folder, text }] of Object.entries(SUBJECTS)) {
   if (values.model !== undefined && values.model !== name) continue
   const tokenizer = await loadTokenizer(folder)
@@ -55,8 +56,8 @@ for (const [name, { folder, text }] of Object.entries(SUBJECTS)) {
     const measured = await measurePerplexity(runtime, tokenizer, sample, options)
     const seconds = (performance.now() - began) / 1000
     const difference = Math.max(apart(measured.value, figure.perplexity), apart(measured.bitsPerByte, figure.bits_per_byte))
-    if (!(difference <= worst)) worst = difference
-    if (measured.tokens !== figure.tokens || measured.bytes !== figure.bytes) worst = Number.NaN
+    worst = Math.max(worst, difference)
+    if (measured.tokens !== figure.tokens || measured.bytes !== figure.bytes) miscounted++
     const cells = [
       name,
       figure.protocol,
@@ -71,5 +72,5 @@ for (const [name, { folder, text }] of Object.entries(SUBJECTS)) {
     console.log(`| ${cells.join(' | ')} |`)
   }
 }
-console.log(`\nWorst relative difference ${worst.toExponential(1)}.`)
-if (!(worst < FOUR_DIGITS)) process.exitCode = 1
+console.log(`\nWorst relative difference ${worst.toExponential(1)}; ${miscounted} figures of other tokens or bytes.`)
+if (!(worst < FOUR_DIGITS) || miscounted > 0) process.exitCode = 1

@@ -21,6 +21,7 @@ import { reportHtml, reportJson } from './report/report.ts'
 import { useReport } from './report/use-report.ts'
 import { Glance } from './glance.tsx'
 import { ErrorHeatmap } from './heatmap.tsx'
+import { MeasureMore, useLoadExports } from './measure-more.tsx'
 import { metricsOf, type Entry } from './metrics.ts'
 import { isMeasured } from './queries.ts'
 import { ResultsTable } from './results-table.tsx'
@@ -165,6 +166,7 @@ function BoardActions({
   const { queries } = useEngine()
   const settings = useQuery(queries.settings.get.queryOptions()).data ?? DEFAULT_SETTINGS
   const evaluate = useMeasure()
+  const loadExports = useLoadExports(entries)
   const name = (source ?? baseline).model.name
   const make = useReport({ name, entries, baseline, source })
   return (
@@ -172,6 +174,7 @@ function BoardActions({
       <Button icon={Gauge} busy={evaluate.isPending} onClick={() => evaluate.mutate({ entries, source, evaluate: settings.evaluate })}>
         Measure again
       </Button>
+      <MeasureMore entries={entries} />
       <Menu
         label="Export"
         trigger={<Button icon={Download}>Export</Button>}
@@ -186,6 +189,7 @@ function BoardActions({
             hint: '.json',
             onSelect: () => void make((input) => saveFile(`${name} comparison.json`, 'application/json', reportJson(input))),
           },
+          ...loadExports,
         ]}
       />
     </>
