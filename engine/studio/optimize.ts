@@ -2,8 +2,8 @@
  * From a choice on the Optimize screen to jobs in the queue: predictions, the checks before a start, and names for what will be written.
  * Sizes come from the compressor, fits from capacity; this file decides only where things go and what stands in the way.
  */
-import { access, constants, realpath } from 'node:fs/promises'
-import { basename, dirname, join, resolve } from 'node:path'
+import { access, constants } from 'node:fs/promises'
+import { resolve } from 'node:path'
 import { DEFAULT_CALIBRATION, LatheError, toErrorShape } from '../contract/index.ts'
 import type { Adapter, EvaluationOptions, Job, Preflight, Preset, PresetPrediction, Settings, StartCompression } from '../contract/index.ts'
 import { isLayered } from '../compress/recipe.ts'
@@ -16,8 +16,8 @@ import { requireTokenizer } from './jobs/evaluator.ts'
 import type { CompressJobRequest } from './jobs/compress-job.ts'
 import { compressPhases, evaluationPhases, expectedTime } from './jobs/phases.ts'
 import type { JobQueue } from './jobs/queue.ts'
-import { isInside } from './library.ts'
 import type { Library } from './library.ts'
+import { checkOutputFolder, diskFull, folderName, freeName, inGigabytes, variantName } from './output-folder.ts'
 import type { CheckpointPort, CompressPort, FitPort, GpuPort } from './ports.ts'
 import type { Recipes } from './recipes.ts'
 import type { StoredPhase } from './store/job-store.ts'
@@ -41,8 +41,6 @@ export interface OptimizeParts {
 
 /** Headers, journal, model card and file-system slack on top of the tensors. */
 const WRITE_MARGIN_BYTES = 16 * 1024 * 1024
-/** Names tried before giving up on a free one; a person who has a hundred copies wants to be told. */
-const MAX_SAME_NAME = 100
 /** Needs no GPU and no text (engine/compress/presets.ts). */
 const QUICK_PRESET = 'quick-4bit'
 /** Compressions that an outcome takes; of a searched map, before anything is known. */
@@ -141,7 +139,7 @@ export class Optimize {
       if (wantsText(request.evaluate)) requireTokenizer({ name: record.name, hasTokenizer: record.facts.hasTokenizer })
     })
     if (wantsAny(request.evaluate)) await check(() => this.#checkAdapter())
-    await check(() => this.#checkOutputFolder(outputFolder, record))
+    await check(() => checkOutputFolder(outputFolder, record.path))
     let needBytes = 0
     const planned: Planned[] = []
     for (const plan of this.#plans(record, request)) {
@@ -188,10 +186,15 @@ export class Optimize {
     if (problem !== undefined) throw asError(problem)
     const record = await this.#parts.library.runnable(request.modelId)
     const jobs: { readonly planned: Planned; readonly out: string; readonly phases: StoredPhase[] }[] = []
-    const taken = new Set<string>()
+    // What other jobs have been promised counts as taken.
+    const taken = new Set<unknown>(
+      this.#parts.queue.requests('compress').flatMap((waiting) => {
+        return typeof waiting === 'object' && waiting !== null && 'outFolder' in waiting ? [waiting.outFolder] : []
+      }),
+    )
     for (const plan of this.#plans(record, request)) {
       const planned = await plan()
-      const out = await this.#freeName(outputFolder, `${folderName(record.name)}-${planned.slug}`, taken)
+      const out = await freeName(outputFolder, `${folderName(record.name)}-${planned.slug}`, taken)
       taken.add(out)
       const phases = [
         ...(await this.#compressPhases(record, request, planned)),
@@ -401,40 +404,6 @@ export class Optimize {
   #outputFolder(request: StartCompression): string {
     return resolve(request.outputFolder ?? this.#parts.settings().variantsFolder ?? this.#parts.defaultFolder)
   }
-
-  async #checkOutputFolder(outputFolder: string, record: ModelRecord): Promise<void> {
-    const existing = await nearestExisting(outputFolder)
-    // realpath of what exists: a link must not lead the output into the source
-    const real = join(await realpath(existing), outputFolder.slice(existing.length))
-    if (isInside(real, record.path)) {
-      throw new LatheError(
-        'checkpoint.unsafe-path',
-        `${outputFolder} lies inside the source model, which Lathe never writes to.`,
-        'Choose a folder outside the model.',
-      )
-    }
-    await access(existing, constants.W_OK).catch((error: unknown) => {
-      throw new LatheError('disk.permission', `${existing} can't be written to.`, 'Choose another output folder.', { cause: error })
-    })
-  }
-
-  /** `name`, or `name-2`, `name-3`…: the first that neither exists nor has been promised to another job. */
-  async #freeName(folder: string, name: string, taken: ReadonlySet<string>): Promise<string> {
-    const promised = new Set(
-      this.#parts.queue.requests('compress').flatMap((request) => {
-        return typeof request === 'object' && request !== null && 'outFolder' in request ? [request.outFolder] : []
-      }),
-    )
-    for (let copy = 1; copy <= MAX_SAME_NAME; copy++) {
-      const candidate = join(folder, copy === 1 ? name : `${name}-${copy}`)
-      if (!taken.has(candidate) && !promised.has(candidate) && !(await exists(candidate))) return candidate
-    }
-    throw new LatheError(
-      'checkpoint.already-exists',
-      `${folder} already has ${MAX_SAME_NAME} folders named ${name}.`,
-      'Delete some of them, or choose another output folder.',
-    )
-  }
 }
 
 function wantsAny(options: EvaluationOptions): boolean {
@@ -445,55 +414,10 @@ function wantsText(options: EvaluationOptions): boolean {
   return options.perplexity || options.tasks
 }
 
-function variantName(sourceName: string, title: string, out: string, slug: string): string {
-  const copy = /^-(\d+)$/.exec(basename(out).slice(basename(out).lastIndexOf(slug) + slug.length))?.[1]
-  return `${sourceName} · ${title}${copy === undefined ? '' : ` (${copy})`}`
-}
-
-/** A name that every file system takes: letters, digits, dot, dash, underscore; never hidden, never only dots. */
-function folderName(name: string): string {
-  const cleaned = name
-    .replaceAll(/[^\p{L}\p{N}._-]+/gu, '-')
-    .replaceAll(/^[.-]+|[.-]+$/g, '')
-    .slice(0, 100)
-  return cleaned === '' ? 'model' : cleaned
-}
-
-function diskFull(folder: string, needBytes: number, freeBytes: number): LatheError {
-  return new LatheError(
-    'disk.full',
-    `The result needs ${inGigabytes(needBytes)}; ${folder} has ${inGigabytes(freeBytes)} free.`,
-    'Choose another output folder, or free some space.',
-    { data: { needBytes, freeBytes } },
-  )
-}
-
 function layerTakes(bytes: number): string {
   return `Calibrating a layer takes about ${inGigabytes(bytes)}`
 }
 
-/** "4.30 GB". */
-function inGigabytes(bytes: number): string {
-  return `${(bytes / 1e9).toPrecision(3)} GB`
-}
-
 function asError(shape: Preflight['problems'][number]): LatheError {
   return new LatheError(shape.code as LatheError['code'], shape.message, shape.hint, shape.data === undefined ? {} : { data: shape.data })
-}
-
-async function exists(path: string): Promise<boolean> {
-  return access(path).then(
-    () => true,
-    () => false,
-  )
-}
-
-async function nearestExisting(path: string): Promise<string> {
-  let at = path
-  while (!(await exists(at))) {
-    const parent = dirname(at)
-    if (parent === at) return at
-    at = parent
-  }
-  return at
 }
