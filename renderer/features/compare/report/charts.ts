@@ -61,9 +61,9 @@ export function frontierChart({ entries, baseline, source, x, y, decode }: Front
   return html`<figure>
     <svg viewBox="0 0 ${WIDTH} ${HEIGHT}" width="${WIDTH}" height="${HEIGHT}" role="img" aria-label="${y.title} against ${x.title}">
       ${yTicks.map((tick) => html`<line class="axis" x1="${PLOT.left}" x2="${WIDTH - PLOT.right}" y1="${at(py(tick))}" y2="${at(py(tick))}"></line><text x="${PLOT.left - 8}" y="${at(py(tick) + 4)}" text-anchor="end">${y.format(tick)}</text>`)}
-      ${xTicks.map((tick) => html`<text x="${at(px(tick))}" y="${HEIGHT - 20}" text-anchor="middle">${x.format(tick)}</text>`)}
+      ${xTicks.map((tick) => html`<text x="${at(px(tick))}" y="${HEIGHT - 23}" text-anchor="middle">${x.format(tick)}</text>`)}
       <text x="${PLOT.left}" y="12">${axisTitle(y)}</text>
-      <text x="${WIDTH - PLOT.right}" y="${HEIGHT - 1}" text-anchor="end">${axisTitle(x)} →</text>
+      <text x="${WIDTH - PLOT.right}" y="${HEIGHT - 6}" text-anchor="end">${axisTitle(x)} →</text>
       <polyline class="frontier" points="${frontier.map((point) => `${at(px(point.x))},${at(py(point.y))}`).join(' ')}"></polyline>
       ${points.map(
         (point, index) =>
