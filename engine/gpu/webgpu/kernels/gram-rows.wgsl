@@ -1,25 +1,5 @@
 // sums += xᵀ·x without shared memory: each invocation owns 4 rows × COLUMN_QUADS quads of columns of the lower triangle and reads x directly.
-struct Immediates {
-  tokens: u32,
-  firstRow: u32,
-  rows: u32,
-  width: u32,
-  quads: u32,
-}
-var<immediate> step: Immediates;
-@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
-@group(0) @binding(1) var<storage, read_write> sums: array<f32>;
-
-fn add(i: u32, j: u32, value: vec4<f32>) {
-  if (i >= step.rows) {
-    return;
-  }
-  let at = i * step.width + j;
-  if (j < step.width) { sums[at] += value.x; }
-  if (j + 1u < step.width) { sums[at + 1u] += value.y; }
-  if (j + 2u < step.width) { sums[at + 2u] += value.z; }
-  if (j + 3u < step.width) { sums[at + 3u] += value.w; }
-}
+//#include gram-bindings
 
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {

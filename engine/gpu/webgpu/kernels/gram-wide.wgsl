@@ -1,34 +1,8 @@
 // As gram.wgsl, one 128 × 128 tile per workgroup: 256 invocations, 8 × 8 sums each (two runs of four rows by two quads of columns), so that what
 // is staged is used twice as often. For matrices with enough tiles to fill a GPU. The order of additions is that of the tokens.
-struct Immediates {
-  tokens: u32,
-  firstRow: u32,
-  rows: u32,
-  width: u32,
-  quads: u32,
-}
-var<immediate> step: Immediates;
-@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
-@group(0) @binding(1) var<storage, read_write> sums: array<f32>;
+//#include gram-bindings
 var<workgroup> left: array<vec4<f32>, STAGED_TOKENS * 32u>;
 var<workgroup> right: array<vec4<f32>, STAGED_TOKENS * 32u>;
-
-fn load(token: u32, quad: u32) -> vec4<f32> {
-  if (token >= step.tokens || quad >= step.quads) {
-    return vec4<f32>(0.0f);
-  }
-  return x[token * step.quads + quad];
-}
-
-fn add(i: u32, j: u32, sum: vec4<f32>) {
-  if (i < step.rows) {
-    let at = i * step.width + j;
-    if (j < step.width) { sums[at] += sum.x; }
-    if (j + 1u < step.width) { sums[at + 1u] += sum.y; }
-    if (j + 2u < step.width) { sums[at + 2u] += sum.z; }
-    if (j + 3u < step.width) { sums[at + 3u] += sum.w; }
-  }
-}
 
 @compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) index: u32) {

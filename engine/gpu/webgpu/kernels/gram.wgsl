@@ -1,24 +1,8 @@
 // sums += xᵀ·x, one 64 × 64 tile of the lower triangle per workgroup. 256 invocations, 4 × 4 sums each; 16 tokens are staged at a time, each
 // side as rows of 16 quads. The order of additions is that of the tokens.
-struct Immediates {
-  tokens: u32,
-  firstRow: u32,
-  rows: u32,
-  width: u32,
-  quads: u32,
-}
-var<immediate> step: Immediates;
-@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
-@group(0) @binding(1) var<storage, read_write> sums: array<f32>;
+//#include gram-bindings
 var<workgroup> left: array<vec4<f32>, STAGED_TOKENS * 16u>;
 var<workgroup> right: array<vec4<f32>, STAGED_TOKENS * 16u>;
-
-fn load(token: u32, quad: u32) -> vec4<f32> {
-  if (token >= step.tokens || quad >= step.quads) {
-    return vec4<f32>(0.0f);
-  }
-  return x[token * step.quads + quad];
-}
 
 @compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) index: u32) {
@@ -47,16 +31,6 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     workgroupBarrier();
   }
 //#repeat r 4
-  {
-    let i = group.y * 64u + row * 4u + {r}u;
-    let j = firstColumn + column * 4u;
-    if (i < step.rows) {
-      let at = i * step.width + j;
-      if (j < step.width) { sums[at] += sum_{r}.x; }
-      if (j + 1u < step.width) { sums[at + 1u] += sum_{r}.y; }
-      if (j + 2u < step.width) { sums[at + 2u] += sum_{r}.z; }
-      if (j + 3u < step.width) { sums[at + 3u] += sum_{r}.w; }
-    }
-  }
+  add(group.y * 64u + row * 4u + {r}u, firstColumn + column * 4u, sum_{r});
 //#end
 }
