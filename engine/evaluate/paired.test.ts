@@ -13,6 +13,8 @@ function binary(n: number, lost: number, gained: number, bothRight: number) {
   return { baselineId: 'base', baseline, candidate, higherIsBetter: true, chance: 0.25 }
 }
 
+const eightfold = (values: readonly number[]): number[] => values.flatMap((value) => Array.from({ length: 8 }, () => value))
+
 function uniformOf(seed: number): () => number {
   const pick = createIndexSampler(seed)
   return () => pick(1 << 20) / (1 << 20)
@@ -93,6 +95,21 @@ describe('paired comparison', () => {
     )
     expect(result).toMatchObject({ pairing: 'unpaired', mcnemarP: null, verdict: 'inconclusive', warnings: ['published'] })
     expect(result.standardError).toBeCloseTo(Math.hypot(0.02, 0.02), 12)
+  })
+
+  test('clusters of equal items count once: as sure as their number, not as that of the items', () => {
+    const few = binary(40, 4, 1, 20)
+    const many = { ...few, baseline: eightfold(few.baseline), candidate: eightfold(few.candidate) }
+    const clusters = many.baseline.map((_, i) => String(Math.floor(i / 8)))
+    const alone = comparePaired({ ...few, margin: 0.05 })
+    const clustered = comparePaired({ ...many, clusters, margin: 0.05 })
+    expect(clustered).toMatchObject({ difference: alone.difference, mcnemarP: null, recovery: alone.recovery })
+    // n − 1 beneath the one, n beneath the other.
+    expect(clustered.standardError! / alone.standardError!).toBeCloseTo(Math.sqrt(39 / 40), 9)
+    expect(comparePaired({ ...many, margin: 0.05 }).standardError).toBeLessThan(clustered.standardError! / 2)
+    const [low, high] = clustered.recoveryInterval!
+    const [ownLow, ownHigh] = alone.recoveryInterval!
+    expect((high - low) / (ownHigh - ownLow)).toBeGreaterThan(0.7)
   })
 
   test('different numbers of items are refused', () => {

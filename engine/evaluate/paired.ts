@@ -6,7 +6,7 @@
  */
 import type { PairedComparison, Verdict } from '../contract/index.ts'
 import { recoveryOf } from './recovery.ts'
-import { mcnemarMidP, meanWithError, minimumDetectableDifference, Z95 } from './statistics.ts'
+import { clusteredStandardError, mcnemarMidP, meanWithError, minimumDetectableDifference, Z95 } from './statistics.ts'
 
 /** One-sided 95 % quantile of the normal distribution, and the quantile of 80 % power. */
 const Z_ONE_SIDED = 1.6448536269514722
@@ -31,6 +31,8 @@ export interface PairedScores {
   /** log p of the right answer per item; null where not known. */
   readonly logLikelihoods?: { readonly baseline: readonly number[]; readonly candidate: readonly number[] } | null
   readonly warnings?: readonly string[]
+  /** Per item, what it shares with others: items of one cluster are not independent. null or absent: each stands alone. */
+  readonly clusters?: readonly string[] | null
   /** False for unbounded figures such as a perplexity, whose ratio is no recovery. */
   readonly hasRecovery?: boolean
 }
@@ -41,8 +43,11 @@ export function comparePaired(scores: PairedScores): PairedComparison {
   const n = baseline.length
   if (n !== candidate.length || n === 0) throw new RangeError(`Paired scores differ in number or are none: ${n} and ${candidate.length}`)
   const differences = baseline.map((value, i) => (candidate[i] ?? Number.NaN) - value)
-  const { mean: difference, standardError } = meanWithError(differences)
-  const binary = [baseline, candidate].every((values) => values.every((value) => value === 0 || value === 1))
+  const clusters = scores.clusters ?? null
+  const { mean: difference, standardError: independent } = meanWithError(differences)
+  const standardError = clusters === null ? independent : clusteredStandardError(differences, clusters)
+  // The tests of right and wrong take every item for itself.
+  const binary = clusters === null && [baseline, candidate].every((values) => values.every((value) => value === 0 || value === 1))
   const better = differences.filter((value) => value > 0).length
   const worse = differences.filter((value) => value < 0).length
   const [gained, lost] = higherIsBetter ? [better, worse] : [worse, better]

@@ -27,10 +27,11 @@ export interface RecoveryScores {
   readonly higherIsBetter: boolean
   /** Score of guessing; null where guessing has none. */
   readonly chance: number | null
+  readonly clusters?: readonly string[] | null
 }
 
 /** null where the baseline has nothing to recover. */
-export function recoveryOf({ baseline, candidate, higherIsBetter, chance }: RecoveryScores): Recovery | null {
+export function recoveryOf({ baseline, candidate, higherIsBetter, chance, clusters = null }: RecoveryScores): Recovery | null {
   const of = (b: number, c: number, floor: number): number => (higherIsBetter ? (c - floor) / (b - floor) : b / c)
   const base = meanWithError(baseline)
   const raw = of(base.mean, meanWithError(candidate).mean, 0)
@@ -41,12 +42,15 @@ export function recoveryOf({ baseline, candidate, higherIsBetter, chance }: Reco
     base.standardError !== null &&
     base.mean - chance >= Math.max(LEAST_DISTANCE_IN_ERRORS * base.standardError, Number.EPSILON)
   const floor = chance ?? 0
-  const binary = higherIsBetter && [baseline, candidate].every((values) => values.every((value) => value === 0 || value === 1))
+  const binary =
+    clusters === null && higherIsBetter && [baseline, candidate].every((values) => values.every((value) => value === 0 || value === 1))
   return {
     raw,
-    rawInterval: binary ? ratioInterval(countsOf(baseline, candidate)) : bootstrapPaired(baseline, candidate, (b, c) => of(b, c, 0)),
+    rawInterval: binary
+      ? ratioInterval(countsOf(baseline, candidate))
+      : bootstrapPaired(baseline, candidate, (b, c) => of(b, c, 0), { clusters }),
     adjusted: canAdjust ? of(base.mean, meanWithError(candidate).mean, floor) : null,
-    adjustedInterval: canAdjust ? bootstrapPaired(baseline, candidate, (b, c) => of(b, c, floor)) : null,
+    adjustedInterval: canAdjust ? bootstrapPaired(baseline, candidate, (b, c) => of(b, c, floor), { clusters }) : null,
   }
 }
 
@@ -95,29 +99,52 @@ export function ratioInterval(counts: PairedCounts): [number, number] | null {
   return [counts.both + counts.gained === 0 ? 0 : edge(Z95), edge(-Z95)]
 }
 
-/** 95 % percentile interval of a statistic of two means, items resampled once for both; null for fewer than two items. */
+/** What is resampled: items, or whole clusters of them. */
+interface Units {
+  readonly baseline: Float64Array
+  readonly candidate: Float64Array
+  readonly sizes: Float64Array
+}
+
+function unitsOf(baseline: readonly number[], candidate: readonly number[], clusters: readonly string[] | null): Units {
+  if (clusters === null)
+    return {
+      baseline: Float64Array.from(baseline),
+      candidate: Float64Array.from(candidate),
+      sizes: new Float64Array(baseline.length).fill(1),
+    }
+  const groups = [...Map.groupBy(baseline.keys(), (item) => clusters[item] ?? String(item)).values()]
+  const sums = (values: readonly number[]): Float64Array =>
+    Float64Array.from(groups, (items) => items.reduce((sum, item) => sum + (values[item] ?? 0), 0))
+  return { baseline: sums(baseline), candidate: sums(candidate), sizes: Float64Array.from(groups, (items) => items.length) }
+}
+
+/**
+ * 95 % percentile interval of a statistic of two means, items (or clusters of them) resampled once for both; null for fewer than two of them.
+ */
 export function bootstrapPaired(
   baseline: readonly number[],
   candidate: readonly number[],
   statistic: (baselineMean: number, candidateMean: number) => number,
-  options: { readonly seed?: number; readonly resamples?: number } = {},
+  options: { readonly seed?: number; readonly resamples?: number; readonly clusters?: readonly string[] | null } = {},
 ): [number, number] | null {
-  const n = baseline.length
+  const units = unitsOf(baseline, candidate, options.clusters ?? null)
+  const n = units.sizes.length
   if (n < 2) return null
   const resamples = options.resamples ?? Math.max(1000, Math.min(BOOTSTRAP_RESAMPLES, Math.floor(BOOTSTRAP_PICKS / n)))
   const pick = createIndexSampler(options.seed ?? BOOTSTRAP_SEED)
-  const left = Float64Array.from(baseline)
-  const right = Float64Array.from(candidate)
   const values: number[] = []
   for (let r = 0; r < resamples; r++) {
     let b = 0
     let c = 0
+    let items = 0
     for (let i = 0; i < n; i++) {
       const j = pick(n)
-      b += left[j] ?? 0
-      c += right[j] ?? 0
+      b += units.baseline[j] ?? 0
+      c += units.candidate[j] ?? 0
+      items += units.sizes[j] ?? 0
     }
-    const value = statistic(b / n, c / n)
+    const value = statistic(b / items, c / items)
     if (Number.isFinite(value)) values.push(value)
   }
   // A statistic that most resamples can't form has no interval.

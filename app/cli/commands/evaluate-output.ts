@@ -34,6 +34,8 @@ interface OutFacts {
   readonly dtype: string
   readonly parameters: number | null
   readonly tokens: ReturnType<typeof tokensOf>
+  /** Its text; null where a server renders it unseen. */
+  readonly chatTemplate: string | null
   readonly studio: Readonly<Record<string, unknown>>
 }
 
@@ -53,7 +55,7 @@ export async function writeOut(
       latheVersion: latheVersion(),
       platform: `${process.platform} ${process.arch}`,
       limit: run.limit,
-      chatTemplate: run.prompts.chatTemplate ? 'default' : null,
+      chatTemplate: run.prompts.chatTemplate ? (facts.chatTemplate ?? 'the server’s own') : null,
       systemInstruction: run.prompts.systemInstruction,
       fewshotAsMultiturn: run.prompts.chatTemplate && run.prompts.fewshotAsMultiturn,
       startedAt: run.began,

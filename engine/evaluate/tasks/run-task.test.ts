@@ -10,6 +10,7 @@ import type { RunOptions } from './run-task.ts'
 import { groupResults, sampleRows, scoreTask, taskProtocolKey, taskResults } from './score-task.ts'
 import { taskOf } from './task-config.ts'
 import type { TaskConfig } from './task-config.ts'
+import { cutAtStops } from './target.ts'
 import type { EvaluationTarget, GenerateRequest } from './target.ts'
 
 const OPTIONS: RunOptions = { prompts: PLAIN_PROMPTS, limit: null }
@@ -321,6 +322,11 @@ describe('generation', () => {
 
 const likelihood = ({ context, continuation }: { readonly context: string; readonly continuation: string }) =>
   -((context.length * 7 + continuation.charCodeAt(1)) % 11)
+
+test('what a model thinks before its answer is no part of it, and stops do not count there', () => {
+  expect(cutAtStops('<think>Question: hm\n\n4?</think>\nIt is 4.\n\nQuestion: next', ['\n\n'])).toBe('\nIt is 4.')
+  expect(cutAtStops('4 Question: 5 STOP', ['STOP', 'Question:', ''])).toBe('4 ')
+})
 
 describe('runs', () => {
   const many = { ...CHOICE, documents: Array.from({ length: 30 }, (_, i) => ({ q: `q${i}`, options: ['a', 'b'], answer: i % 2 })) }

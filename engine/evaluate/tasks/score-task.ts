@@ -221,6 +221,7 @@ function pairedFigure(figure: Figure, scored: ScoredTask, baseline: ScoredBaseli
     chance: figure.aggregation === 'share' ? scored.chance : null,
     changed: own.filter((sample, i) => sample.answer !== theirs[i]?.answer).length,
     logLikelihoods: goldLikelihoods(scored, baseline.scored),
+    clusters: scored.task.clusterField === null ? null : own.map((sample) => sample.item.cluster ?? String(sample.item.docId)),
     warnings: samePrompts ? [] : ['The two models were asked in different words (another chat template).'],
     hasRecovery: isShare,
   })

@@ -54,8 +54,13 @@ export interface EvaluationTarget {
   generate(request: GenerateRequest, signal: AbortSignal | undefined): Promise<Generated>
 }
 
-/** The text up to the earliest stop string. */
-export function cutAtStops(text: string, stops: readonly string[]): string {
+/** What ends a reasoning model's thoughts in its text. */
+const END_OF_THINKING = '</think>'
+
+/** The answer up to the earliest stop string: what a reasoning model thinks before it is no part of it, and its stops do not count there. */
+export function cutAtStops(output: string, stops: readonly string[]): string {
+  const thought = output.lastIndexOf(END_OF_THINKING)
+  const text = thought < 0 ? output : output.slice(thought + END_OF_THINKING.length)
   let end = text.length
   for (const stop of stops) {
     const at = stop === '' ? -1 : text.indexOf(stop)
