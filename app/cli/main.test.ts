@@ -130,11 +130,15 @@ interface Ready {
 describe('serve', () => {
   it('says where it is, answers a completion with its key only, reads prompts apart, and ends with Ctrl-C', async () => {
     const apart = ['--prefill-engines', '1']
-    const child = spawn(process.execPath, [main, 'serve', demo, '--port', '0', '--name', 'pebble demo', '--context', '256', ...apart], {
-      cwd: folder,
-      env: { ...process.env, LATHE_ADAPTER: 'reference' },
-      stdio: ['ignore', 'pipe', 'pipe'],
-    })
+    const child = spawn(
+      process.execPath,
+      [main, 'serve', demo, '--port', '0', '--name', 'pebble demo', '--context', '256', '--parallel', '2', ...apart],
+      {
+        cwd: folder,
+        env: { ...process.env, LATHE_ADAPTER: 'reference' },
+        stdio: ['ignore', 'pipe', 'pipe'],
+      },
+    )
     const closed = new Promise<number | null>((resolve) => child.on('close', resolve))
     const ready = await new Promise<Ready>((resolve, reject) => {
       child.stdout.setEncoding('utf8').once('data', (line: string) => resolve(JSON.parse(line) as Ready))
@@ -167,6 +171,7 @@ describe('serve', () => {
   })
 
   it('names what it can not do', async () => {
+    expect(await failure(['serve', demo, '--overlong', 'cut'])).toMatchObject({ code: 'request.invalid' })
     expect(await failure(['serve', demo, '--speculate', 'guesses'])).toMatchObject({
       code: 'runtime.invalid-request',
       hint: 'Use ngram[:k] | draft:<folder>.',

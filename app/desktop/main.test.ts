@@ -156,6 +156,7 @@ async function start(prepare: () => void = () => {}): Promise<void> {
       setApplicationMenu: ({ template }: { template: typeof told.menu }) => (told.menu = template),
     },
     nativeTheme: { shouldUseDarkColors: true },
+    safeStorage: { isEncryptionAvailable: () => false },
     screen: { getAllDisplays: () => [{ workArea: { x: 0, y: 0, width: 1920, height: 1080 } }] },
     session: {
       defaultSession: {

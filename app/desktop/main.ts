@@ -4,12 +4,13 @@
  */
 import { existsSync } from 'node:fs'
 import { isAbsolute, join } from 'node:path'
-import { BrowserWindow, Menu, app, dialog, ipcMain, nativeTheme, screen, session, shell } from 'electron'
+import { BrowserWindow, Menu, app, dialog, ipcMain, nativeTheme, safeStorage, screen, session, shell } from 'electron'
 import type { IpcMainEvent, IpcMainInvokeEvent } from 'electron'
 import { Supervisor, type EngineAddress } from '../supervisor/supervisor.ts'
 import { hardenContents, hardenSession } from './harden.ts'
 import { readMemory, remember, visibleBounds } from './memory.ts'
 import { menuTemplate } from './menu.ts'
+import { wrappingKey } from './secret.ts'
 
 const root = app.isPackaged ? process.resourcesPath : join(import.meta.dirname, '..', '..')
 const memoryPath = join(app.getPath('userData'), 'shell.json')
@@ -44,6 +45,9 @@ async function start(): Promise<void> {
   answerPage()
   Menu.setApplicationMenu(Menu.buildFromTemplate(menuTemplate(process.platform, (command) => window?.webContents.send('command', command))))
   window = createWindow()
+  // The engine reads it once and forgets it, as it does the token.
+  const key = wrappingKey(join(app.getPath('userData'), 'keychain'), safeStorage)
+  if (key !== null) process.env['LATHE_WRAPPING_KEY'] = key
   await open(await supervisor.start())
 }
 

@@ -22,6 +22,8 @@ const DEFAULT_CONTEXT = 4096
 /** More than a desktop answers while anybody still waits. */
 const DEFAULT_QUEUE = 256
 const DEFAULT_IDLE_SECONDS = 900
+/** Beyond this a step is longer than anybody wants to wait for a token. */
+const MOST_PARALLEL = 64
 /** Each holds the weights again. */
 const MOST_PREFILL_ENGINES = 8
 
@@ -49,6 +51,16 @@ export const serve: Command = {
       help: 'read prompts in N runtimes of their own, each with the weights again; pays with --prefill-adapter only (0)',
     },
     'prefill-adapter': { type: 'string', value: 'NAME', help: 'the adapter that reads prompts (that of the answers)' },
+    parallel: {
+      type: 'string',
+      value: 'N',
+      help: 'requests answered at once, each with room for a whole context (8 that share the room of one)',
+    },
+    overlong: {
+      type: 'string',
+      value: 'POLICY',
+      help: 'a max_tokens that the context has no room for: reject, or clamp to what fits (reject)',
+    },
     'max-queue': { type: 'string', value: 'N', help: `requests that may wait before others get 429 (${DEFAULT_QUEUE})` },
     'idle-unload': {
       type: 'string',
@@ -68,6 +80,10 @@ export const serve: Command = {
     const apiKey = args.text('api-key') ?? randomBytes(24).toString('base64url')
     const contextTokens = args.integer('context', { min: 64 }) ?? DEFAULT_CONTEXT
     const disaggregation = disaggregationOf(args)
+    const parallel = args.integer('parallel', { min: 1, max: MOST_PARALLEL })
+    const overlong = args.text('overlong') ?? 'reject'
+    if (overlong !== 'reject' && overlong !== 'clamp') throw args.invalid(`--overlong takes reject or clamp, not "${overlong}".`)
+    const room = parallel === null ? {} : { maxSequences: parallel, kvTokens: parallel * contextTokens }
     const maxQueued = args.integer('max-queue', { min: 1 }) ?? DEFAULT_QUEUE
     const idleSeconds = args.number('idle-unload', { min: 0 }) ?? DEFAULT_IDLE_SECONDS
     const names = args.texts('name')
@@ -82,7 +98,8 @@ export const serve: Command = {
     await using served = createServedCollection(
       entries,
       {
-        acquire: (entry, signal) => acquire(context, entry, { contextTokens, kvDtype, signal, maxQueued, speculation, disaggregation }),
+        acquire: (entry, signal, onProgress) =>
+          acquire(context, entry, { contextTokens, kvDtype, ...room, signal, onProgress, maxQueued, speculation, disaggregation }),
         unload: (entry) => engine.models.unload(entry.modelId),
         tokenizer: (entry) => loadTokenizer(entry.folder),
       },
@@ -96,6 +113,7 @@ export const serve: Command = {
       hostname: args.text('host') ?? '127.0.0.1',
       allowedHosts: args.texts('allow-host').map((host) => host.toLowerCase()),
       allowedOrigins: args.texts('cors-origin'),
+      overlong,
       version: latheVersion(),
       log: (level, text) => context.note(`${level}: ${text}`),
     }).catch((error: unknown) => {

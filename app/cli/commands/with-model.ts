@@ -1,7 +1,7 @@
 /** Loading a model for one command: the lease is released when the command ends, however it ends. */
 import type { KvSetting } from '../../../engine/gpu/kv-format.ts'
 import { resolve } from 'node:path'
-import type { ModelLease, Speculation } from '../../../engine/runtime/types.ts'
+import type { LoadProgress, ModelLease, Speculation } from '../../../engine/runtime/types.ts'
 import { resolveModelFolder } from '../../../engine/studio/library.ts'
 import type { ModelRef } from '../../../engine/studio/ports.ts'
 import type { CommandContext } from '../command.ts'
@@ -11,11 +11,14 @@ export interface LoadOptions {
   readonly contextTokens: number
   readonly kvDtype?: KvSetting
   readonly kvTokens?: number | undefined
+  readonly maxSequences?: number | undefined
   readonly speculation?: Speculation | undefined
   readonly disaggregation?: { readonly prefillEngines: number; readonly prefillAdapter: string | null } | undefined
   readonly maxQueued?: number | undefined
   /** Default: that of the command. */
   readonly signal?: AbortSignal | undefined
+  /** Besides the line on stderr. */
+  readonly onProgress?: ((progress: LoadProgress) => void) | undefined
 }
 
 /** The folder behind a path on the command line, as the studio would import it. */
@@ -32,11 +35,15 @@ export async function acquire(context: CommandContext, model: ModelRef, options:
     contextTokens: options.contextTokens,
     kvDtype: options.kvDtype ?? 'f16',
     kvTokens: options.kvTokens,
+    maxSequences: options.maxSequences,
     speculation: options.speculation,
     disaggregation: options.disaggregation,
     maxQueued: options.maxQueued,
     signal: options.signal ?? context.signal,
-    onProgress: (progress) => context.progress(loadingLine(model.name, progress)),
+    onProgress: (progress) => {
+      context.progress(loadingLine(model.name, progress))
+      options.onProgress?.(progress)
+    },
   })
   context.progress(null)
   return lease

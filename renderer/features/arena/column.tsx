@@ -1,10 +1,11 @@
 /** One model's side of the arena: its answers to the prompts that all have been given, each with its figures. */
-import { X } from 'lucide-react'
+import { MessageSquareShare, X } from 'lucide-react'
 import { useMemo } from 'react'
+import { useLocation } from 'wouter'
 import { useShallow } from 'zustand/react/shallow'
 import type { ModelSummary } from '../../../engine/contract/index.ts'
 import { Badge } from '../../ui/badge.tsx'
-import { ButtonLink, IconButton } from '../../ui/button.tsx'
+import { IconButton } from '../../ui/button.tsx'
 import { ErrorCard } from '../../ui/state.tsx'
 import { useChatStore } from '../chat/chat-store.ts'
 import { chatBlock, messagesBefore } from '../chat/conversation.ts'
@@ -32,6 +33,7 @@ interface ColumnProps {
 const NO_ACTIONS: MessageActions = { edit: () => {}, submitEdit: () => {}, cancelEdit: () => {}, regenerate: () => {}, branch: null }
 
 export function Column({ number, model, threadId, waits, taken, busy, own, onChoose, onClose }: ColumnProps) {
+  const [, navigate] = useLocation()
   const { query, messages } = useMessages(threadId)
   const key = threadId ?? `arena-${number}`
   const live = useChatStore(useShallow((state) => headOf(state.live[key])))
@@ -53,13 +55,16 @@ export function Column({ number, model, threadId, waits, taken, busy, own, onCho
         />
         {waits && <Badge>waits its turn</Badge>}
         {own && <Badge tone="accent">own settings</Badge>}
-        <span className={styles.grow} />
-        {threadId !== null && !busy && (
-          <ButtonLink size="small" variant="ghost" href={`/chat/${threadId}`}>
-            Continue
-          </ButtonLink>
-        )}
-        {onClose !== null && <IconButton label={`Close column ${number}`} icon={X} disabled={busy} onClick={onClose} />}
+        <span className={styles.tools}>
+          {threadId !== null && !busy && (
+            <IconButton
+              label={`Continue column ${number} as a chat of its own`}
+              icon={MessageSquareShare}
+              onClick={() => navigate(`/chat/${threadId}`)}
+            />
+          )}
+          {onClose !== null && <IconButton label={`Close column ${number}`} icon={X} disabled={busy} onClick={onClose} />}
+        </span>
       </header>
       <div className={styles.answers} tabIndex={0} role="group" aria-label={`Answers of ${name}`}>
         {query.error !== null && threadId !== null && <ErrorCard error={query.error} onRetry={() => void query.refetch()} />}
