@@ -60,6 +60,8 @@ const SPARE_BYTES = 4 << 20
 
 /** Activations, cache and tables of the few tokens that a result generates before it is published. */
 const SANITY_BYTES = 256 << 20
+/** Any tokens do: what is looked for is numbers that are none. Every vocabulary has these. */
+const TRIAL_PROMPT = Uint32Array.from({ length: 8 }, (_, i) => i + 1)
 
 /**
  * Compresses `sourceFolder` into `outFolder`. Rejects with a LatheError: `checkpoint.*` for a source that cannot be read or that holds NaN,
@@ -226,9 +228,14 @@ export async function compress(options: CompressOptions, tuning: CompressTuning 
       const untried = hasRoom
         ? await checkThatItRuns({ folder: modelFolder, backend: calibration.backend, prompt, signal })
         : `models in use leave too little memory for ${gigabytes(plan.bytesOut)} of weights.`
-      const text =
-        untried === null ? 'It runs: a few tokens were generated, all logits finite.' : `It was not run on this device: ${untried}`
-      options.onLog?.({ level: untried === null ? 'info' : 'warn', text })
+      logTrial(options, untried)
+    } else if (options.openTrial !== undefined) {
+      await using trial = await options.openTrial()
+      const untried =
+        trial === null
+          ? 'without a GPU a model of this size takes too long.'
+          : await checkThatItRuns({ folder: modelFolder, backend: trial, prompt: TRIAL_PROMPT, signal })
+      logTrial(options, untried)
     }
 
     const order = new Map(plan.items.map((item, i) => [item.source.name.replace(/\.weight$/, ''), i]))
@@ -327,6 +334,11 @@ function figuresOf(takenOver: TakenOver, base: OpenedBase | null): readonly Laye
 function sparsitiesOf(takenOver: TakenOver, { run }: OpenedBase): ReadonlyMap<number, readonly number[]> | null {
   const known = Object.entries(run.sparsities).map(([step, shares]) => [Number(step), shares] as const)
   return takenOver.layers.length === 0 || known.length === 0 ? null : new Map(known)
+}
+
+function logTrial({ onLog }: CompressOptions, untried: string | null): void {
+  const text = untried === null ? 'It runs: a few tokens were generated, all logits finite.' : `It was not run on this device: ${untried}`
+  onLog?.({ level: untried === null ? 'info' : 'warn', text })
 }
 
 function assertOutside(source: string, out: string): void {

@@ -53,6 +53,11 @@ export interface CompressOptions {
   /** Opens the device that layers of a calibrated run go through; the pipeline disposes it. The best adapter by default. */
   readonly openBackend?: () => Promise<Backend>
   /**
+   * Where the result of a run without calibration generates a few tokens before it gets its name; the pipeline disposes it. Null = it cannot be
+   * tried here. Absent = it is not tried.
+   */
+  readonly openTrial?: () => Promise<Backend | null>
+  /**
    * Asked before device memory is used, with all that the run will hold from then on. The first call may wait for others to let go; false
    * from a later one means that there is not that much, and what it was for is left out.
    */

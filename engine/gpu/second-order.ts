@@ -93,11 +93,40 @@ export interface QuadraticForms extends Disposable {
   ofRows(pieces: readonly Float32Array[], signal?: AbortSignal): Promise<Float64Array>
 }
 
+/** Rows that pruning left something of, to be repaired with their mask fixed (algorithms/recovery.ts says what is solved). */
+export interface RecoverWeights {
+  readonly rows: number
+  /** What the rows should compute, and what is left of them, [rows, columns]. */
+  readonly target: Float32Array
+  readonly pruned: Float32Array
+  /** [rows, columns], 1 = pruned. */
+  readonly mask: Uint8Array
+  readonly dampening: number
+  readonly iterations: number
+  readonly tolerance: number
+}
+
+export interface RecoveredWeights {
+  /** [rows, columns], zero exactly where the mask is 1. */
+  readonly values: Float32Array
+  /** Σ over rows of d·G·dᵀ, d = target − values. */
+  readonly before: number
+  readonly after: number
+}
+
+/** Holds a Gram matrix in device memory until disposed. */
+export interface RecoverySolver extends Disposable {
+  readonly columns: number
+  recover(weights: RecoverWeights, signal?: AbortSignal): Promise<RecoveredWeights>
+}
+
 /** A backend that can do this. null from `factorHessian`: H is zero, not finite, or not positive definite even at full damping. */
 export interface SecondOrderBackend {
   factorHessian(request: HessianFactorRequest): Promise<SecondOrderSolver | null>
   /** A Hessian of an executable must outlive the result. */
   quadraticForms(columns: number, source: HessianSource): Promise<QuadraticForms>
+  /** `gram` [columns, columns], symmetric, both triangles filled. */
+  recovery(columns: number, gram: Float32Array): Promise<RecoverySolver>
 }
 
 export function hasSecondOrder<T extends object>(backend: T): backend is T & SecondOrderBackend {

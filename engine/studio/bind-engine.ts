@@ -20,6 +20,7 @@ export function bindEngine({ adapterId, log, onModelsChanged }: BindOptions): En
     tokenizers: new TokenizerBinding(),
     compressor: bindCompress({
       open: () => gpu.openOwn(),
+      isHardware: () => gpu.isHardware(),
       budgetBytes: () => gpu.budgetBytes(),
       makeRoom: () => models.unloadIdle(),
       reserve: (options) => models.reserve(options),

@@ -1,6 +1,7 @@
-/** Drop a model folder anywhere. In a browser a page never learns the path of a drop, so the folder browser opens and says why. */
+/** Drop a model folder anywhere, or published results on a board. In a browser a page never learns the path of a drop, so the folder browser opens and says why. */
 import { Download } from 'lucide-react'
 import { useEffect, useRef, useState } from 'react'
+import { usePublishedDrop } from '../features/compare/add-dialog.ts'
 import { useImport } from '../features/models/use-import.ts'
 import { useHost } from '../ui/host-context.tsx'
 import styles from './drop-layer.module.css'
@@ -8,6 +9,7 @@ import styles from './drop-layer.module.css'
 export function DropLayer() {
   const host = useHost()
   const { importPath, chooseFolder } = useImport()
+  const takePublished = usePublishedDrop()
   const [over, setOver] = useState(false)
   // dragenter and dragleave fire for every child element; only their balance tells whether the pointer is still inside.
   const depth = useRef(0)
@@ -34,6 +36,7 @@ export function DropLayer() {
       setOver(false)
       if (event.dataTransfer === null || !carriesFiles(event)) return
       const items = host.dropped(event.dataTransfer)
+      if (takePublished(items)) return
       for (const item of items) if (item.path !== null) importPath(item.path)
       const [first] = items
       if (first !== undefined && items.every((item) => item.path === null)) {
@@ -50,7 +53,7 @@ export function DropLayer() {
       window.removeEventListener('dragover', hover)
       window.removeEventListener('drop', drop)
     }
-  }, [host, importPath, chooseFolder])
+  }, [host, importPath, chooseFolder, takePublished])
   if (!over) return null
   return (
     <div className={styles.layer} aria-hidden>

@@ -12,7 +12,8 @@ import type { IntegerScheme, Scheme } from '../scheme.ts'
 import { activations, normals } from '../test/matrices.ts'
 import { accumulateHessian, factorHessian } from './hessian-factor.ts'
 import { outputError } from './matrix.ts'
-import { sparseGpt } from './pruning.ts'
+import { pruneByScore, sparseGpt } from './pruning.ts'
+import { RECOVERY_DEFAULTS, recoverPruned } from './recovery.ts'
 import { roundMatrix } from './round-matrix.ts'
 
 /** Steps of the grid: nearer to a rounding boundary than this, f32 and f64 may choose differently. */
@@ -198,6 +199,27 @@ describe.each(await testBackends())('$name', ({ open }) => {
     expect(same).toBeGreaterThanOrEqual(0.9 * rows)
     const loss = (values: Float32Array): number => outputError(weight, values, rows, cols, hessian)
     expect(Math.abs(loss(found) / loss(expected) - 1)).toBeLessThan(1e-3)
+  })
+
+  it('repairs pruned rows as well as f64 does, with the mask exact', async () => {
+    const [rows, cols] = [70, 172]
+    const hessian = new Float64Array(cols * cols)
+    accumulateHessian(hessian, 0, activations(3 * cols, cols, 6), 3 * cols, cols)
+    const target = Float32Array.from(normals(rows * cols, 7), (value) => 0.05 * value)
+    const pruned = pruneByScore(target, rows, cols, null, { kind: 'n-of-m', prune: 2, of: 4 })
+    const mask = Uint8Array.from(pruned, (value) => Number(value === 0))
+    const options = { ...RECOVERY_DEFAULTS, dampening: 1e-3 }
+    const expected = recoverPruned({ rows, cols, values: target }, pruned, mask, hessian, options)
+    {
+      using solver = await backend.recovery(cols, Float32Array.from(hessian))
+      const found = await solver.recover({ rows, target, pruned, mask, ...options })
+      expect(found.values.every((value, i) => mask[i] === 0 || value === 0)).toBe(true)
+      const loss = outputError(target, found.values, rows, cols, hessian)
+      expect(Math.abs(loss / expected.after - 1)).toBeLessThan(1e-3)
+      expect(Math.abs(found.after / loss - 1)).toBeLessThan(1e-3)
+      expect(Math.abs(found.before / expected.before - 1)).toBeLessThan(1e-4)
+    }
+    expect([...backend.usage().keys()]).toEqual([])
   })
 
   it('raises the damping until a singular Hessian factors, and gives up on one that is not finite or empty', async () => {

@@ -135,7 +135,7 @@ async function compressLayer(
       const sparsity = sparsities.get(index)?.[layer] ?? step.sparsity
       const { backend, roundOn, signal } = options
       await pruneLayer(loaded, { pool, step, sparsity, modules: options.pruned.get(index) ?? new Set(), backend, roundOn, signal })
-    } else if (step.kind === 'recovery') await recoverLayer(loaded, step, pool)
+    } else if (step.kind === 'recovery') await recoverLayer(loaded, step, options)
     else await applyTransform(step, loaded)
   }
   const storing = recipe.steps.find(isStoringStep)

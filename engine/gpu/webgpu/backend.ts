@@ -2,7 +2,14 @@
 import { LatheError } from '../../contract/errors.ts'
 import { chooseAdapter, REFERENCE_ADAPTER_ID } from '../adapters.ts'
 import type { Backend, CompileOptions, DriftRows, Executable, KvCache, KvLayout, Program } from '../program.ts'
-import type { HessianFactorRequest, HessianSource, QuadraticForms, SecondOrderBackend, SecondOrderSolver } from '../second-order.ts'
+import type {
+  HessianFactorRequest,
+  HessianSource,
+  QuadraticForms,
+  RecoverySolver,
+  SecondOrderBackend,
+  SecondOrderSolver,
+} from '../second-order.ts'
 import { type GpuDevice, openDevice } from './device.ts'
 import { runDrift } from './drift.ts'
 import { WebGpuExecutable } from './executable.ts'
@@ -11,6 +18,7 @@ import { KernelCache } from './kernel.ts'
 import { WebGpuKvCache } from './kv-cache.ts'
 import { Ledger, type LedgerUsage } from './ledger.ts'
 import { openQuadraticForms } from './second-order/quadratic.ts'
+import { openRecovery } from './second-order/recover.ts'
 import { openSolver } from './second-order/solver.ts'
 import { type Tuning, tuningFor } from './tuning.ts'
 
@@ -79,6 +87,10 @@ export class WebGpuBackend implements Backend, SecondOrderBackend {
 
   quadraticForms(columns: number, source: HessianSource): Promise<QuadraticForms> {
     return openQuadraticForms(this, columns, source)
+  }
+
+  recovery(columns: number, gram: Float32Array): Promise<RecoverySolver> {
+    return openRecovery(this, columns, gram)
   }
 
   readonly compileMs = (): number => this.kernels.compileMs

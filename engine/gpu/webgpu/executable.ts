@@ -38,7 +38,7 @@ import { readBuffer, StepReadback } from './readback.ts'
 import { stepLayout, stepShape, stepSlices, StepUpload } from './step-input.ts'
 import { SubmitClock } from './submit-clock.ts'
 import type { Tuning } from './tuning.ts'
-import { uploadWeights, valueBytesOf, widen } from './weights.ts'
+import { bitsOf, uploadWeights, valueBytesOf, widen } from './weights.ts'
 
 /** WebGPU's limit on workgroups in one dimension; tokens and rows are grid dimensions. */
 const MAX_GRID = 65535
@@ -73,9 +73,10 @@ function vectorIds(operations: readonly Operation[]): ReadonlySet<number> {
   return ids
 }
 
-/** Weights that linears multiply and no operation looks up by row. */
-function linearOnlyIds(operations: readonly Operation[]): ReadonlySet<number> {
-  const ids = new Set(operations.flatMap((operation) => (operation.op === 'linear' ? [operation.weight.id] : [])))
+/** Weights of one of these widths that linears multiply and no operation looks up by row. */
+function packableIds(operations: readonly Operation[], bits: readonly number[]): ReadonlySet<number> {
+  const weights = operations.flatMap((operation) => (operation.op === 'linear' ? [operation.weight] : []))
+  const ids = new Set(weights.filter(({ format }) => bits.includes(bitsOf(format))).map(({ id }) => id))
   for (const operation of operations) if (operation.op === 'embed') ids.delete(operation.weight.id)
   return ids
 }
@@ -405,7 +406,7 @@ async function compileParts(
 
   const weights = await uploadWeights(gpu, account, program.weights, {
     vectors: vectorIds(program.operations),
-    linearOnly: tuning.packsSparse ? linearOnlyIds(program.operations) : new Set(),
+    packable: packableIds(program.operations, tuning.packsSparse),
     shardBytes: tuning.weightShardBytes,
     signal: options.signal,
     onProgress: options.onProgress,

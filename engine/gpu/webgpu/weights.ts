@@ -97,7 +97,7 @@ export interface UploadOptions {
   /** Ids of the weights that operations read as vectors; every other weight is a matrix. */
   readonly vectors: ReadonlySet<number>
   /** Ids of the weights that only linears read, which may be packed if they turn out to be 2:4 sparse. */
-  readonly linearOnly: ReadonlySet<number>
+  readonly packable: ReadonlySet<number>
   /** Largest shard of a matrix; null = what the adapter binds. */
   readonly shardBytes: number | null
   readonly signal: AbortSignal | undefined
@@ -227,11 +227,11 @@ async function uploadMatrix(
   uploader: Uploader,
   account: LedgerAccount,
   spec: WeightSpec,
-  { shardBytes, linearOnly, signal }: UploadOptions,
+  { shardBytes, packable, signal }: UploadOptions,
 ): Promise<DeviceMatrix> {
   const { format, cols, rows } = spec
   const groupIndex = spec.parts[0]?.groupIndex ?? null
-  const mayBeSparse = linearOnly.has(spec.id) && groupIndex === null && canBeSparse(format, cols)
+  const mayBeSparse = packable.has(spec.id) && groupIndex === null && canBeSparse(format, cols)
   const sparse = mayBeSparse && (await isSparse(spec.parts, () => signal?.throwIfAborted()))
   const rowUnits = rowUnitsOf(format, cols)
   const rowBytes = rowUnits * (sparse ? SPARSE_UNIT_BYTES : unitBytesOf(format))

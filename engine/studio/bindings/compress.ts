@@ -20,6 +20,7 @@ import type { Observer } from '../../compress/recipe.ts'
 import { discardPartial } from '../../compress/resume.ts'
 import type { CompressOptions } from '../../compress/types.ts'
 import type { Backend } from '../../gpu/program.ts'
+import { createReferenceBackend } from '../../gpu/reference/backend.ts'
 import type { MemoryReservation, ReserveOptions } from '../../runtime/types.ts'
 import { benchLoss } from '../layer-divergence.ts'
 import { HELD_OUT_DOCUMENTS, openBench, splitText } from '../outcomes/held-out-bench.ts'
@@ -32,6 +33,8 @@ import type { CompressPort, DeviceListener, LossRequest } from '../ports.ts'
 export interface DevicePorts {
   /** A device of the caller's own on the current adapter. */
   open(): Promise<Backend>
+  /** Whether that is a GPU rather than a driver on the processor; false where there is none. */
+  isHardware(): Promise<boolean>
   /** Unloads models that nobody is using; says which one stays because it is in use. */
   makeRoom(): Promise<string | null>
   /** What models may take of the current adapter; null where nobody knows. */
@@ -40,6 +43,8 @@ export interface DevicePorts {
   reserve(options: ReserveOptions): Promise<MemoryReservation>
 }
 
+/** The reference backend generates a few tokens of such a model in a second or two. */
+const REFERENCE_TRIAL_BYTES = 16 << 20
 /** Beyond this, ten candidates per scale take minutes; the order of layers is the same without the search. */
 const SEARCHED_PARAMETERS = 1e9
 
@@ -85,7 +90,7 @@ export function bindCompress(device: DevicePorts): CompressPort {
     compress: async (options, listener) => {
       const { recipe } = recipeOfChoice(options.recipe)
       const wanted = wantedOutcome(options)
-      if (wanted === null && !isLayered(recipe)) return compress(options)
+      if (wanted === null && !isLayered(recipe)) return compress({ openTrial: () => openTrial(device, options.sourceFolder), ...options })
       await using share = deviceShare(device, options, listener)
       const shared = { ...options, ...share.options }
       return await (wanted === null
@@ -103,6 +108,14 @@ export function bindCompress(device: DevicePorts): CompressPort {
 function wantedOutcome({ recipe: choice, holdsWithin = null }: CompressOptions): WantedOutcome | null {
   if ('recipe' in choice) return holdsWithin === null ? null : { kind: 'check', recipe: choice.recipe, bound: holdsWithin }
   return presetById(choice.presetId).outcome
+}
+
+/** The GPU, or for a small model the processor; a software adapter would only compile for longer than it runs. */
+async function openTrial(device: DevicePorts, sourceFolder: string): Promise<Backend | null> {
+  if (await device.isHardware()) return device.open()
+  await using source = await openCheckpoint(sourceFolder)
+  const bytes = [...source.tensors.values()].reduce((sum, { byteLength }) => sum + byteLength, 0)
+  return bytes <= REFERENCE_TRIAL_BYTES ? createReferenceBackend() : null
 }
 
 interface DeviceShare extends AsyncDisposable {

@@ -10,6 +10,7 @@ import { advise, systemFacts } from '../../gpu/diagnosis.ts'
 import type { SystemFacts } from '../../gpu/diagnosis.ts'
 import type { Backend } from '../../gpu/program.ts'
 import { openBackend } from '../../gpu/webgpu/backend.ts'
+import { LatheError } from '../../contract/index.ts'
 import type { Adapter, Hardware, HardwareBenchmark } from '../../contract/index.ts'
 import type { CurrentAdapter, GpuPort, Log } from '../ports.ts'
 
@@ -83,6 +84,15 @@ export class GpuBinding implements GpuPort {
   /** Bytes that models may take on the current adapter; null where nobody knows. */
   async budgetBytes(): Promise<number | null> {
     return (await chooseAdapter(this.#wanted)).adapter.memory.totalBytes
+  }
+
+  /** False without an adapter too. */
+  async isHardware(): Promise<boolean> {
+    const adapter = await this.current().catch((error: unknown) => {
+      if (error instanceof LatheError) return null
+      throw error
+    })
+    return adapter !== null && adapter.type !== 'software' && adapter.type !== 'reference'
   }
 
   async current(): Promise<CurrentAdapter> {

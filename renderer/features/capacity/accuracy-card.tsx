@@ -69,7 +69,7 @@ function Plot({ checks }: { readonly checks: readonly PredictionCheck[] }) {
             allowDataOverflow
             width={48}
             tickFormatter={(value: number) => formatSignificant(value, 2)}
-            label={{ value: 'predicted', angle: -90, position: 'insideLeft', fontSize: 11, fill: 'var(--text-muted)' }}
+            label={{ value: 'predicted, tok/s', angle: -90, position: 'insideLeft', fontSize: 11, fill: 'var(--text-muted)' }}
             {...axis}
           />
           <Line
@@ -108,7 +108,7 @@ function CheckTable({ checks }: { readonly checks: readonly PredictionCheck[] })
       <tbody>
         {checks.map((check) => (
           <Row key={`${check.modelId} ${check.quantity}`}>
-            <Cell>{check.name}</Cell>
+            <Cell className={styles.modelName}>{check.name}</Cell>
             <Cell>{check.quantity}</Cell>
             <Cell align="end">
               <EstimateRange value={check.predicted} unit="tok/s" source={`calibration of ${check.adapter}`} />

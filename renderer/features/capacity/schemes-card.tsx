@@ -29,12 +29,16 @@ export function SchemesCard({ plan, ask }: { readonly plan: CapacityPlan; readon
         <thead>
           <tr>
             <HeaderCell>Scheme</HeaderCell>
-            <HeaderCell align="end">Bits per weight</HeaderCell>
+            <HeaderCell align="end" column="bits">
+              Bits per weight
+            </HeaderCell>
             <HeaderCell align="end">Weights</HeaderCell>
             <HeaderCell>Fits</HeaderCell>
             <HeaderCell align="end">Longest context</HeaderCell>
-            <HeaderCell align="end">Most at once</HeaderCell>
-            <HeaderCell align="end">Decode, one sequence</HeaderCell>
+            <HeaderCell align="end" column="at-once">
+              Most at once
+            </HeaderCell>
+            <HeaderCell align="end">Decode alone</HeaderCell>
           </tr>
         </thead>
         <tbody>
@@ -46,7 +50,7 @@ export function SchemesCard({ plan, ask }: { readonly plan: CapacityPlan; readon
                 </button>
                 {option.scheme.id === plan.bestSchemeId && <span className={styles.best}>best that fits</span>}
               </th>
-              <Cell align="end">
+              <Cell align="end" data-column="bits">
                 <Significant value={option.scheme.bitsPerWeight} />
               </Cell>
               <Cell align="end">
@@ -56,14 +60,16 @@ export function SchemesCard({ plan, ask }: { readonly plan: CapacityPlan; readon
                 <span className={styles.fits}>
                   <FitDot fit={{ ...plan.fit, weightBytes: option.weightBytes / plan.tensorParallel.count, verdict: option.verdict }} />
                   {option.caution !== null && (
-                    <Info card={option.caution} label={`Against ${option.scheme.title}: ${option.caution}`} underlined>
+                    <Info card={option.caution} label={`Caution against ${option.scheme.title}: ${option.caution}`} underlined>
                       caution
                     </Info>
                   )}
                 </span>
               </Cell>
               <Cell align="end">{option.largestContext === null ? '—' : formatInteger(option.largestContext)}</Cell>
-              <Cell align="end">{option.largestConcurrency === null ? '—' : formatInteger(option.largestConcurrency)}</Cell>
+              <Cell align="end" data-column="at-once">
+                {option.largestConcurrency === null ? '—' : formatInteger(option.largestConcurrency)}
+              </Cell>
               <Cell align="end">
                 <EstimateRange value={option.decode} unit="tok/s" source={plan.gpu.source} />
               </Cell>

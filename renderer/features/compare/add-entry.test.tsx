@@ -1,4 +1,4 @@
-import { screen, waitFor, within } from '@testing-library/react'
+import { fireEvent, screen, waitFor, within } from '@testing-library/react'
 import { expect, test } from 'vitest'
 import { renderApp } from '../../test/render-app.tsx'
 
@@ -48,4 +48,14 @@ test('a published results file is a line of its own', async () => {
     modelId: 'm-pebble',
     path: '/data/results_paper.json',
   })
+})
+
+test('a results file dropped on the board opens its dialog with the path', async () => {
+  const path = '/data/lm-eval/results_2026.json'
+  const { engine } = renderApp('/compare/m-pebble', {}, { dropped: () => [{ name: 'results_2026.json', path }] })
+  await screen.findByRole('button', { name: 'Add' })
+  fireEvent.drop(window, { dataTransfer: { types: ['Files'], files: [] } })
+  const dialog = within(await screen.findByRole('dialog', { name: 'Add a published results file' }))
+  expect((dialog.getByLabelText('File') as HTMLInputElement).value).toBe(path)
+  expect(engine.calls.some((call) => call.path === 'models.import')).toBe(false)
 })

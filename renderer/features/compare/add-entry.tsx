@@ -12,12 +12,13 @@ import { useHost } from '../../ui/host-context.tsx'
 import { Menu } from '../../ui/menu.tsx'
 import { ErrorCard } from '../../ui/state.tsx'
 import { showToast } from '../../ui/toast.tsx'
+import { useAddDialog } from './add-dialog.ts'
 import styles from './compare.module.css'
 
 export function AddEntry({ sourceId }: { readonly sourceId: string }) {
   const [, navigate] = useLocation()
-  const [open, setOpen] = useState<'server' | 'file' | null>(null)
-  const close = () => setOpen(null)
+  const { open, path, show } = useAddDialog()
+  const close = () => show(null)
   return (
     <>
       <Menu
@@ -29,12 +30,12 @@ export function AddEntry({ sourceId }: { readonly sourceId: string }) {
         }
         actions={[
           { title: 'Compress another variant', icon: SlidersHorizontal, onSelect: () => navigate(`/optimize/${sourceId}`) },
-          { title: 'A model on a server…', icon: Globe, onSelect: () => setOpen('server') },
-          { title: 'A published results file…', icon: FileUp, onSelect: () => setOpen('file') },
+          { title: 'A model on a server…', icon: Globe, onSelect: () => show('server') },
+          { title: 'A published results file…', icon: FileUp, onSelect: () => show('file') },
         ]}
       />
       {open === 'server' && <ServerDialog sourceId={sourceId} onClose={close} />}
-      {open === 'file' && <FileDialog sourceId={sourceId} path="" onClose={close} />}
+      {open === 'file' && <FileDialog sourceId={sourceId} path={path} onClose={close} />}
     </>
   )
 }

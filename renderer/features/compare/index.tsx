@@ -10,6 +10,7 @@ import { EmptyState, ErrorCard } from '../../ui/state.tsx'
 import { modelTree } from '../models/library.ts'
 import { ModelPicker } from '../models/model-picker.tsx'
 import { useModels } from '../models/queries.ts'
+import { AddEntry } from './add-entry.tsx'
 import { Board } from './board.tsx'
 import { useBoard } from './queries.ts'
 import { MARGINS } from './verdicts.tsx'
@@ -80,12 +81,16 @@ function CompareFamily({ sourceId, picker }: { readonly sourceId: string; readon
           icon={GitCompareArrows}
           title="Compare needs two variants"
           actions={
-            <ButtonLink variant="primary" href={`/optimize/${sourceId}`}>
-              Create one
-            </ButtonLink>
+            <>
+              <ButtonLink variant="primary" href={`/optimize/${sourceId}`}>
+                Create one
+              </ButtonLink>
+              <AddEntry sourceId={sourceId} />
+            </>
           }
         >
-          So far there is only the original of {entries[0]?.model.name}.
+          So far there is only the original of {entries[0]?.model.name}. Compress it, or add a model on a server or published results to
+          compare it with.
         </EmptyState>
       </Page>
     )

@@ -53,20 +53,20 @@ export function ServingFit({ model, contextTokens, parallel, kvDtype, onContext,
       <FitBar fit={plan.fit} detail="full" />
       <ul className={styles.solves} aria-label="Ways to make it fit">
         {onContext !== null && longest !== null && longest > 0 && longest !== contextTokens && (
-          <Solve text={`Longest context: ${formatInteger(longest)} tokens`}>
+          <Solve text="Longest context that fits:">
             <Button size="small" aria-label={`Use ${formatInteger(longest)} tokens of context`} onClick={() => onContext(longest)}>
-              Use it
+              Use {formatInteger(longest)}
             </Button>
           </Solve>
         )}
         {onParallel !== null && concurrency !== null && concurrency > 0 && concurrency !== parallel && (
-          <Solve text={`Most at once: ${formatInteger(concurrency)}`}>
+          <Solve text="Most at once:">
             <Button
               size="small"
-              aria-label={`Answer ${formatInteger(Math.min(concurrency, MOST_PARALLEL))} requests at once`}
+              aria-label={`Use ${formatInteger(Math.min(concurrency, MOST_PARALLEL))} requests at once`}
               onClick={() => onParallel(Math.min(concurrency, MOST_PARALLEL))}
             >
-              Use it
+              Use {formatInteger(Math.min(concurrency, MOST_PARALLEL))}
             </Button>
           </Solve>
         )}

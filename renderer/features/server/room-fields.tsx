@@ -39,11 +39,13 @@ export function RoomFields({ model, models, settings, room, onChange }: RoomFiel
           onChange={(index) => set({ contextTokens: steps[index] ?? contextTokens })}
         />
         <Slider
-          label="Requests at once with a whole context each"
+          label="Requests at once"
           value={room.parallel === null ? 0 : 1 + parallelSteps.indexOf(room.parallel)}
           min={0}
           max={parallelSteps.length}
-          format={(index) => (index === 0 ? 'a few that share one' : formatInteger(parallelSteps[index - 1] ?? 1))}
+          format={(index) =>
+            index === 0 ? 'a few that share one context' : `${formatInteger(parallelSteps[index - 1] ?? 1)}, each with its own`
+          }
           onChange={(index) => set({ parallel: index === 0 ? null : (parallelSteps[index - 1] ?? null) })}
         />
       </div>

@@ -23,7 +23,9 @@ export async function planIntegerProducts(
   const lanes = Math.min(context.tuning.linear.lanes, nextPowerOfTwo(facts.units))
   const teams = workgroup / lanes
   const most = Math.min(MOST_COLUMNS, nextPowerOfTwo(context.capacity.tokens))
-  const widths = context.tuning.linear.columns.filter((width, index) => index === 0 || width <= most)
+  // As in linear.ts, sparse weights have no tile of a single column on a GPU.
+  const least = matrix.sparse && context.tuning.linear.family === 'lanes' ? 1 : 0
+  const widths = context.tuning.linear.columns.filter((width, index) => index === least || (index > least && width <= most))
   const kernels = await Promise.all(
     widths.map((width) =>
       context.kernel({

@@ -16,8 +16,14 @@ alias Stored = vec4<u32>;
 
 // A stage is STAGE_UNITS = LANES·DEPTH units; each unit's QUADS inputs take PITCH places.
 const STAGED: u32 = STAGE_UNITS * QUADS * COLUMNS;
+//#if AHEAD
 // Afterwards the same memory takes the lanes' sums of up to four columns at a time: [lane][team][row] of four columns.
 var<workgroup> stage: array<vec4<f32>, max(STAGE_UNITS * PITCH * COLUMNS, WORKGROUP * ROWS)>;
+//#else
+var<workgroup> stage: array<vec4<f32>, STAGE_UNITS * PITCH * COLUMNS>;
+// [lane][team][row]
+var<workgroup> laneSums: array<f32, WORKGROUP * ROWS>;
+//#end
 
 //#if SPARSE
 fn unitAt(row: u32, unit: u32) -> SparseUnit {
@@ -51,6 +57,7 @@ fn fetch(first: u32, firstColumn: u32, i: u32) -> vec4<f32> {
 }
 
 // The lanes' sums of one row of the tile, added in their order.
+//#if AHEAD
 fn laneSum(i: u32) -> vec4<f32> {
   var sum = stage[i];
   for (var l = 1u; l < LANES; l++) {
@@ -58,6 +65,15 @@ fn laneSum(i: u32) -> vec4<f32> {
   }
   return sum;
 }
+//#else
+fn laneSum(i: u32) -> array<f32, 1> {
+  var sum = laneSums[i];
+  for (var l = 1u; l < LANES; l++) {
+    sum += laneSums[l * TEAMS * ROWS + i];
+  }
+  return array<f32, 1>(sum);
+}
+//#end
 
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_index) index: u32) {
@@ -75,14 +91,17 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
   var acc_{r}_{c} = 0.0f;
 //#end
 //#end
-  // Weights, gains and inputs are asked for a stage ahead, so that they are under way while the stage before is computed.
+  // Weights are asked for a stage ahead, so that they are under way while the stage before is computed; for tiles of several columns (AHEAD) gains and
+  // inputs too. A single column is better off with the registers.
+//#if AHEAD
 //#repeat i STAGE_LOADS
   var fetched_{i} = fetch(0u, firstColumn, {i}u * WORKGROUP + index);
+//#end
 //#end
 //#repeat d DEPTH
 //#repeat r ROWS
   var weight_{d}_{r} = unitAt(shardRow_{r}, min({d}u * LANES + lane, UNITS - 1u));
-//#if SPANS
+//#if AHEAD_GAINS
 //#repeat s SPANS
   var gain_{d}_{s}_{r} = gainOf(row_{r}, groupOf({d}u * LANES + lane, {s*SPAN_QUADS*4}u));
 //#end
@@ -91,6 +110,11 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
 //#end
   for (var first = 0u; first < UNITS; first += STAGE_UNITS) {
     workgroupBarrier();
+//#if !AHEAD
+    for (var i = index; i < STAGED; i += WORKGROUP) {
+      stage[(i / QUADS) * PITCH + i % QUADS] = fetch(first, firstColumn, i);
+    }
+//#else
 //#repeat i STAGE_LOADS
     {
       let place = {i}u * WORKGROUP + index;
@@ -99,14 +123,17 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
       }
     }
 //#end
+//#end
     workgroupBarrier();
+//#if AHEAD
 //#repeat i STAGE_LOADS
     fetched_{i} = fetch(first + STAGE_UNITS, firstColumn, {i}u * WORKGROUP + index);
+//#end
 //#end
 //#repeat d DEPTH
 //#repeat r ROWS
     let next_{d}_{r} = unitAt(shardRow_{r}, min(first + STAGE_UNITS + {d}u * LANES + lane, UNITS - 1u));
-//#if SPANS
+//#if AHEAD_GAINS
 //#repeat s SPANS
     let nextGain_{d}_{s}_{r} = gainOf(row_{r}, groupOf(first + STAGE_UNITS + {d}u * LANES + lane, {s*SPAN_QUADS*4}u));
 //#end
@@ -121,7 +148,11 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
       let weight_{r} = weight_{d}_{r};
 //#if SPANS
 //#repeat s SPANS
+//#if AHEAD_GAINS
       let early_{s}_{r} = gain_{d}_{s}_{r};
+//#else
+      let early_{s}_{r} = gainOf(row_{r}, groupOf(unit, {s*SPAN_QUADS*4}u));
+//#end
 //#end
 //#end
 //#end
@@ -131,7 +162,7 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
 //#repeat d DEPTH
 //#repeat r ROWS
     weight_{d}_{r} = next_{d}_{r};
-//#if SPANS
+//#if AHEAD_GAINS
 //#repeat s SPANS
     gain_{d}_{s}_{r} = nextGain_{d}_{s}_{r};
 //#end
@@ -140,8 +171,13 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
 //#end
   }
 //#repeat p SUM_PASSES
+//#if AHEAD
   workgroupBarrier();
+//#end
 //#repeat r ROWS
+//#if !AHEAD
+  laneSums[(lane * TEAMS + team) * ROWS + {r}u] = acc_{r}_0;
+//#else
   {
     var sums = vec4<f32>(0.0f);
 //#repeat c SUM_COLUMNS
@@ -149,6 +185,7 @@ fn main(@builtin(workgroup_id) group_id: vec3<u32>, @builtin(local_invocation_in
 //#end
     stage[(lane * TEAMS + team) * ROWS + {r}u] = sums;
   }
+//#end
 //#end
   workgroupBarrier();
 //#if GATED

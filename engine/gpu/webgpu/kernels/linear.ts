@@ -93,6 +93,8 @@ function lanesShape(tuning: Tuning['linear'], facts: FormatFacts, weight: Weight
       DEPTH: depth,
       STAGE_UNITS: lanes * depth,
       STAGE_LOADS: Math.ceil((lanes * depth * quads * columns) / workgroup),
+      ...(columns === 1 ? {} : { AHEAD: true }),
+      ...(columns === 1 || facts.constants['SPANS'] === undefined ? {} : { AHEAD_GAINS: true }),
       SUM_COLUMNS: Math.min(SUM_COLUMNS, columns),
       SUM_PASSES: Math.ceil(columns / SUM_COLUMNS),
       // An odd pitch spreads the lanes' strided 16-byte reads over all banks.
@@ -110,7 +112,9 @@ function lanesShape(tuning: Tuning['linear'], facts: FormatFacts, weight: Weight
 function workgroupBytes({ constants }: LinearShape): number {
   if (constants['STAGE_UNITS'] === undefined) return 0
   const of = (name: string): number => Number(constants[name] ?? 0)
-  return 16 * Math.max(of('STAGE_UNITS') * of('PITCH') * of('COLUMNS'), of('WORKGROUP') * of('ROWS'))
+  const staged = 16 * of('STAGE_UNITS') * of('PITCH') * of('COLUMNS')
+  const sums = of('WORKGROUP') * of('ROWS')
+  return of('COLUMNS') === 1 ? staged + 4 * sums : Math.max(staged, 16 * sums)
 }
 
 /** Groups that straddle units cost a scale per four elements or per element: rare, and not worth the code of a wide tile. */
@@ -150,8 +154,12 @@ async function planProducts(context: PlanContext, operation: Linear, input: Buff
     return gated ? { ...shape, constants: { ...shape.constants, GATED: true } } : shape
   }
   const storageLimit = context.gpu.limits.maxComputeWorkgroupStorageSize
+  const [, second] = tuning.columns
+  // On an H200 a single column of sparse weights takes longer than four: it has no tile of its own.
+  const least =
+    matrix.sparse && tuning.family === 'lanes' && second !== undefined && workgroupBytes(shapeOf(second)) <= storageLimit ? 1 : 0
   const widths = tuning.columns.filter((width, index) => {
-    if (index === 0) return true
+    if (index <= least) return index === least
     return width <= nextPowerOfTwo(context.capacity.tokens) && workgroupBytes(shapeOf(width)) <= storageLimit
   })
   const shapes = widths.map(shapeOf)

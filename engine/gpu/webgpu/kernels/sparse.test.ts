@@ -90,7 +90,7 @@ describe.each(CONFIGURATIONS.map((configuration, place) => ({ ...configuration, 
     const part = await prune(randomPart(randomFrom(cols), 'w', ROWS, cols, format), cols)
     const program = programOf(part, int8)
     const results: { readonly logits: Float32Array; readonly bytes: number; readonly kernel: string }[] = []
-    for (const packsSparse of [true, false]) {
+    for (const packsSparse of [[4, 8, 16], []] as const) {
       const variant = new WebGpuBackend(backend.gpu, { ...backend.tuning, packsSparse }, null)
       using prepared = await prepare(variant, program, NO_CACHE, CAPACITY)
       const logits = await logitsOf(prepared, sequenceStep(1, NO_CACHE, CAPACITY))
@@ -108,7 +108,7 @@ describe.each(CONFIGURATIONS.map((configuration, place) => ({ ...configuration, 
     const part = await prune(randomPart(randomFrom(1), 'w', ROWS, 64, dense('bf16')), 1)
     const data = (await part.values.read(0, part.values.byteLength)).slice()
     data.fill(0x3f, data.byteLength - 8)
-    const packing = new WebGpuBackend(backend.gpu, { ...backend.tuning, packsSparse: true }, null)
+    const packing = new WebGpuBackend(backend.gpu, { ...backend.tuning, packsSparse: [16] }, null)
     using prepared = await prepare(packing, programOf({ ...part, values: bytesOf(data) }, false), NO_CACHE, CAPACITY)
     const timings = await prepared.executable.profile(sequenceStep(1, NO_CACHE, CAPACITY))
     expect(timings.map(({ kernel }) => kernel).filter((kernel) => kernel.startsWith('linear'))).toEqual(['linear bf16'])
