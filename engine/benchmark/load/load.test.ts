@@ -473,7 +473,7 @@ test('known delays of a server are recovered within 2 ms (medians of 12 requests
     const machine = Math.abs(median(bare.slice(2).flatMap((times) => figure(times, 0))) - truth(true))
     expect(Math.abs(run![name]!.p50 - truth(false))).toBeLessThan(2 + machine)
   }
-  // And the truth is what the server was told to do.
+  // And the truth is what the server was told to do: its times are absolute, so it can be late, and catch up, but never early.
   expect(run!.ttftMs!.min).toBeGreaterThan(59)
-  expect(run!.itlMs!.p50).toBeGreaterThan(13)
+  expect(run!.e2eMs!.min).toBeGreaterThan(59 + 11 * 15)
 })
