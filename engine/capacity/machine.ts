@@ -89,7 +89,7 @@ const CALIBRATED = {
 /** The schemes whose kernels were calibrated themselves. */
 const CALIBRATED_SCHEMES: ReadonlySet<string> = new Set(['bf16', 'w8a16', 'w4a16-g128'])
 /** Scheduling, sampling and streaming of one token, on the host, beside the step itself. */
-const HOST_SECONDS = 0.5e-3
+export const HOST_SECONDS = 0.5e-3
 /** Columns of the matrix that stands for all when a rate in weights becomes a rate in bytes. */
 const USUAL_COLUMNS = 4096
 
@@ -110,7 +110,7 @@ export function limitsOfCalibration(calibration: HardwareBenchmark, scheme: Stor
       operationsPerSecond: own.multiplyGigaflops * GIGA * share,
       stepSeconds: (calibration.submitRoundTripMs / 1000 + HOST_SECONDS) / share,
       layerSeconds: (calibration.layerMicroseconds ?? 0) / 1e6 / share,
-      ...(costs === null ? {} : { calibrated: { costs, format: scheme.kernel, share: partShares[end] } }),
+      ...(costs === null ? {} : { calibrated: { costs, format: scheme.kernel, share: partShares[end], hostSeconds: HOST_SECONDS } }),
     }
   }
   return { low: at('low'), high: at('high') }

@@ -108,4 +108,58 @@ describe('roofline (specs/benchmark.md §7.4)', () => {
     expect(exact('w4a16-g128') * seconds(900)).toBeCloseTo(1, 2)
     expect(limitsOfCalibration({ ...calibration, linear: [] }, BF16)).toBeNull()
   })
+
+  test('measured parts of a step replace rates: their sum and the host, within a fifth, wider for a scheme that only resembles one', () => {
+    const linear = (['bf16', 'int8', 'int4'] as const).map((format, index) => ({
+      format,
+      // weights per microsecond: 1000, 2000, 4000
+      points: [1, 1e9].map((weights) => ({ weights, microseconds: weights / (1000 * 2 ** index) })),
+    }))
+    const stepCosts = {
+      stepMicroseconds: 200,
+      logitNanoseconds: 1,
+      linear,
+      layers: [{ elements: 1, headElements: 1, microseconds: 20, contextNanoseconds: 5 }],
+    }
+    const calibration = {
+      copyGigabytesPerSecond: 1,
+      readGigabytesPerSecond: 1,
+      matmulGigaflops: 20_000,
+      multiplyAddGigaflops: null,
+      submitRoundTripMs: 1,
+      stepCosts,
+      layerMicroseconds: 100,
+      linear: linear.map(({ format }) => ({ format, readGigaweightsPerSecond: 1, multiplyGigaflops: 20 })),
+      adapter: 'a GPU',
+      software: false,
+      measuredAt: '2026-11-23T00:00:00Z',
+    }
+    const placement = placed('llama-3.1-8b')
+    const { shape } = placement
+    const microseconds = (bits: 16 | 4, context: number) =>
+      shape.linearParameters / (bits === 16 ? 1000 : 4000) +
+      (shape.vocabulary * shape.hiddenSize) / 1000 +
+      shape.layers * (20 + (5 * context) / 1000) +
+      200 +
+      shape.vocabulary / 1000 +
+      500
+    const ends = (id: string, context: number) => {
+      const { low, high } = limitsOfCalibration(calibration, findScheme(id)!)!
+      return [low, high].map((end) => 1e6 / decodeStepSeconds(placement, 1, context, end))
+    }
+    for (const [id, bits, context] of [
+      ['bf16', 16, 0],
+      ['w4a16-g128', 4, 1000],
+    ] as const) {
+      const middle = 1e12 / microseconds(bits, context)
+      expect(ends(id, context).map((rate) => rate / middle)).toEqual([expect.closeTo(0.8, 3), expect.closeTo(1.25, 3)])
+    }
+    const [low, high] = ends('nvfp4', 0) as [number, number]
+    expect(high / low).toBeGreaterThan(2)
+    // A batch reads the weights once; from some size on its arithmetic is what takes the time.
+    const { high: fast } = limitsOfCalibration(calibration, BF16)!
+    const batchSeconds = (batch: number) => decodeStepSeconds(placement, batch, 0, fast)
+    expect(batchSeconds(2) / batchSeconds(1)).toBeCloseTo(1, 3)
+    expect(batchSeconds(64) / batchSeconds(32)).toBeGreaterThan(1.5)
+  })
 })

@@ -22,7 +22,9 @@ export interface MachineLimits {
   readonly stepSeconds: number
   readonly layerSeconds: number
   /** Where the parts of a step were measured on the device itself, they replace bytes and rates for decoding. `share` as of the rates above. */
-  readonly calibrated?: { readonly costs: StepCosts; readonly format: ProductFormat; readonly share: number } | undefined
+  readonly calibrated?:
+    | { readonly costs: StepCosts; readonly format: ProductFormat; readonly share: number; readonly hostSeconds: number }
+    | undefined
 }
 
 /** A model as one GPU of a tensor-parallel group holds it. */
@@ -84,12 +86,12 @@ export function decodeStepSeconds(placement: Placement, batch: number, contextTo
  */
 function calibratedStepSeconds(placement: Placement, batch: number, contextTokens: number, limits: MachineLimits): number {
   if (limits.calibrated === undefined) throw new RangeError('The device is not calibrated')
-  const { costs, format, share } = limits.calibrated
+  const { costs, format, share, hostSeconds } = limits.calibrated
   const parts = placement.parts ?? stepPartsOfShape(placement.shape, format)
   const reading = parts.products.reduce((sum, product) => sum + product.count * productSeconds(costs, product.format, product.weights), 0)
   const weights = parts.products.reduce((sum, product) => sum + product.count * product.weights, 0)
   const arithmetic = batch === 1 ? 0 : (batch * 2 * weights) / limits.operationsPerSecond
-  const rest = parts.layers * layerSeconds(costs, parts, batch * contextTokens) + restSeconds(costs, parts.vocabulary)
+  const rest = parts.layers * layerSeconds(costs, parts, batch * contextTokens) + restSeconds(costs, parts.vocabulary) + hostSeconds
   return Math.max(reading / share, arithmetic) + rest / share
 }
 

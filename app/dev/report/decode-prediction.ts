@@ -7,6 +7,7 @@
  *   node app/dev/report/decode-prediction.ts [adapter…] [--rounds 15] [--tokens 24] [--context 128]
  */
 import { parseArgs } from 'node:util'
+import { HOST_SECONDS } from '../../../engine/capacity/machine.ts'
 import { stepPartsOfShape } from '../../../engine/capacity/step-parts.ts'
 import { modelShapeOf } from '../../../engine/capacity/model-shape.ts'
 import { chooseAdapter } from '../../../engine/gpu/adapters.ts'
@@ -122,7 +123,7 @@ async function checkAdapter(wanted: string | null): Promise<number> {
   )
   console.log('| model | stored as | predicted tok/s | measured tok/s | median tok/s | predicted / measured |\n|---|---|--:|--:|--:|--:|')
   const errors = subjects.map(({ name, parts, seconds }) => {
-    const predicted = 1 / stepSeconds(costs, parts, context + tokens / 2)
+    const predicted = 1 / (stepSeconds(costs, parts, context + tokens / 2) + HOST_SECONDS)
     const measured = 1 / lowerQuartile(seconds)
     const cells = [
       name,
