@@ -350,6 +350,13 @@ describe('around the answers', () => {
     ).toBe(true)
   })
 
+  test('connections outlive the pools of clients', async () => {
+    const { post } = await start()
+    const response = await post('/v1/chat/completions', { ...CHAT, max_tokens: 1 })
+    await response.text()
+    expect(response.headers.get('keep-alive')).toBe('timeout=75')
+  })
+
   test('closing ends what is running', async () => {
     const { post, runtime, server } = await start({ endless: true, contextLimit: 1_000_000 })
     const response = await post('/v1/chat/completions', { ...CHAT, stream: true })
