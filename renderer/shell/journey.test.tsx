@@ -62,6 +62,7 @@ test('two presets become a queue that can be watched, undone and compared', asyn
     overrides: [],
     calibration: null,
     outputFolder: null,
+    baseVariantId: null,
     evaluate: { perplexity: true, tasks: false, throughput: true },
     seed: 0,
   })
