@@ -12,6 +12,7 @@ import { openBackend } from '../../gpu/webgpu/backend.ts'
 import { compress } from '../pipeline.ts'
 import type { RecipeStep } from '../recipe.ts'
 import type { Scheme } from '../scheme.ts'
+import { PRUNING } from '../testing/calibrated-recipes.ts'
 import { writeRandomModel } from '../testing/random-model.ts'
 
 const SHAPES = {
@@ -27,24 +28,12 @@ function storing(kind: 'quantization' | 'gptq', scheme: Scheme): RecipeStep {
   return kind === 'gptq' ? { kind, ...common, blockSize: 128, dampening: 0.01, actorder: 'static' } : { kind, ...common }
 }
 
-const pruning: RecipeStep = {
-  kind: 'pruning',
-  method: 'sparsegpt',
-  sparsity: 0.5,
-  maskStructure: { prune: 2, of: 4 },
-  owl: null,
-  targets: ['Linear'],
-  ignore: ['lm_head'],
-  blockSize: 128,
-  dampening: 0.01,
-}
-
 const RECIPES: Readonly<Record<string, readonly RecipeStep[]>> = {
   gptq: [storing('gptq', W4)],
   'gptq-nvfp4': [storing('gptq', { kind: 'nvfp4' })],
   awq: [{ kind: 'awq', mappings: null, duoScaling: true, nGrid: 20, clip: null }, storing('quantization', W4)],
-  sparsegpt: [pruning],
-  'sparsegpt-recovery': [pruning, { kind: 'recovery', dampening: 0.001 }],
+  sparsegpt: [PRUNING],
+  'sparsegpt-recovery': [PRUNING, { kind: 'recovery', dampening: 0.001 }],
 }
 
 const { values } = parseArgs({

@@ -10,6 +10,14 @@ export function withValues(source: Checkpoint, replaced: ReadonlyMap<string, Flo
     if (entry === undefined) throw new Error(`the source has no tensor ${name}`)
     tensors.set(name, { ...entry, dtype: 'F32', byteLength: values.byteLength })
   }
+  return withTensors(source, tensors, (name) => {
+    const values = replaced.get(name)
+    return values === undefined ? source.open(name) : bytesOf(values)
+  })
+}
+
+/** `source` as a dense checkpoint with other entries, read by `open`. The result is not to be disposed: it owns nothing. */
+export function withTensors(source: Checkpoint, tensors: ReadonlyMap<string, TensorEntry>, open: Checkpoint['open']): Checkpoint {
   return {
     folder: source.folder,
     config: source.config,
@@ -18,10 +26,7 @@ export function withValues(source: Checkpoint, replaced: ReadonlyMap<string, Flo
     metadata: source.metadata,
     files: source.files,
     tensors,
-    open: (name) => {
-      const values = replaced.get(name)
-      return values === undefined ? source.open(name) : bytesOf(values)
-    },
+    open,
     [Symbol.asyncDispose]: () => Promise.resolve(),
   }
 }

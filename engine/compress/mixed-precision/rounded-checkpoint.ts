@@ -4,6 +4,7 @@
  */
 import { DTYPE_BYTES, asBytes, isDenseDtype, widenToF32 } from '../../checkpoint/dtypes.ts'
 import type { ByteSource, Checkpoint, TensorEntry } from '../../checkpoint/types.ts'
+import { withTensors } from '../calibration/memory-checkpoint.ts'
 import type { Observer } from '../recipe.ts'
 import { roundTripOf } from '../round-trip.ts'
 import type { Scheme } from '../scheme.ts'
@@ -28,20 +29,10 @@ export function roundedCheckpoint(source: Checkpoint, linears: readonly RoundedL
       tensors.set(name, { ...entry, dtype: 'F32', byteLength: (entry.byteLength / DTYPE_BYTES[entry.dtype]) * DTYPE_BYTES.F32 })
     }
   }
-  return {
-    folder: source.folder,
-    config: source.config,
-    generationConfig: source.generationConfig,
-    quantization: null,
-    metadata: source.metadata,
-    files: source.files,
-    tensors,
-    open(name) {
-      const scheme = schemes.get(name)
-      return scheme === undefined ? source.open(name) : roundedSource(source, name, scheme, observer)
-    },
-    [Symbol.asyncDispose]: () => Promise.resolve(),
-  }
+  return withTensors(source, tensors, (name) => {
+    const scheme = schemes.get(name)
+    return scheme === undefined ? source.open(name) : roundedSource(source, name, scheme, observer)
+  })
 }
 
 function roundedSource(source: Checkpoint, name: string, scheme: Scheme, observer: Observer): ByteSource {

@@ -20,6 +20,7 @@ import { withValues } from '../calibration/memory-checkpoint.ts'
 import { compress } from '../pipeline.ts'
 import type { PruningStep, QuantizationStep, RecipeStep } from '../recipe.ts'
 import { normals } from '../test/matrices.ts'
+import { PRUNING } from '../testing/calibrated-recipes.ts'
 import { writeRandomModel } from '../testing/random-model.ts'
 import { smoothInput } from './smooth-layer.ts'
 import { inputsToSmooth, readersOf } from './smoothing-mappings.ts'
@@ -130,17 +131,7 @@ describe('smoothing', { timeout: MODEL_TEST_TIMEOUT_MS }, () => {
   })
 })
 
-const PRUNING: PruningStep = {
-  kind: 'pruning',
-  method: 'wanda',
-  sparsity: 0.5,
-  maskStructure: { prune: 2, of: 4 },
-  owl: null,
-  targets: ['Linear'],
-  ignore: ['lm_head'],
-  blockSize: 128,
-  dampening: 0.01,
-}
+const WANDA: PruningStep = { ...PRUNING, method: 'wanda' }
 const W3: QuantizationStep = {
   kind: 'quantization',
   groups: [
@@ -179,9 +170,9 @@ describe('steps from folder to folder', { timeout: MODEL_TEST_TIMEOUT_MS }, () =
   it('recovers pruned layers, also behind smoothing', async () => {
     const smooth: RecipeStep = { kind: 'smoothquant', smoothingStrength: 0.5, algorithm: 'smoothquant', mappings: null }
     const recovery: RecipeStep = { kind: 'recovery', dampening: 0.001 }
-    const [pruned = 1] = await layerErrors([PRUNING])
-    const [recovered = 1] = await layerErrors([PRUNING, recovery])
-    const [behind = 1] = await layerErrors([smooth, PRUNING, recovery])
+    const [pruned = 1] = await layerErrors([WANDA])
+    const [recovered = 1] = await layerErrors([WANDA, recovery])
+    const [behind = 1] = await layerErrors([smooth, WANDA, recovery])
     expect(recovered).toBeLessThan(0.9 * pruned)
     // Repaired towards the smoothed weights, not the source's: otherwise the layer would compute something else altogether.
     expect(behind).toBeLessThan(0.95 * pruned)
