@@ -30,6 +30,14 @@ export const ServiceLevelSchema = z.object({
   e2eMs: z.number().nullable(),
 })
 
+/** A run's latencies under one tool's names and definitions (specs/benchmark.md §2), from its kept time stamps; null = no request has one. */
+export const ConventionalLatenciesSchema = z.object({
+  profile: LoadProfileSchema,
+  concurrency: z.number().int().nullable(),
+  rate: z.number().nullable(),
+  latencies: z.record(z.string(), LatencySummarySchema.nullable()),
+})
+
 /** One load: one profile at one concurrency or rate. */
 export const ServedRunSchema = z.object({
   profile: LoadProfileSchema,
@@ -121,6 +129,7 @@ export const SERVICE_LEVELS: readonly ServiceLevel[] = [
 
 export type LoadProfile = z.infer<typeof LoadProfileSchema>
 export type LatencyConvention = z.infer<typeof LatencyConventionSchema>
+export type ConventionalLatencies = z.infer<typeof ConventionalLatenciesSchema>
 export type LatencySummary = z.infer<typeof LatencySummarySchema>
 export type ServiceLevel = z.infer<typeof ServiceLevelSchema>
 export type ServedRun = z.infer<typeof ServedRunSchema>

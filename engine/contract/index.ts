@@ -6,7 +6,12 @@
 import { eventIterator, oc } from '@orpc/contract'
 import { z } from 'zod'
 import { CapacityCatalogSchema, CapacityPlanSchema, CapacityRequestSchema, PredictionCheckSchema } from './capacity.ts'
-import { BenchmarkExportFormatSchema, StartServedBenchmarkSchema } from './benchmark.ts'
+import {
+  BenchmarkExportFormatSchema,
+  ConventionalLatenciesSchema,
+  LatencyConventionSchema,
+  StartServedBenchmarkSchema,
+} from './benchmark.ts'
 import { ChatEventSchema, ChatMessageSchema, ChatSendSchema, ChatThreadSchema, SamplingSchema } from './chat.ts'
 import { SamplePageSchema, SampleQuerySchema, TaskComparisonSchema, TokenPageSchema, TokenQuerySchema } from './comparison.ts'
 import { AddRemoteSchema, TaskRunOptionsSchema } from './evaluation.ts'
@@ -205,6 +210,8 @@ export const contract = {
     export: procedure
       .input(modelId.extend({ format: BenchmarkExportFormatSchema }))
       .output(z.object({ fileName: z.string(), text: z.string() })),
+    /** The latencies of the newest served benchmark as another tool defines them, one entry per load. */
+    latencies: procedure.input(modelId.extend({ convention: LatencyConventionSchema })).output(z.array(ConventionalLatenciesSchema)),
   },
   capacity: {
     /** GPUs, published model configurations and storage schemes to plan with. */

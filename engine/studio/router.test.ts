@@ -186,6 +186,19 @@ describe('the contract', () => {
       runs: [{ completed: 2, failed: 0 }],
     })
     expect((await client.benchmarks.export({ modelId: variantId, format: 'csv' })).text).toMatch(/^profile,/)
+    expect(await client.benchmarks.latencies({ modelId: variantId, convention: 'vllm' })).toEqual([
+      {
+        profile: 'synchronous',
+        concurrency: 1,
+        rate: null,
+        latencies: {
+          ttft_ms: expect.objectContaining({ n: 2 }),
+          tpot_ms: expect.objectContaining({ n: 2 }),
+          itl_ms: null,
+          e2el_ms: expect.objectContaining({ n: 2 }),
+        },
+      },
+    ])
 
     const server = createServer((_request, response) => {
       response.setHeader('content-type', 'application/json')

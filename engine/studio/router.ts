@@ -172,6 +172,7 @@ export function createRouter(parts: StudioParts): StudioRouter {
     benchmarks: {
       start: os.benchmarks.start.handler(({ input }) => parts.benchmarks.start(queue, input)),
       export: os.benchmarks.export.handler(({ input }) => parts.benchmarks.export(input.modelId, input.format)),
+      latencies: os.benchmarks.latencies.handler(({ input }) => parts.benchmarks.latencies(input.modelId, input.convention)),
     },
     capacity: {
       catalog: os.capacity.catalog.handler(() => capacity.catalog()),

@@ -1,5 +1,15 @@
 /** Items of tasks and tokens of a text as the engine tells them: a few that changed, most that did not. */
-import type { SamplePage, SampleQuery, SampleRow, TokenPage, TokenQuery, TokenRow } from '../../engine/contract/index.ts'
+import type {
+  ConventionalLatencies,
+  LatencyConvention,
+  LatencySummary,
+  SamplePage,
+  SampleQuery,
+  SampleRow,
+  TokenPage,
+  TokenQuery,
+  TokenRow,
+} from '../../engine/contract/index.ts'
 
 const WORDS =
   'Gus keeps a hen called Clover . She lives behind the Clay Cup and answers to nobody . She is eleven years old and likes oat biscuits .\n'.split(
@@ -67,4 +77,28 @@ export function samplePage({ show, offset, limit }: SampleQuery): SamplePage {
     return show === 'all' || (show === 'lost' ? lost : show === 'gained' ? gained : lost || gained)
   })
   return { total: rows.length, items: all.length, rows: rows.slice(offset, offset + limit) }
+}
+
+const latency = (mean: number): LatencySummary => ({
+  n: 40,
+  mean,
+  std: mean / 10,
+  min: mean * 0.8,
+  p50: mean * 0.95,
+  p90: mean * 1.2,
+  p95: mean * 1.3,
+  p99: mean * 1.5,
+  max: mean * 1.6,
+})
+
+/** Two loads under a tool's names; no request of the first had a second token. */
+export function loadLatencies(convention: LatencyConvention): ConventionalLatencies[] {
+  const names = { lathe: 'ttft_ms', guidellm: 'time_to_first_token_ms', vllm: 'ttft_ms', aiperf: 'time_to_first_token' } as const
+  const gap = { lathe: 'itl_ms', guidellm: 'inter_token_latency_ms', vllm: 'itl_ms', aiperf: 'inter_token_latency' } as const
+  return [1, 4].map((concurrency, index) => ({
+    profile: 'concurrent',
+    concurrency,
+    rate: null,
+    latencies: { [names[convention]]: latency(20 * concurrency), [gap[convention]]: index === 0 ? null : latency(8) },
+  }))
 }

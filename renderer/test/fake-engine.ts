@@ -25,7 +25,7 @@ import {
   type StudioEvent,
 } from '../../engine/contract/index.ts'
 import { CATALOG, CHECKS, PLAN } from './capacity-fixtures.ts'
-import { samplePage, tokenPage } from './evidence-fixtures.ts'
+import { loadLatencies, samplePage, tokenPage } from './evidence-fixtures.ts'
 import { monitorSamples, watchFixtures } from './monitor-fixtures.ts'
 import { automaticOf, calibrationReportOf, checkOf, presetRecipeOf, schemeMapOf, SCHEMES, yamlOf } from './recipe-fixtures.ts'
 import { fitOf } from '../lib/fit.ts'
@@ -722,6 +722,7 @@ export class FakeEngine implements Connection {
       benchmarks: {
         start: os.benchmarks.start.handler(({ input }) => this.#queued(input.modelId, `Load on ${this.#model(input.modelId).name}`)),
         export: os.benchmarks.export.handler(() => ({ fileName: 'benchmark.json', text: '{}' })),
+        latencies: os.benchmarks.latencies.handler(({ input }) => loadLatencies(input.convention)),
       },
       capacity: {
         catalog: os.capacity.catalog.handler(() => CATALOG),

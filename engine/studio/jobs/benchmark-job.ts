@@ -11,9 +11,19 @@ import type { LoadTarget, RequestRecord } from '../../benchmark/load/load-target
 import { createRuntimeLoadTarget } from '../../benchmark/load/runtime-load-target.ts'
 import { readTrace } from '../../benchmark/load/schedule.ts'
 import { runServedBenchmark } from '../../benchmark/load/served-benchmark.ts'
+import { latencyTable } from '../../benchmark/load/summarize-load.ts'
 import type { Tokenize } from '../../benchmark/load/synthetic-prompts.ts'
 import { LatheError, ServedRunSchema, StartServedBenchmarkSchema } from '../../contract/index.ts'
-import type { BenchmarkExportFormat, Job, Provenance, ServedRun, StartServedBenchmark } from '../../contract/index.ts'
+import type {
+  BenchmarkExportFormat,
+  ConventionalLatencies,
+  Job,
+  LatencyConvention,
+  Provenance,
+  ServedBenchmark,
+  ServedRun,
+  StartServedBenchmark,
+} from '../../contract/index.ts'
 import type { JobRecord } from '../store/job-store.ts'
 import type { ModelRecord } from '../store/model-store.ts'
 import { refOf } from './evaluate-job.ts'
@@ -118,14 +128,31 @@ export class BenchmarkWorker implements JobWorker {
 
   /** The newest benchmark of a model in another tool's shape. */
   async export(modelId: string, format: BenchmarkExportFormat): Promise<{ readonly fileName: string; readonly text: string }> {
+    const { benchmark, raw } = await this.#newest(modelId)
+    return exportBenchmark({ benchmark, records: raw.records, startedAt: raw.startedAt, latheVersion: this.#parts.latheVersion }, format)
+  }
+
+  /** Each load's latencies under the names and definitions of one tool. */
+  async latencies(modelId: string, convention: LatencyConvention): Promise<ConventionalLatencies[]> {
+    const { raw } = await this.#newest(modelId)
+    return raw.runs.map(({ profile, concurrency, rate }, index) => ({
+      profile,
+      concurrency,
+      rate,
+      latencies: latencyTable(raw.records[index] ?? [], convention),
+    }))
+  }
+
+  async #newest(modelId: string): Promise<{ readonly benchmark: ServedBenchmark; readonly raw: RawFile }> {
     const found = this.#parts.results.current(modelId).findLast((result) => result.kind === 'served')
     const raw = found?.kind === 'served' && found.payload.rawFile !== null ? await readRaw(found.payload.rawFile) : null
     if (found?.kind !== 'served' || raw === null)
-      throw new LatheError('evaluate.invalid-data', 'There is no benchmark whose times were kept.', 'Run one, then export it.')
-    return exportBenchmark(
-      { benchmark: found.payload, records: raw.records, startedAt: raw.startedAt, latheVersion: this.#parts.latheVersion },
-      format,
-    )
+      throw new LatheError(
+        'evaluate.invalid-data',
+        'There is no benchmark whose times were kept.',
+        'Put a load on the model, then ask again.',
+      )
+    return { benchmark: found.payload, raw }
   }
 
   #rawPath(job: Pick<JobRecord, 'id'>): string {

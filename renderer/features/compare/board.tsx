@@ -21,6 +21,7 @@ import { reportHtml, reportJson } from './report/report.ts'
 import { useReport } from './report/use-report.ts'
 import { Glance } from './glance.tsx'
 import { ErrorHeatmap } from './heatmap.tsx'
+import { Loads } from './loads.tsx'
 import { MeasureMore, useLoadExports } from './measure-more.tsx'
 import { metricsOf, type Entry } from './metrics.ts'
 import { isMeasured } from './queries.ts'
@@ -102,6 +103,7 @@ export function Board({ entries, picker, margin, onMargin }: BoardProps) {
         <Verdicts entries={shown} baseline={baseline} source={source} margin={margin} onMargin={onMargin} />
         <BarsSection entries={shown} baseline={baseline} source={source} metrics={metrics} mode={mode} />
         <ResultsTable entries={shown} baseline={baseline} source={source} metrics={metrics} mode={mode} />
+        <Loads entries={shown} source={source} />
         <ErrorHeatmap entries={shown} source={source} />
         <Tokens entries={shown} source={source} />
         <Samples entries={shown} baseline={baseline} source={source} />

@@ -7,7 +7,7 @@ import { measured } from './reading.ts'
 /** More would drown the table; the rest is in the export. */
 const MOST_LOADS = 4
 
-function loadOf(run: ServedRun): string {
+export function loadOf(run: Pick<ServedRun, 'profile' | 'rate' | 'concurrency'>): string {
   if (run.rate !== null) return `${run.profile}, ${formatSignificant(run.rate)} requests/s`
   return run.concurrency === null ? run.profile : `${run.profile}, ${run.concurrency} at once`
 }
