@@ -49,6 +49,28 @@ export const PairedComparisonSchema = z.object({
   warnings: z.array(z.string()).default([]),
 })
 
+/** Greedy answers beside the baseline's on the same items, before filters (specs/evaluation.md §6.2). */
+export const FreeTextDriftSchema = z.object({
+  baselineId: z.string(),
+  n: z.number().int(),
+  /** The same to the byte. */
+  identical: z.number().int(),
+  identicalShare: z.number(),
+  /** 95 %, Wilson. */
+  identicalInterval: Interval,
+  /** What places and lengths are counted in: the baseline's tokens, or code points where its tokenizer is not known. */
+  unit: z.enum(['tokens', 'characters']),
+  /** Units before the first one that differs, over the answers that differ; null where none does. */
+  firstDifferenceMedian: z.number().nullable(),
+  /** Levenshtein / longer length, 0…1, over all answers. */
+  editDistanceMean: z.number(),
+  editDistanceMedian: z.number(),
+  /** Differing answers of which only the beginning went into the edit distance. */
+  cutItems: z.number().int(),
+  /** log p of the baseline's first choice less that of its second, where answers part, nats; null: not measured. */
+  divergenceMarginMedian: z.number().nullable(),
+})
+
 /** One metric of one task of two models, made on demand for any pair. */
 export const TaskComparisonSchema = z.object({
   task: z.string(),
@@ -139,6 +161,7 @@ export const TokenPageSchema = z.object({
 })
 
 export type Verdict = z.infer<typeof VerdictSchema>
+export type FreeTextDrift = z.infer<typeof FreeTextDriftSchema>
 export type PairedComparison = z.infer<typeof PairedComparisonSchema>
 export type TaskComparison = z.infer<typeof TaskComparisonSchema>
 export type SampleRow = z.infer<typeof SampleRowSchema>

@@ -4,7 +4,7 @@
  */
 import { z } from 'zod'
 import { ServedBenchmarkSchema } from './benchmark.ts'
-import { PairedComparisonSchema } from './comparison.ts'
+import { FreeTextDriftSchema, PairedComparisonSchema } from './comparison.ts'
 
 export const ProvenanceSchema = z.object({
   adapter: z.string(),
@@ -93,6 +93,8 @@ export const TaskResultSchema = z.object({
   /** True where `results.samples` has the items one by one. */
   hasSamples: z.boolean().default(false),
   note: z.string().nullable().default(null),
+  /** Of greedily generated answers measured beside a baseline; the same for all figures of a task. */
+  freeText: FreeTextDriftSchema.nullable().optional(),
 })
 
 export const SampleStatsSchema = z.object({ median: z.number(), min: z.number(), max: z.number(), n: z.number().int() })

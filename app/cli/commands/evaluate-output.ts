@@ -1,6 +1,6 @@
 /** What `lathe eval` prints and writes: the fields of DESIGN §10, a table for people, and results files in lm-eval's form. */
 import { resolve } from 'node:path'
-import type { DriftResult, PerplexityResult, TaskResult } from '../../../engine/contract/index.ts'
+import type { DriftResult, FreeTextDrift, PerplexityResult, TaskResult } from '../../../engine/contract/index.ts'
 import { lmEvalResults, writeLmEvalFiles } from '../../../engine/evaluate/results-file.ts'
 import type { PromptOptions } from '../../../engine/evaluate/tasks/prompts.ts'
 import type { FolderTokenizer } from '../../../engine/studio/ports.ts'
@@ -146,8 +146,27 @@ export function describe(measured: TextMeasurement | null, tasks: MeasuredTasks)
       `${result.n} items`,
       verdictText(result),
     ])
+    const { freeText = null } = result
+    if (freeText !== null && result.primary) {
+      rows.push([
+        `${result.task ?? result.name} (same text)`,
+        percent(freeText.identicalShare),
+        '',
+        `${freeText.n} items`,
+        partText(freeText),
+      ])
+    }
   }
   return formatTable(rows)
+}
+
+/** "first differs at token 14; edit distance 0.21" */
+function partText({ unit, firstDifferenceMedian, editDistanceMean }: FreeTextDrift): string {
+  const where =
+    firstDifferenceMedian === null
+      ? ''
+      : `first differs at ${unit === 'tokens' ? 'token' : 'character'} ${firstDifferenceMedian} (median); `
+  return `${where}edit distance ${editDistanceMean.toFixed(2)}`
 }
 
 /** "inconclusive, needs about 900 items; shows differences from 4.4 %" */

@@ -1,6 +1,6 @@
 /** The task part of `lathe eval`: task files and probes on one target, beside a baseline that is another target or a published results file. */
 import { LatheError } from '../../../engine/contract/index.ts'
-import type { TaskResult } from '../../../engine/contract/index.ts'
+import type { FreeTextDrift, TaskResult } from '../../../engine/contract/index.ts'
 import { publishedRows, readPublishedResults } from '../../../engine/evaluate/published-results.ts'
 import { compareWithPublished } from '../../../engine/evaluate/matched-items.ts'
 import { compareUnpaired } from '../../../engine/evaluate/paired.ts'
@@ -197,5 +197,21 @@ export function taskJson(result: TaskResult, baseline: TaskResult | null) {
             log_likelihood_difference: paired.logLikelihoodDifference,
             warnings: paired.warnings,
           },
+    free_text: result.freeText === null || result.freeText === undefined ? null : freeTextJson(result.freeText),
+  }
+}
+
+function freeTextJson(drift: FreeTextDrift) {
+  return {
+    n: drift.n,
+    identical: drift.identical,
+    identical_share: drift.identicalShare,
+    identical_interval: drift.identicalInterval,
+    unit: drift.unit,
+    first_difference_median: drift.firstDifferenceMedian,
+    edit_distance_mean: drift.editDistanceMean,
+    edit_distance_median: drift.editDistanceMedian,
+    cut_items: drift.cutItems,
+    divergence_margin_median: drift.divergenceMarginMedian,
   }
 }

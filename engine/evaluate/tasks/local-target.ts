@@ -36,6 +36,7 @@ export function createLocalTarget({ name, runtime, codec, modelFingerprint }: Lo
     // A runtime batches what is in flight; more than its sequences would only wait.
     parallel: Math.max(8, info.maxSequences),
     endText: endText === '' ? null : endText,
+    encode: (text) => codec.encode(text, { addSpecialTokens: false }),
     renderChat: (turns, { continueFinal }) => {
       const last = turns.at(-1)
       if (!continueFinal || last === undefined) return codec.renderChat(turns)

@@ -328,6 +328,27 @@ test('what a model thinks before its answer is no part of it, and stops do not c
   expect(cutAtStops('4 Question: 5 STOP', ['STOP', 'Question:', ''])).toBe('4 ')
 })
 
+test('greedy answers beside a baseline’s say how far the texts moved; sampled ones and the baseline itself do not', async () => {
+  const task = taskOf({
+    name: 'say',
+    title: 'Say',
+    outputType: 'generate_until',
+    docToText: 'q',
+    docToTarget: 'q',
+    documents: [{ q: 'one' }, { q: 'two' }],
+  })
+  const scoredBy = async (answer: (prompt: string) => string, asked = task) =>
+    scoreTask(await run(asked, createFakeTarget({ text: answer })))
+  const baseline = { id: 'base', scored: await scoredBy(() => 'kitten') }
+  const scored = await scoredBy((prompt) => (prompt === 'one' ? 'kitten' : 'sitting'))
+  const [result] = taskResults(scored, baseline, null)
+  expect(result?.freeText).toMatchObject({ baselineId: 'base', n: 2, identical: 1, unit: 'characters', firstDifferenceMedian: 0 })
+  expect(result?.freeText?.editDistanceMean).toBeCloseTo(3 / 14, 12)
+  expect(taskResults(scored, null, null)[0]?.freeText).toBeUndefined()
+  const sampled = await scoredBy(() => 'kitten', { ...task, generation: { ...task.generation, temperature: 1 } })
+  expect(taskResults(sampled, baseline, null)[0]?.freeText).toBeUndefined()
+})
+
 describe('runs', () => {
   const many = { ...CHOICE, documents: Array.from({ length: 30 }, (_, i) => ({ q: `q${i}`, options: ['a', 'b'], answer: i % 2 })) }
 

@@ -41,6 +41,8 @@ export interface TaskAnswers {
   /** By document, then repeat; empty lists for scoring. */
   readonly texts: readonly (readonly string[])[]
   readonly fromCache: number
+  /** The target's tokenizer; null where it is not known. */
+  readonly encode: ((text: string) => ArrayLike<number>) | null
 }
 
 /** Items of the evaluated split and of the examples' source. Throws `evaluate.invalid-data` when there are none. */
@@ -150,6 +152,7 @@ export async function runTask(
     unconditional: withFree ? unconditional : null,
     texts,
     fromCache,
+    encode: target.encode ?? null,
   }
 }
 

@@ -3,7 +3,8 @@
  * same items. Pure; what it returns is what results files and the board are made from.
  */
 import { LatheError } from '../../contract/errors.ts'
-import type { PairedComparison, SampleRow, TaskResult } from '../../contract/index.ts'
+import type { FreeTextDrift, PairedComparison, SampleRow, TaskResult } from '../../contract/index.ts'
+import { freeTextDrift } from '../free-text-drift.ts'
 import { comparePaired } from '../paired.ts'
 import { pooledStandardError, Z95 } from '../statistics.ts'
 import { compilePipeline } from './filters.ts'
@@ -181,6 +182,7 @@ export function taskResults(scored: ScoredTask, baseline: ScoredBaseline | null,
     )
   }
   const { task, answers } = scored
+  const freeText = baseline === null ? null : driftOf(scored, baseline)
   return scored.figures.map((figure, index) => ({
     name: resultName(task.name, figure.metric, figure.filter, index === 0),
     title: index === 0 ? task.title : `${task.title} (${figure.metric}${figure.filter === 'none' ? '' : `, ${figure.filter}`})`,
@@ -201,7 +203,18 @@ export function taskResults(scored: ScoredTask, baseline: ScoredBaseline | null,
     origin: 'measured',
     hasSamples: true,
     note: null,
+    ...(freeText === null ? {} : { freeText }),
   }))
+}
+
+/** Below it a temperature is greedy, as the runtime has it. */
+const GREEDY_BELOW = 1e-5
+
+/** First answers as they were generated and stopped; null for scored choices, and where sampling makes answers differ by chance. */
+function driftOf({ task, answers }: ScoredTask, { id, scored }: ScoredBaseline): FreeTextDrift | null {
+  if (task.outputType !== 'generate_until' || task.generation.temperature >= GREEDY_BELOW) return null
+  const pairs = answers.texts.map(([text = ''], i) => ({ baseline: scored.answers.texts[i]?.[0] ?? '', candidate: text }))
+  return freeTextDrift(id, pairs, scored.answers.encode)
 }
 
 function pairedFigure(figure: Figure, scored: ScoredTask, baseline: ScoredBaseline, margin: number | null): PairedComparison | null {

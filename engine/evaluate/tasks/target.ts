@@ -48,6 +48,8 @@ export interface EvaluationTarget {
   readonly renderChat: ((turns: readonly ChatTurnText[], options: { readonly continueFinal: boolean }) => string) | null
   /** Text of the end-of-sequence token, which always stops. */
   readonly endText: string | null
+  /** Tokens of a text as it stands; absent where the tokenizer is not known. */
+  readonly encode?: (text: string) => ArrayLike<number>
   loglikelihood(request: LoglikelihoodRequest, signal: AbortSignal | undefined): Promise<Loglikelihood>
   /** Σ log p of a whole document under rolling windows. */
   rolling(text: string, window: number, signal: AbortSignal | undefined): Promise<{ readonly logprob: number; readonly tokens: number }>

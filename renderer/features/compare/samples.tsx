@@ -1,8 +1,9 @@
 /** The same items answered by both models, side by side: which answers changed, and in free text where the words part. */
 import { keepPreviousData, useQuery } from '@tanstack/react-query'
 import { useState } from 'react'
-import type { SampleQuery } from '../../../engine/contract/index.ts'
+import type { FreeTextDrift, SampleQuery } from '../../../engine/contract/index.ts'
 import { useEngine } from '../../data/engine.tsx'
+import { formatInteger, formatPercent } from '../../lib/format.ts'
 import { useQueryChoice, useQueryParameter } from '../../lib/url-state.ts'
 import { Select } from '../../ui/controls.tsx'
 import { Card } from '../../ui/page.tsx'
@@ -61,12 +62,32 @@ export function Samples({ entries, baseline, source }: SamplesProps) {
         </>
       }
     >
+      {task.freeText?.baselineId === baseline.model.id && <FreeTextRow drift={task.freeText} />}
       <SamplePages
         key={`${query.modelId} ${query.task} ${show}`}
         query={query}
         names={{ baseline: entryTitle(baseline, source), own: entryTitle(entry, source) }}
       />
     </Card>
+  )
+}
+
+function FreeTextRow({ drift }: { readonly drift: FreeTextDrift }) {
+  const { unit, firstDifferenceMedian: first, identicalInterval, editDistanceMean } = drift
+  const parts = [
+    `Same text ${formatPercent(drift.identicalShare)}`,
+    ...(first === null ? [] : [`first differs at ${unit === 'tokens' ? 'token' : 'character'} ${formatInteger(Math.round(first))}`]),
+    `edit distance ${editDistanceMean.toFixed(2)}`,
+  ]
+  const title = [
+    `Greedy answers to the same ${formatInteger(drift.n)} items: the same to the byte (95 %: ${formatPercent(identicalInterval[0])}–${formatPercent(identicalInterval[1])}),`,
+    `where those that differ part (median, counted in ${unit} from 0), and the share of ${unit} to edit (mean).`,
+    'A near-tie of two words is enough for answers to part, so this exaggerates how far the model moved.',
+  ].join(' ')
+  return (
+    <p className={styles.quiet} title={title}>
+      {parts.join(' · ')}
+    </p>
   )
 }
 
