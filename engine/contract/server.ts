@@ -114,7 +114,6 @@ export const ServerViewSchema = z.object({
 export const ServerTestSchema = z.object({ status: z.number().int(), milliseconds: z.number(), answer: z.string() })
 
 /** As a caller may give it: what has a default may be left out. */
-export type ServerSetup = z.input<typeof ServerConfigSchema>
 export type ServerTest = z.infer<typeof ServerTestSchema>
 export type ServedModelInfo = z.infer<typeof ServedModelInfoSchema>
 export type ServerConfig = z.infer<typeof ServerConfigSchema>

@@ -38,6 +38,11 @@ const U32_MASK = 0xffffffffn
 /** 48 bits: a drawn seed is exact as a JSON number. */
 const DRAWN_SEED_BYTES = 6
 
+/** Whether answers at this temperature are those of argmax, the same every time. */
+export function isGreedyTemperature(temperature: number): boolean {
+  return temperature < GREEDY_BELOW
+}
+
 /** Throws `runtime.invalid-request`. Draws a seed where none is given. */
 export function resolveSampling(parameters: SamplingParameters): ResolvedSampling {
   const { temperature, topK, topP, minP } = parameters
@@ -47,7 +52,7 @@ export function resolveSampling(parameters: SamplingParameters): ResolvedSamplin
   requireRange('min-p', minP, minP >= 0 && minP <= 1, '0…1')
   const seed = parameters.seed === undefined || parameters.seed === -1 ? drawSeed() : parameters.seed
   return {
-    temperature: temperature < GREEDY_BELOW ? 0 : Math.max(temperature, LEAST_TEMPERATURE),
+    temperature: isGreedyTemperature(temperature) ? 0 : Math.max(temperature, LEAST_TEMPERATURE),
     topK: Math.max(topK, 0),
     topP,
     minP,

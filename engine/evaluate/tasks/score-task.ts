@@ -4,6 +4,7 @@
  */
 import { LatheError } from '../../contract/errors.ts'
 import type { FreeTextDrift, PairedComparison, SampleRow, TaskResult } from '../../contract/index.ts'
+import { isGreedyTemperature } from '../../runtime/sampling.ts'
 import { freeTextDrift } from '../free-text-drift.ts'
 import { comparePaired } from '../paired.ts'
 import { pooledStandardError, Z95 } from '../statistics.ts'
@@ -207,12 +208,9 @@ export function taskResults(scored: ScoredTask, baseline: ScoredBaseline | null,
   }))
 }
 
-/** Below it a temperature is greedy, as the runtime has it. */
-const GREEDY_BELOW = 1e-5
-
 /** First answers as they were generated and stopped; null for scored choices, and where sampling makes answers differ by chance. */
 function driftOf({ task, answers }: ScoredTask, { id, scored }: ScoredBaseline): FreeTextDrift | null {
-  if (task.outputType !== 'generate_until' || task.generation.temperature >= GREEDY_BELOW) return null
+  if (task.outputType !== 'generate_until' || !isGreedyTemperature(task.generation.temperature)) return null
   const pairs = answers.texts.map(([text = ''], i) => ({ baseline: scored.answers.texts[i]?.[0] ?? '', candidate: text }))
   return freeTextDrift(id, pairs, scored.answers.encode)
 }

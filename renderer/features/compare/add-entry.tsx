@@ -1,19 +1,16 @@
 /** Three ways to put more on a board: compress once more, a model behind an address, a published results file. */
-import { useMutation } from '@tanstack/react-query'
 import { FileUp, Globe, Plus, SlidersHorizontal } from 'lucide-react'
-import { useId, useState } from 'react'
+import { useState } from 'react'
 import { useLocation } from 'wouter'
 import type { ModelSummary } from '../../../engine/contract/index.ts'
 import { useEngine } from '../../data/engine.tsx'
 import { Button } from '../../ui/button.tsx'
 import { Field, TextInput } from '../../ui/controls.tsx'
-import { Dialog } from '../../ui/dialog.tsx'
 import { useHost } from '../../ui/host-context.tsx'
 import { Menu } from '../../ui/menu.tsx'
-import { ErrorCard } from '../../ui/state.tsx'
 import { showToast } from '../../ui/toast.tsx'
 import { useAddDialog } from './add-dialog.ts'
-import styles from './compare.module.css'
+import { FormDialog } from './form-dialog.tsx'
 
 export function AddEntry({ sourceId }: { readonly sourceId: string }) {
   const [, navigate] = useLocation()
@@ -54,44 +51,13 @@ interface EntryFormProps extends EntryDialogProps {
   readonly children: React.ReactNode
 }
 
-/** A dialog whose fields make one more entry of the board; it closes when the engine has it. */
-function EntryForm({ onClose, title, description, ready, add, children }: Omit<EntryFormProps, 'sourceId'>) {
-  const id = useId()
-  const adding = useMutation({
-    mutationFn: add,
-    onSuccess: (added) => {
-      showToast({ type: 'success', title: `${added.name} is on the board` })
-      onClose()
-    },
-  })
-  return (
-    <Dialog
-      open
-      onClose={onClose}
-      title={title}
-      description={description}
-      footer={
-        <>
-          <Button onClick={onClose}>Cancel</Button>
-          <Button type="submit" form={id} variant="primary" busy={adding.isPending} disabled={!ready}>
-            Add it
-          </Button>
-        </>
-      }
-    >
-      <form
-        id={id}
-        className={styles.form}
-        onSubmit={(event) => {
-          event.preventDefault()
-          if (ready) adding.mutate()
-        }}
-      >
-        {children}
-        {adding.error !== null && <ErrorCard error={adding.error} />}
-      </form>
-    </Dialog>
-  )
+/** A dialog whose fields make one more entry of the board. */
+function EntryForm({ add, ...form }: Omit<EntryFormProps, 'sourceId'>) {
+  return <FormDialog {...form} action="Add it" submit={add} onDone={sayAdded} />
+}
+
+function sayAdded({ name }: ModelSummary): void {
+  showToast({ type: 'success', title: `${name} is on the board` })
 }
 
 function ServerDialog({ sourceId, onClose }: EntryDialogProps) {

@@ -1,7 +1,7 @@
 /** What the user brings to a board: task files, lists for the probes, and a load; and the loads that were measured, in other tools' files. */
 import { useMutation } from '@tanstack/react-query'
 import { Gauge, ListChecks } from 'lucide-react'
-import { useId, useState } from 'react'
+import { useState } from 'react'
 import type { BenchmarkExportFormat, Job, LoadProfile } from '../../../engine/contract/index.ts'
 import { SERVICE_LEVELS } from '../../../engine/contract/index.ts'
 import { useEngine } from '../../data/engine.tsx'
@@ -9,13 +9,11 @@ import { plural } from '../../lib/format.ts'
 import { useViewStore } from '../../shell/view-store.ts'
 import { Button } from '../../ui/button.tsx'
 import { Field, Select, Switch, TextArea, TextInput } from '../../ui/controls.tsx'
-import { Dialog } from '../../ui/dialog.tsx'
 import { useHost } from '../../ui/host-context.tsx'
 import { Menu, type MenuAction } from '../../ui/menu.tsx'
-import { ErrorCard } from '../../ui/state.tsx'
 import { showToast } from '../../ui/toast.tsx'
-import styles from './compare.module.css'
 import { saveFile } from './export.ts'
+import { FormDialog } from './form-dialog.tsx'
 import type { Entry } from './metrics.ts'
 
 export function MeasureMore({ entries }: { readonly entries: readonly Entry[] }) {
@@ -58,45 +56,13 @@ interface MeasureFormProps {
   readonly children: React.ReactNode
 }
 
-function MeasureForm({ title, description, ready, start, onClose, children }: MeasureFormProps) {
-  const id = useId()
+function MeasureForm({ start, ...form }: MeasureFormProps) {
   const setJobsTrayOpen = useViewStore((state) => state.setJobsTrayOpen)
-  const starting = useMutation({
-    mutationFn: start,
-    onSuccess: (jobs) => {
-      setJobsTrayOpen(true)
-      showToast({ title: `${plural(jobs.length, 'measurement')} queued` })
-      onClose()
-    },
-  })
-  return (
-    <Dialog
-      open
-      onClose={onClose}
-      title={title}
-      description={description}
-      footer={
-        <>
-          <Button onClick={onClose}>Cancel</Button>
-          <Button type="submit" form={id} variant="primary" busy={starting.isPending} disabled={!ready}>
-            Measure
-          </Button>
-        </>
-      }
-    >
-      <form
-        id={id}
-        className={styles.form}
-        onSubmit={(event) => {
-          event.preventDefault()
-          if (ready) starting.mutate()
-        }}
-      >
-        {children}
-        {starting.error !== null && <ErrorCard error={starting.error} />}
-      </form>
-    </Dialog>
-  )
+  const onDone = (jobs: readonly Job[]) => {
+    setJobsTrayOpen(true)
+    showToast({ title: `${plural(jobs.length, 'measurement')} queued` })
+  }
+  return <FormDialog {...form} action="Measure" submit={start} onDone={onDone} />
 }
 
 function linesOf(text: string): string[] {

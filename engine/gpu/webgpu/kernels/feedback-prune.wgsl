@@ -14,14 +14,11 @@ var<immediate> block: Immediates;
 @group(0) @binding(2) var<storage, read> moved: array<f32>;
 /// Weight minus what it became.
 @group(0) @binding(3) var<storage, read_write> errors: array<f32>;
-var<workgroup> factor: array<f32, 4096>;
+//#include feedback-factor
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) index: u32) {
-  for (var i = 0u; i < block.count; i++) {
-    factor[i * 64u + index] = panel[(block.first + i) * PANEL_COLUMNS + block.panelColumn + index];
-  }
-  workgroupBarrier();
+  load_factor(index);
   let row = group.x * 64u + index;
   if (row >= block.rows) {
     return;

@@ -23,15 +23,12 @@ var<immediate> block: Immediates;
 //#if MASKED
 @group(0) @binding(7) var<storage, read> mask: array<u32>;
 //#end
-var<workgroup> factor: array<f32, 4096>;
+//#include feedback-factor
 //#include grid-code
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) index: u32) {
-  for (var i = 0u; i < block.count; i++) {
-    factor[i * 64u + index] = panel[(block.first + i) * PANEL_COLUMNS + block.panelColumn + index];
-  }
-  workgroupBarrier();
+  load_factor(index);
   let row = group.x * 64u + index;
   if (row >= block.rows) {
     return;

@@ -34,20 +34,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         b[c] = gram[(i - shard.firstRow) * shard.columns + j];
       }
     }
-    workgroupBarrier();
-    for (var c = 0u; c < 4u; c++) {
-      left[(stagedQuad * 4u + c) * 64u + stagedRow] = a[c];
-      right[(stagedQuad * 4u + c) * 64u + stagedRow] = b[c];
-    }
-    workgroupBarrier();
-    for (var k = 0u; k < 16u; k++) {
-      let l = k * 64u + row * 4u;
-      let r = k * 64u + column * 4u;
-      let b = vec4<f32>(right[r], right[r + 1u], right[r + 2u], right[r + 3u]);
-//#repeat r 4
-      sum_{r} = fma(vec4<f32>(left[l + {r}u]), b, sum_{r});
-//#end
-    }
+//#include tile-product
   }
 //#repeat r 4
   product[((tileRow + row * 4u + {r}u) * shard.stride + tileColumn) / 4u + column] = sum_{r};
