@@ -30,7 +30,10 @@ describe('statistics against the worked figures of specs/evaluation.md', () => {
     expect(mcnemarMidP(14, 5)).toBeCloseTo(0.04139, 5)
     expect(mcnemarMidP(5, 14)).toBeCloseTo(0.04139, 5)
     expect(mcnemarMidP(0, 0)).toBe(1)
-    expect(mcnemarMidP(3, 3)).toBeLessThanOrEqual(1)
+    // The example of Fagerland et al.: 1 and 7 give 0.039. Equal sides: 1 − ½ · C(2, 1)/4, 1 − ½ · C(6, 3)/64.
+    expect(mcnemarMidP(1, 7)).toBeCloseTo(0.0391, 4)
+    expect(mcnemarMidP(1, 1)).toBeCloseTo(0.75, 12)
+    expect(mcnemarMidP(3, 3)).toBeCloseTo(0.84375, 12)
   })
 
   test('paired difference of 500 items (§9)', () => {

@@ -55,7 +55,8 @@ function logChoose(n: number, k: number): number {
 }
 
 /**
- * McNemar's test on discordant pairs, mid-p variant: exact binomial two-sided p minus the probability of the observed count.
+ * McNemar's test on discordant pairs, mid-p variant: exact binomial two-sided p minus the probability of the observed count, of which only half is
+ * taken when both sides are equal and it was counted once (Fagerland, Lydersen and Laake, BMC Medical Research Methodology 13:91, 2013).
  * `onlyBaseline` items only the baseline got right, `onlyCandidate` the reverse. 1 when there are no discordant pairs.
  */
 export function mcnemarMidP(onlyBaseline: number, onlyCandidate: number): number {
@@ -65,7 +66,7 @@ export function mcnemarMidP(onlyBaseline: number, onlyCandidate: number): number
   let cumulative = 0
   for (let i = 0; i <= k; i++) cumulative += Math.exp(logChoose(n, i) - n * Math.LN2)
   const observed = Math.exp(logChoose(n, k) - n * Math.LN2)
-  return Math.min(1, Math.min(1, 2 * cumulative) - observed)
+  return onlyBaseline === onlyCandidate ? 1 - observed / 2 : Math.min(1, 2 * cumulative) - observed
 }
 
 export interface PairedComparison {
