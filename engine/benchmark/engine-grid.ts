@@ -2,6 +2,7 @@
  * Prefill by prompt length and decode by batch and context (specs/benchmark.md §4), on subjects in turn. A batch is that many requests in flight at
  * once; only tokens made while all of them decode are counted, so that no prefill is in the figure.
  */
+import { randomUUID } from 'node:crypto'
 import { LatheError } from '../contract/errors.ts'
 import type { KernelShare, ThroughputResult } from '../contract/index.ts'
 import { DEFAULT_BLOCK_SIZE } from '../model/memory.ts'
@@ -56,20 +57,18 @@ export function gridCells(options: GridOptions, { contextLimit, maxSequences, kv
 }
 
 let requests = 0
-let prompts = 0
-/** Prompts of decode cells: of their own, far from those of prefill cells. */
-const DECODE_PROMPTS = 1_000_000
 
 /**
- * A prefill cell's prompts are all different, so that none is in the prefix cache. A decode cell's are the same in every round: what is timed
+ * A prefill cell's requests share no prefix with any other, so that none is in the cache. A decode cell's are the same in every round: what is timed
  * begins after them, and from the second round on the cache brings them in at once, so that the whole batch starts together.
  */
 async function request(runtime: Runtime, cell: Cell, slot: number, maxTokens: number, signal: AbortSignal | undefined): Promise<Progress> {
-  const serial = cell.kind === 'prefill' ? prompts++ : DECODE_PROMPTS + slot
+  const serial = requests++
   const progress: Progress = { firstMs: null, lastMs: 0, tokensMs: [], prefillTokensPerSecond: 0 }
   const events = runtime.generate({
-    id: `grid-${requests++}`,
-    promptTokens: syntheticPrompt(cell.context, runtime.info.vocabulary, serial),
+    id: `grid-${serial}`,
+    promptTokens: syntheticPrompt(cell.context, runtime.info.vocabulary, cell.kind === 'prefill' ? serial : slot),
+    cacheSalt: cell.kind === 'prefill' ? `grid-${randomUUID()}` : 'grid',
     sampling: { ...runtime.info.defaultSampling, temperature: 0, topK: 0, topP: 1, minP: 0 },
     maxTokens,
     ignoreEos: true,

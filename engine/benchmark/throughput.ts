@@ -3,6 +3,7 @@
  * measured in turn within each round (A B A B …), so that thermal drift and a noisy machine hit all of them alike; warm-up rounds, which
  * also pay for shader compilation, are run and not counted. Times come from the runtime's own event clock; nothing here is an estimate.
  */
+import { randomUUID } from 'node:crypto'
 import { LatheError } from '../contract/errors.ts'
 import type { SampleStats, ThroughputResult } from '../contract/result.ts'
 import type { Runtime } from '../runtime/types.ts'
@@ -34,9 +35,9 @@ export function throughputProtocolKey(options: Pick<ThroughputOptions, 'promptTo
   return `throughput:prompt${options.promptTokens}:generate${options.generatedTokens}:batch1`
 }
 
-/** Prompt ids that walk the vocabulary by a fixed stride: reproducible, different in every round so that no prefix cache helps. */
+/** Prompt ids that walk the vocabulary by a fixed stride: reproducible, different in every round. */
 export function syntheticPrompt(tokens: number, vocabulary: number, round: number): Uint32Array {
-  // A stride coprime to most vocabulary sizes; the first id differs per round, which is enough to miss every cached block.
+  // A stride coprime to most vocabulary sizes.
   const stride = 7919
   return Uint32Array.from({ length: tokens }, (_, index) => (17 + round * 101 + index * stride) % vocabulary)
 }
@@ -48,6 +49,8 @@ async function runOnce(runtime: Runtime, options: ThroughputOptions, round: numb
     sampling: { temperature: 0, topK: 0, topP: 1, minP: 0 },
     maxTokens: options.generatedTokens,
     ignoreEos: true,
+    // The same prompts were asked by every benchmark before, perhaps of this very runtime: nothing of theirs may be found in its cache.
+    cacheSalt: `throughput-${randomUUID()}`,
     signal: options.signal,
   }
   for await (const event of runtime.generate(request)) {

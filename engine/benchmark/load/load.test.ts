@@ -137,6 +137,19 @@ describe('runs', () => {
     expect(run.meanConcurrency).toBeCloseTo((5 * 10) / 30, 9)
   })
 
+  test('a cache that knows unique prompts is a doubt, one that knows a shared prefix is not', async () => {
+    const clock = new SimulatedClock()
+    const plan = { dueMs: null, concurrency: 1, prompts: Array.from({ length: 3 }, () => PROMPT), warmupRequests: 0, maxSeconds: 60 }
+    const records = (await clock.run(runLoad(instant(clock), plan, { clock }))).map((record) => ({
+      ...record,
+      inputTokens: 100,
+      cachedTokens: 64,
+    }))
+    const doubt = expect.stringContaining('192 of 300 prompt tokens came from the server’s prefix cache')
+    expect(summarizeRun(records, { ...FACTS, uniquePrompts: true }).warnings).toContainEqual(doubt)
+    expect(summarizeRun(records, { ...FACTS, uniquePrompts: false }).warnings).not.toContainEqual(doubt)
+  })
+
   test('the time limit leaves what is in flight incomplete; cancelling rejects', async () => {
     const clock = new SimulatedClock()
     const plan = { dueMs: null, concurrency: 1, prompts: Array.from({ length: 100 }, () => PROMPT), warmupRequests: 0, maxSeconds: 1 }

@@ -166,7 +166,8 @@ async function oneRun(
   ).finally(() => lag.disable())
   // The histogram's resolution of 1 ms is in every value.
   const clientLagP99Ms = lag.count > 0 ? Math.max(0, lag.percentile(99) / 1e6 - 1) : null
-  return { run: summarizeRun(raw, { ...step, level: options.level, clientLagP99Ms }), raw }
+  const uniquePrompts = step.profile === 'trace' || options.sharedPrefixTokens === 0
+  return { run: summarizeRun(raw, { ...step, level: options.level, clientLagP99Ms, uniquePrompts }), raw }
 }
 
 async function tracePrompts(options: ServedBenchmarkOptions, seed: number, tokenize: Tokenize | null): Promise<LoadPrompt[]> {

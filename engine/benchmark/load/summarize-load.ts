@@ -76,6 +76,8 @@ function isGood({ ttftMs, tpotMs, e2eMs }: RequestLatencies, level: ServiceLevel
 const LEAST_FOR_P99 = 300
 /** A client that is late by more than this share of a gap measures itself. */
 const MOST_LAG = 0.05
+/** What a chat template puts before every prompt may be cached; more than this share was asked before. */
+const MOST_CACHED = 0.1
 
 export interface RunFacts {
   readonly profile: LoadProfile
@@ -83,6 +85,8 @@ export interface RunFacts {
   readonly rate: number | null
   readonly level: ServiceLevel | null
   readonly clientLagP99Ms: number | null
+  /** No two prompts begin alike, so that a cache has nothing to give. */
+  readonly uniquePrompts?: boolean
 }
 
 export function summarizeRun(records: readonly RequestRecord[], facts: RunFacts): ServedRun {
@@ -103,6 +107,7 @@ export function summarizeRun(records: readonly RequestRecord[], facts: RunFacts)
   const good = facts.level === null ? 0 : latencies.filter((value) => isGood(value, facts.level as ServiceLevel)).length
   const itl = summarizeValues(latencies.flatMap((value) => value.itlMs))
   const failures = counted.filter((record) => record.status === 'failed')
+  const cached = sum((record) => record.cachedTokens)
   return {
     profile: facts.profile,
     concurrency: facts.concurrency,
@@ -130,9 +135,16 @@ export function summarizeRun(records: readonly RequestRecord[], facts: RunFacts)
     e2eMs: summarizeValues(latencies.map((value) => value.e2eMs)),
     inputTokens: summarizeValues(completed.map((record) => record.inputTokens)),
     outputTokens: summarizeValues(completed.map((record) => record.outputTokens)),
-    cachedTokens: sum((record) => record.cachedTokens),
+    cachedTokens: cached,
     clientLagP99Ms: facts.clientLagP99Ms,
-    warnings: warningsOf(latencies.length, failures.length, counted.length, itl, facts.clientLagP99Ms),
+    warnings: [
+      ...warningsOf(latencies.length, failures.length, counted.length, itl, facts.clientLagP99Ms),
+      ...(facts.uniquePrompts === true && cached > MOST_CACHED * input
+        ? [
+            `${cached} of ${input} prompt tokens came from the server’s prefix cache though no two prompts begin alike: it has seen this load before. First tokens came earlier for it; another seed gives new prompts.`,
+          ]
+        : []),
+    ],
     errors: Array.from(
       Map.groupBy(failures, (record) => record.error ?? 'failed'),
       ([message, group]) => ({ message, count: group.length }),
