@@ -3,6 +3,7 @@
  * installed, node-llama-cpp on the same weights (F16 or F32 GGUF written by to-gguf.ts), all in one run on one machine.
  *
  *   node engine/runtime/bench/batching.ts [model folder] [adapter] [requests] [output tokens] [concurrencies, e.g. 1,8]
+ *   An empty adapter is the one that would be chosen.
  *   LATHE_PEER=<folder>: where node-llama-cpp is, or will be, installed (`npm install node-llama-cpp` in it). Without it the peer is left out.
  *
  * Also: a second turn's prefill, the time to first token with a warm 500-token prefix, and the host's share of a decode step.
@@ -20,7 +21,9 @@ import type { Runtime } from '../types.ts'
 import { writeGguf } from './to-gguf.ts'
 
 const asset = (path: string): string => fileURLToPath(new URL(`../../../assets/${path}`, import.meta.url))
-const [folder = asset('demo-model'), adapter = null, requestsText = '16', outputText = '32', levels = '1,2,4,8,16'] = process.argv.slice(2)
+const [folder = asset('demo-model'), adapterText = '', requestsText = '16', outputText = '32', levels = '1,2,4,8,16'] =
+  process.argv.slice(2)
+const adapter = adapterText === '' ? null : adapterText
 const REQUESTS = Number(requestsText)
 const OUTPUT = Number(outputText)
 const PROMPT = 64
