@@ -151,6 +151,8 @@ export const TokenQuerySchema = z.object({
   limit: z.number().int().min(1).max(2000).default(500),
   /** `kld`: the worst positions first. */
   sort: z.enum(['position', 'kld']).default('position'),
+  /** Whom the drift was measured from; null or absent = the family's source. */
+  baselineId: z.string().nullable().optional(),
 })
 
 export const TokenPageSchema = z.object({

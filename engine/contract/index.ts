@@ -180,7 +180,14 @@ export const contract = {
       )
       .output(z.object({ models: z.array(ModelSummarySchema), results: z.array(ResultSetSchema) })),
     evaluate: procedure
-      .input(z.object({ modelIds: z.array(z.string()).min(1), evaluate: EvaluationOptionsSchema }))
+      .input(
+        z.object({
+          modelIds: z.array(z.string()).min(1),
+          evaluate: EvaluationOptionsSchema,
+          /** Whom drift is measured from; null = the family's source. Tasks and speeds are beside the source whatever it is. */
+          baselineId: z.string().nullable().default(null),
+        }),
+      )
       .output(z.array(JobSchema)),
     /** Any two models on the items that both have answered; verdicts against `margin`. */
     compare: procedure
@@ -188,7 +195,7 @@ export const contract = {
       .output(z.array(TaskComparisonSchema)),
     /** The items of a task, beside a baseline's. */
     samples: procedure.input(SampleQuerySchema).output(SamplePageSchema),
-    /** The positions of the drift measurement against the family's source. */
+    /** The positions of a drift measurement. */
     tokens: procedure.input(TokenQuerySchema).output(TokenPageSchema),
     /** The user's own tasks and the probes, on local and remote models; the family's source is the baseline. */
     evaluateTasks: procedure

@@ -26,6 +26,10 @@ export const PerplexityResultSchema = z.object({
   standardError: z.number().nullable(), // of ln(perplexity), bootstrap over windows
   dataset: z.string(), // name + sha256 prefix
   note: z.string().nullable(),
+  /** Digest of the token ids that were read: perplexities per token are of one quantity only where it is equal. Absent in older results. */
+  tokenization: z.string().optional(),
+  /** Why no drift from the baseline was measured along with it, in words for people; absent where it was, or where there was no baseline. */
+  withoutDrift: z.string().optional(),
 })
 
 /** Drift from the baseline on the same tokens; KL(baseline ‖ this), nats per token. */
@@ -159,12 +163,15 @@ export const TensorErrorSchema = z.object({
 export const ResultSetSchema = z.object({
   modelId: z.string(),
   perplexity: PerplexityResultSchema.nullable(),
+  /** From the family's source. */
   drift: DriftResultSchema.nullable(),
+  /** The newest from each baseline that it was measured from, the source included. */
+  drifts: z.array(DriftResultSchema).optional(),
   tasks: z.array(TaskResultSchema),
   throughput: ThroughputResultSchema.nullable(),
   served: ServedBenchmarkSchema.nullable().default(null),
   tensorErrors: z.array(TensorErrorSchema),
-  /** Keys: "perplexity", "drift", "tasks" (the newest task's), "task:<name>", "throughput", "served", "compression"; only those measured. */
+  /** Keys: "perplexity", "drift", "drift:<baselineId>", "tasks" (the newest task's), "task:<name>", "throughput", "served", "compression"; only those measured. */
   provenance: z.record(z.string(), ProvenanceSchema),
   /** The same keys. "tasks" joins the keys of all tasks, so it is equal only if the same items of the same tasks were answered. */
   protocolKeys: z.record(z.string(), z.string()),

@@ -99,8 +99,16 @@ export function perplexityOf(
     protocol: options.protocol,
     standardError: finite ? bootstrapRatioError(nllByWindow, counts, { resamples: BOOTSTRAP_RESAMPLES, seed: BOOTSTRAP_SEED }) : null,
     dataset: datasetKey(sample),
+    tokenization: tokenizationOf(prepared),
     note: finite ? null : 'A scored token had probability 0, or the model produced values that are not numbers.',
   }
+}
+
+/** Of everything that the model was given to read: other tokens, another prefix and other windows make another digest. */
+function tokenizationOf({ windows }: PreparedText): string {
+  const hash = createHash('sha256')
+  for (const { input, from } of windows) hash.update(`${input.length} ${from}\n`).update(input)
+  return hash.digest('hex').slice(0, 12)
 }
 
 function negatedSum(logprobs: Float32Array): number {

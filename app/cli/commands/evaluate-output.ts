@@ -88,6 +88,7 @@ function perplexityJson(result: PerplexityResult) {
     standard_error: result.standardError,
     dataset: result.dataset,
     note: result.note,
+    without_drift: result.withoutDrift ?? null,
   }
 }
 
@@ -132,6 +133,7 @@ export function describe(measured: TextMeasurement | null, tasks: MeasuredTasks)
       rows.push(['KLD 99 %', show(drift.kldP99, 3), '', ''])
       rows.push(['Top-1 agreement', percent(drift.top1Agreement), '', ''])
     }
+    if (perplexity.withoutDrift !== undefined) rows.push(['KLD', 'n/a', '', '', perplexity.withoutDrift])
   }
   for (const result of tasks.results) {
     const other = tasks.baseline.get(result.name) ?? null

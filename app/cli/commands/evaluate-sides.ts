@@ -6,9 +6,13 @@ import type { PerplexityOptions, TextSample } from '../../../engine/evaluate/per
 import { findPublishedResults } from '../../../engine/evaluate/published-results.ts'
 import { OpenAiClient } from '../../../engine/evaluate/remote/openai-client.ts'
 import type { RemoteModel } from '../../../engine/evaluate/remote/openai-client.ts'
+import { cachedTextSource } from '../../../engine/evaluate/remote/cached-source.ts'
+import { measureTextOn } from '../../../engine/evaluate/remote/measure-text.ts'
+import type { TextMeasurement } from '../../../engine/evaluate/remote/measure-text.ts'
 import { connectRemoteTarget } from '../../../engine/evaluate/remote/remote-target.ts'
-import { localTextSource, measureTextOn, remoteTextSource } from '../../../engine/evaluate/remote/text-source.ts'
-import type { TextMeasurement, TextSource } from '../../../engine/evaluate/remote/text-source.ts'
+import { localTextSource, remoteTextSource } from '../../../engine/evaluate/remote/text-source.ts'
+import type { TextSource } from '../../../engine/evaluate/remote/text-source.ts'
+import type { EvaluationCache } from '../../../engine/evaluate/tasks/cache.ts'
 import { createLocalTarget } from '../../../engine/evaluate/tasks/local-target.ts'
 import type { EvaluationTarget } from '../../../engine/evaluate/tasks/target.ts'
 import type { ModelLease } from '../../../engine/runtime/types.ts'
@@ -62,14 +66,14 @@ export interface ServerSides {
   readonly target: EvaluationTarget
   readonly baseline: TaskBaseline | null
   readonly text: () => Promise<TextSource>
-  readonly baselineText: (() => Promise<{ readonly id: string; readonly source: TextSource }>) | null
+  readonly baselineText: (() => Promise<{ readonly id: string; readonly source: TextSource; readonly fingerprint: string }>) | null
   /** Of a baseline that is a folder. */
   readonly lease: ModelLease | null
 }
 
 export async function openSides(context: CommandContext, args: Arguments, url: string, contextTokens: number): Promise<ServerSides> {
   const server = await connect(context, args, url)
-  const own = { target: server.target, text: () => remoteTextSource(server.client, server.model, context.signal) }
+  const own = { target: server.target, text: () => textOf(context, server) }
   const where = args.text('baseline')
   if (where === null) return { ...own, baseline: null, baselineText: null, lease: null }
   if (isAddress(where)) {
@@ -77,7 +81,7 @@ export async function openSides(context: CommandContext, args: Arguments, url: s
     return {
       ...own,
       baseline: { kind: 'target', id: where, target: other.target },
-      baselineText: async () => ({ id: where, source: await remoteTextSource(other.client, other.model, context.signal) }),
+      baselineText: async () => ({ id: where, source: await textOf(context, other), fingerprint: other.target.fingerprint }),
       lease: null,
     }
   }
@@ -87,12 +91,21 @@ export async function openSides(context: CommandContext, args: Arguments, url: s
   const lease = await acquire(context, ref, { contextTokens: Math.max(contextTokens, server.model.contextLimit ?? contextTokens) })
   const { tokenizers } = await context.engine()
   const codec = await tokenizers.open(ref.folder)
+  const target = await localTarget(context, lease, ref)
   return {
     ...own,
-    baseline: { kind: 'target', id: ref.modelId, target: await localTarget(context, lease, ref) },
-    baselineText: async () => ({ id: ref.modelId, source: localTextSource(ref.name, lease.runtime, codec) }),
+    baseline: { kind: 'target', id: ref.modelId, target },
+    baselineText: async () => ({
+      id: ref.modelId,
+      source: localTextSource(ref.name, lease.runtime, codec),
+      fingerprint: target.fingerprint,
+    }),
     lease,
   }
+}
+
+function textOf(context: CommandContext, { client, model }: Server): Promise<TextSource> {
+  return remoteTextSource(client, model, context.signal)
 }
 
 export async function measureRemoteText(
@@ -100,9 +113,13 @@ export async function measureRemoteText(
   sides: ServerSides,
   sample: TextSample,
   protocol: Pick<PerplexityOptions, 'protocol' | 'window' | 'maxWindows'>,
+  cache: EvaluationCache | null,
 ): Promise<TextMeasurement> {
-  const baseline = sides.baselineText === null ? null : await sides.baselineText()
-  return measureTextOn(await sides.text(), baseline, sample, {
+  const kept = (source: TextSource, fingerprint: string): TextSource =>
+    cache === null ? source : cachedTextSource(source, fingerprint, cache)
+  const other = sides.baselineText === null ? null : await sides.baselineText()
+  const baseline = other === null ? null : { id: other.id, source: kept(other.source, other.fingerprint) }
+  return measureTextOn(kept(await sides.text(), sides.target.fingerprint), baseline, sample, {
     ...protocol,
     signal: context.signal,
     onProgress: (done, total) => context.progress(`perplexity: ${done} of ${total} tokens`),

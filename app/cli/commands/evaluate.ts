@@ -99,11 +99,17 @@ export const evaluate: Command = {
       const measured =
         textPath === null
           ? null
-          : await measureRemoteText(context, sides, await sampleAt(textPath), {
-              protocol,
-              window: args.integer('window', { min: 2 }) ?? DEFAULT_WINDOW,
-              maxWindows: args.integer('windows', { min: 1 }),
-            })
+          : await measureRemoteText(
+              context,
+              sides,
+              await sampleAt(textPath),
+              {
+                protocol,
+                window: args.integer('window', { min: 2 }) ?? DEFAULT_WINDOW,
+                maxWindows: args.integer('windows', { min: 1 }),
+              },
+              cache,
+            )
       const probes = await probesOf(file.tasks)
       const isAsked = file.tasks.length > 0 || probes.length > 0
       const tasks = isAsked ? await measureTasks(context, sides.target, sides.baseline, { ...plan, file, probes }) : NO_TASKS

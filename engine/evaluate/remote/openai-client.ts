@@ -16,6 +16,8 @@ export interface RemoteModel {
   readonly contextLimit: number | null
   /** What the name stands for, where the server says so. */
   readonly root: string | null
+  /** Who made the server, by its own word: "vllm", "llamacpp", "lathe"; null where not said. */
+  readonly owner: string | null
 }
 
 /** A server that is loading or full answers within this many tries, or it is not one to measure. */
@@ -24,6 +26,10 @@ const FIRST_WAIT_MS = 500
 /** A long answer of a slow model; a connection silent for longer is dead. */
 const REQUEST_LIMIT_MS = 15 * 60_000
 
+/** Characters of what a server calls itself. */
+const MOST_NAME = 80
+
+const textOrNull = (value: unknown): string | null => (typeof value === 'string' && value !== '' ? value : null)
 const isId = (token: unknown): token is number => typeof token === 'number' && Number.isSafeInteger(token) && token >= 0
 
 export class OpenAiClient {
@@ -62,10 +68,9 @@ export class OpenAiClient {
     const data = isObject(body) && Array.isArray(body['data']) ? (body['data'] as unknown[]) : null
     if (data === null) throw invalidResponse(`${this.baseUrl}/models`, 'has no list of models')
     return data.filter(isObject).flatMap((model) => {
-      const { id, max_model_len: limit, root } = model
-      return typeof id === 'string'
-        ? [{ id, contextLimit: typeof limit === 'number' ? limit : null, root: typeof root === 'string' ? root : null }]
-        : []
+      const { id, max_model_len: limit, root, owned_by: owner } = model
+      if (typeof id !== 'string') return []
+      return [{ id, contextLimit: typeof limit === 'number' ? limit : null, root: textOrNull(root), owner: textOrNull(owner) }]
     })
   }
 
@@ -104,6 +109,26 @@ export class OpenAiClient {
     const tokens: unknown = isObject(body) ? body['tokens'] : null
     if (!Array.isArray(tokens) || !tokens.every(isId)) throw invalidResponse(url, 'has no token ids')
     return tokens
+  }
+
+  /** The text of tokens, special ones written out. Throws as `tokenize`. */
+  async detokenize(model: string, tokens: readonly number[], signal?: AbortSignal): Promise<string> {
+    const url = `${this.rootUrl}/detokenize`
+    const body = await this.request('POST', url, { model, tokens }, signal)
+    const text: unknown = isObject(body) ? body['prompt'] : null
+    if (typeof text !== 'string') throw invalidResponse(url, 'has no text')
+    return text
+  }
+
+  /** "vllm 0.25.1", as far as the server says; null where it says nothing. */
+  async software(model: Pick<RemoteModel, 'owner'>, signal?: AbortSignal): Promise<string | null> {
+    const body = await this.request('GET', `${this.rootUrl}/version`, null, signal).catch((error: unknown) => {
+      // Many have no /version, and a figure without it is still a figure.
+      if (error instanceof LatheError) return null
+      throw error
+    })
+    const words = [model.owner, textOrNull(isObject(body) ? body['version'] : null)].filter((word) => word !== null)
+    return words.length === 0 ? null : words.join(' ').slice(0, MOST_NAME)
   }
 
   /** Whether `tokenize` works. Throws what has nothing to do with it: a server that is gone, a refused key. */

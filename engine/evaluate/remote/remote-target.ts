@@ -9,6 +9,8 @@ import { cutAtStops } from '../tasks/target.ts'
 import type { EvaluationTarget, GenerateRequest, Generated, Loglikelihood, LoglikelihoodRequest } from '../tasks/target.ts'
 import { invalidResponse, isObject } from './openai-client.ts'
 import type { OpenAiClient, RemoteModel } from './openai-client.ts'
+import { firstChoice, readEcho } from './prompt-scores.ts'
+import type { PromptToken } from './prompt-scores.ts'
 
 export interface RemoteTargetOptions {
   readonly client: OpenAiClient
@@ -24,17 +26,6 @@ export interface RemoteTargetOptions {
 type ScoreMode = 'echo-0' | 'echo-1' | 'prompt-logprobs'
 const SCORE_MODES: readonly ScoreMode[] = ['echo-0', 'echo-1', 'prompt-logprobs']
 
-/** Of one prompt token; null for the first, which nothing predicts. */
-interface PromptToken {
-  readonly logprob: number | null
-  readonly isTop: boolean
-  /** Code points of the text before it; null where the server does not say. */
-  readonly offset: number | null
-}
-
-/** A top token's own log-probability and its entry in the list come from one number, printed twice. */
-const EQUAL_LOGPROB = 1e-6
-
 export async function connectRemoteTarget(options: RemoteTargetOptions): Promise<EvaluationTarget> {
   const { client, model, signal } = options
   const tokenizes = await client.canTokenize(model.id, signal)
@@ -44,6 +35,11 @@ export async function connectRemoteTarget(options: RemoteTargetOptions): Promise
     return (await client.tokenize(model.id, '', { addSpecialTokens: true, signal }).catch(() => []))[0] ?? null
   }
   return new RemoteTarget(options, tokenizes, options.prefixToken ?? (await startToken()))
+}
+
+/** What tells one served model from another: a server may change what a name stands for, which this can't see. */
+export function remoteFingerprint({ baseUrl }: Pick<OpenAiClient, 'baseUrl'>, { id, root, contextLimit }: RemoteModel): string {
+  return `remote:${baseUrl}:${id}:${root ?? ''}:${contextLimit ?? ''}`
 }
 
 class RemoteTarget implements EvaluationTarget {
@@ -64,7 +60,7 @@ class RemoteTarget implements EvaluationTarget {
   constructor(options: RemoteTargetOptions, tokenizes: boolean, prefixToken: number | null) {
     const { client, model } = options
     this.name = options.name
-    this.fingerprint = `remote:${client.baseUrl}:${model.id}:${model.root ?? ''}:${model.contextLimit ?? ''}`
+    this.fingerprint = remoteFingerprint(client, model)
     this.protocol = tokenizes ? 'lm-eval:no-bos:remote-tokens' : 'lm-eval:remote-text'
     this.parallel = options.parallel ?? 8
     this.#client = client
@@ -207,29 +203,6 @@ class RemoteTarget implements EvaluationTarget {
       throw invalidResponse(url, `has ${kept.length} log-probabilities for ${prompt.length} tokens`)
     return kept
   }
-}
-
-function firstChoice(body: unknown): Readonly<Record<string, unknown>> | null {
-  const choices = isObject(body) && Array.isArray(body['choices']) ? (body['choices'] as unknown[]) : []
-  return isObject(choices[0]) ? choices[0] : null
-}
-
-/** OpenAI's `logprobs` of an echoed prompt. */
-function readEcho(choice: Readonly<Record<string, unknown>>): PromptToken[] | null {
-  const logprobs = choice['logprobs']
-  if (!isObject(logprobs) || !Array.isArray(logprobs['token_logprobs'])) return null
-  const tops = Array.isArray(logprobs['top_logprobs']) ? (logprobs['top_logprobs'] as unknown[]) : []
-  const offsets = Array.isArray(logprobs['text_offset']) ? (logprobs['text_offset'] as unknown[]) : []
-  return (logprobs['token_logprobs'] as unknown[]).map((value, i) => {
-    const logprob = typeof value === 'number' ? value : null
-    const top = isObject(tops[i]) ? Object.values(tops[i]).filter((entry) => typeof entry === 'number') : []
-    const offset = offsets[i]
-    return {
-      logprob,
-      isTop: logprob !== null && top.length > 0 && logprob >= Math.max(...top) - EQUAL_LOGPROB,
-      offset: typeof offset === 'number' ? offset : null,
-    }
-  })
 }
 
 /** vLLM's `prompt_logprobs`: per position null or {token id: {logprob, rank}}; the prompt's own token is the entry of any rank that comes last or is listed by its id. */

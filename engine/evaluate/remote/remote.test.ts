@@ -177,7 +177,7 @@ describe('the client', () => {
 
   test('busy servers are tried again; refusals say who and why, never the key', async () => {
     const busy = await serve({ failures: [503, 429] })
-    expect(await busy.client.models()).toEqual([{ id: 'm', contextLimit: 64, root: 'root' }])
+    expect(await busy.client.models()).toEqual([{ id: 'm', contextLimit: 64, root: 'root', owner: null }])
     const locked = await serve({ failures: [401] })
     const error: unknown = await locked.client.models().catch((thrown: unknown) => thrown)
     expect(error).toMatchObject({ code: 'remote.refused' })

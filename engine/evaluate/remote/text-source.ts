@@ -1,26 +1,33 @@
 /**
- * Whole texts on a server: perplexity, and drift from a baseline that is a server or a model here. Two engines don't share a step, so the divergence is
- * made from what both tell: the probabilities of their most probable tokens and of the token that stands in the text, the rest as one. That is a lower
- * bound of the divergence (specs/evaluation.md §6.1), and the result says so. Perplexities, Δp and agreement are exact.
+ * Who can be asked for the log-probabilities of a text's own tokens and of the most probable ones beside them: a model here, or one on a server. A
+ * server is asked in the ways that it may have, the most telling first, and stays with the one that works; what none of them gives is refused by the
+ * option that the server lacks. Knows nothing of perplexity.
  */
 import { LatheError } from '../../contract/errors.ts'
-import type { DriftResult, PerplexityResult } from '../../contract/result.ts'
 import type { Runtime } from '../../runtime/types.ts'
-import { datasetKey, driftOf, perplexityOf, prepareTokens } from '../perplexity.ts'
-import type { DriftTokens, PerplexityOptions, TextSample } from '../perplexity.ts'
 import type { TextCodec } from '../text-codec.ts'
 import { invalidResponse, isObject } from './openai-client.ts'
 import type { OpenAiClient, RemoteModel } from './openai-client.ts'
+import { firstChoice, readEcho } from './prompt-scores.ts'
 
 /** As many as vLLM and our own server give without being told to give more. */
-const TOP_TOKENS = 20
+export const TOP_TOKENS = 20
+/** What a vLLM started with a smaller --max-logprobs may still give: any of them makes a bound. */
+const FEWER = [5, 1] as const
 
 /** What a model says of one position. */
-interface PositionRow {
+export interface PositionRow {
   readonly targetLogprob: number
-  readonly topId: number
+  /** Most probable token; null where the server does not tell. */
+  readonly topId: number | null
   /** log p by token id: the most probable ones, and the text's own. */
   readonly logprobs: ReadonlyMap<number, number>
+}
+
+export interface ScoredRows {
+  readonly rows: readonly PositionRow[]
+  /** Most probable tokens told of each position; 0 = only the text's own. */
+  readonly listed: number
 }
 
 export interface TextSource {
@@ -30,8 +37,10 @@ export interface TextSource {
   readonly eosToken: number | null
   encode(text: string, signal: AbortSignal | undefined): Promise<Uint32Array>
   tokenBytes?(id: number): Uint8Array
+  /** The text of tokens; null where nobody can tell. */
+  textOf?(tokens: Uint32Array, signal: AbortSignal | undefined): Promise<string | null>
   /** Rows of tokens[from …]. */
-  score(tokens: Uint32Array, from: number, signal: AbortSignal | undefined): Promise<readonly PositionRow[]>
+  score(tokens: Uint32Array, from: number, signal: AbortSignal | undefined): Promise<ScoredRows>
 }
 
 export function localTextSource(name: string, runtime: Runtime, codec: TextCodec): TextSource {
@@ -43,17 +52,18 @@ export function localTextSource(name: string, runtime: Runtime, codec: TextCodec
     ...(codec.tokenBytes === undefined ? {} : { tokenBytes: (id: number) => codec.tokenBytes?.(id) ?? new Uint8Array() }),
     async score(tokens, from, signal) {
       const scored = await runtime.score({ tokens, from, topCount: TOP_TOKENS, signal })
-      return Array.from(scored.logprobs, (targetLogprob, i): PositionRow => {
+      const rows = Array.from(scored.logprobs, (targetLogprob, i): PositionRow => {
         const logprobs = new Map<number, number>()
         for (let j = i * TOP_TOKENS; j < (i + 1) * TOP_TOKENS; j++) logprobs.set(scored.topIds[j] ?? 0, scored.topLogprobs[j] ?? -Infinity)
         logprobs.set(tokens[from + i] ?? 0, targetLogprob)
         return { targetLogprob, topId: scored.argmax[i] ?? 0, logprobs }
       })
+      return { rows, listed: TOP_TOKENS }
     },
   }
 }
 
-/** Throws `remote.unsupported` for a server without /tokenize; one without `prompt_logprobs` is found out by the first window. */
+/** Throws `remote.unsupported` for a server without /tokenize; one without log-probabilities of prompts is found out by the first window. */
 export async function remoteTextSource(client: OpenAiClient, model: RemoteModel, signal?: AbortSignal): Promise<TextSource> {
   if (!(await client.canTokenize(model.id, signal))) {
     throw new LatheError(
@@ -63,26 +73,118 @@ export async function remoteTextSource(client: OpenAiClient, model: RemoteModel,
     )
   }
   const [bosToken = null] = await client.tokenize(model.id, '', { addSpecialTokens: true, signal }).catch(() => [])
+  const scores = new RemoteScores(client, model)
   return {
     name: model.id,
     bosToken,
     eosToken: null,
     encode: async (text, stop) => Uint32Array.from(await client.tokenize(model.id, text, { signal: stop })),
-    async score(tokens, from, stop) {
-      const url = `${client.baseUrl}/completions`
-      const body = await client.request(
-        'POST',
-        url,
-        { model: model.id, prompt: [...tokens], max_tokens: 1, temperature: 0, prompt_logprobs: TOP_TOKENS },
-        stop,
-      )
-      const choice: unknown = isObject(body) && Array.isArray(body['choices']) ? body['choices'][0] : null
-      const list: unknown = isObject(choice) ? choice['prompt_logprobs'] : null
-      if (!Array.isArray(list) || list.length !== tokens.length)
-        throw invalidResponse(url, `has no prompt_logprobs of ${tokens.length} tokens`)
-      return list.slice(from).map((entry, i) => rowOf(url, entry, tokens[from + i] ?? 0))
+    async textOf(tokens, stop) {
+      return client.detokenize(model.id, [...tokens], stop).catch((error: unknown) => {
+        if (error instanceof LatheError && (error.code === 'remote.unsupported' || error.code === 'remote.invalid-response')) return null
+        throw error
+      })
+    },
+    score: (tokens, from, stop) => scores.of(tokens, from, stop),
+  }
+}
+
+/** The same source, with the prefix token and the bytes of a folder's tokenizer where that makes the very same tokens of this text. */
+export async function withFolderTokenizer(
+  source: TextSource,
+  codec: TextCodec,
+  text: string,
+  signal?: AbortSignal,
+): Promise<{ readonly source: TextSource; readonly isSame: boolean }> {
+  const tokens = await source.encode(text, signal)
+  const encode: TextSource['encode'] = async (asked, stop) => (asked === text ? tokens : source.encode(asked, stop))
+  const isSame = sameTokens(tokens, codec.encode(text, { addSpecialTokens: false }))
+  if (!isSame) return { source: { ...source, encode }, isSame }
+  const { tokenBytes } = codec
+  return {
+    isSame,
+    source: {
+      ...source,
+      encode,
+      bosToken: codec.bosTokenId,
+      eosToken: codec.eosTokenId,
+      ...(tokenBytes === undefined ? {} : { tokenBytes: (id: number) => codec.tokenBytes?.(id) ?? new Uint8Array() }),
     },
   }
+}
+
+export function sameTokens(one: Uint32Array, other: Uint32Array): boolean {
+  return one.length === other.length && one.every((id, i) => id === other[i])
+}
+
+/** A way of asking: vLLM's own field with so many alternatives, or an echoed prompt, of which the text's own tokens are told. */
+type Way = { readonly kind: 'prompt-logprobs'; readonly count: number } | { readonly kind: 'echo'; readonly generated: 0 | 1 }
+
+const WAYS: readonly Way[] = [
+  ...[TOP_TOKENS, ...FEWER].map((count): Way => ({ kind: 'prompt-logprobs', count })),
+  { kind: 'echo', generated: 0 },
+  { kind: 'echo', generated: 1 },
+]
+
+class RemoteScores {
+  readonly #client: OpenAiClient
+  readonly #model: RemoteModel
+  #way: Way | null = null
+
+  constructor(client: OpenAiClient, model: RemoteModel) {
+    this.#client = client
+    this.#model = model
+  }
+
+  async of(tokens: Uint32Array, from: number, signal: AbortSignal | undefined): Promise<ScoredRows> {
+    if (this.#way !== null) return this.#by(this.#way, tokens, from, signal)
+    const refusals: string[] = []
+    // A server that left the field out of its answer does not know it, whatever the count.
+    let knowsField = true
+    for (const way of WAYS) {
+      if (way.kind === 'prompt-logprobs' && !knowsField) continue
+      try {
+        const scored = await this.#by(way, tokens, from, signal)
+        this.#way = way
+        return scored
+      } catch (error) {
+        if (!(error instanceof LatheError) || (error.code !== 'remote.unsupported' && error.code !== 'remote.invalid-response')) throw error
+        if (way.kind === 'prompt-logprobs' && error.code === 'remote.invalid-response') knowsField = false
+        const name = way.kind === 'echo' ? 'echo with logprobs' : `prompt_logprobs ${way.count}`
+        refusals.push(`${name}: ${error.message}`)
+      }
+    }
+    throw new LatheError(
+      'remote.unsupported',
+      `${this.#model.id} tells no log-probabilities of a prompt's tokens. ${refusals.join(' ')}`,
+      'Perplexity and drift need prompt_logprobs on /v1/completions (vLLM has them unless it was started with --max-logprobs 0; Lathe has them) or, for perplexity alone, echo with logprobs. Without either, measure tasks with generated answers.',
+    )
+  }
+
+  async #by(way: Way, tokens: Uint32Array, from: number, signal: AbortSignal | undefined): Promise<ScoredRows> {
+    const url = `${this.#client.baseUrl}/completions`
+    const shared = { model: this.#model.id, prompt: [...tokens], temperature: 0 }
+    const asked =
+      way.kind === 'echo'
+        ? { ...shared, max_tokens: way.generated, echo: true, logprobs: 1 }
+        : { ...shared, max_tokens: 1, prompt_logprobs: way.count }
+    const choice = firstChoice(await this.#client.request('POST', url, asked, signal))
+    if (choice === null) throw invalidResponse(url, 'has no choices')
+    if (way.kind === 'prompt-logprobs') {
+      const list: unknown = choice['prompt_logprobs']
+      if (!Array.isArray(list) || list.length !== tokens.length)
+        throw invalidResponse(url, `has no prompt_logprobs of ${tokens.length} tokens`)
+      return { rows: list.slice(from).map((entry, i) => rowOf(url, entry, tokens[from + i] ?? 0)), listed: way.count }
+    }
+    const echoed = readEcho(choice)?.slice(0, tokens.length) ?? []
+    if (echoed.length !== tokens.length) throw invalidResponse(url, `has no log-probabilities of ${tokens.length} echoed tokens`)
+    return { rows: echoed.slice(from).map(({ logprob }, i) => ownRow(url, logprob, tokens[from + i] ?? 0)), listed: 0 }
+  }
+}
+
+function ownRow(url: string, logprob: number | null, target: number): PositionRow {
+  if (logprob === null) throw invalidResponse(url, `has no log-probability of token ${target}`)
+  return { targetLogprob: logprob, topId: null, logprobs: new Map([[target, logprob]]) }
 }
 
 /** vLLM's form: {token id: {logprob, rank}}. */
@@ -100,99 +202,4 @@ function rowOf(url: string, entry: unknown, target: number): PositionRow {
     if (logprob > best || (logprob === best && id < topId)) topId = id
   }
   return { targetLogprob, topId, logprobs }
-}
-
-/** KL(p ‖ q) of what both lists have one by one, everything else as one: never more than the whole divergence. */
-export function boundedDivergence(p: ReadonlyMap<number, number>, q: ReadonlyMap<number, number>): number {
-  let sum = 0
-  let restP = 1
-  let restQ = 1
-  for (const [id, logP] of p) {
-    const logQ = q.get(id)
-    if (logQ === undefined) continue
-    sum += Math.exp(logP) * (logP - logQ)
-    restP -= Math.exp(logP)
-    restQ -= Math.exp(logQ)
-  }
-  // What is left by rounding of float32 is nothing.
-  if (restP > LEAST_REST) sum += restP * Math.log(restP / Math.max(restQ, LEAST_REST))
-  return Math.max(0, sum)
-}
-
-const LEAST_REST = 1e-6
-
-export interface TextMeasurement {
-  readonly perplexity: PerplexityResult
-  readonly baseline: PerplexityResult | null
-  readonly drift: DriftResult | null
-  readonly tokens: DriftTokens | null
-}
-
-/** Throws `evaluate.incomparable` when the two split the text into other tokens. */
-export async function measureTextOn(
-  source: TextSource,
-  baseline: { readonly id: string; readonly source: TextSource } | null,
-  sample: TextSample,
-  options: PerplexityOptions,
-): Promise<TextMeasurement> {
-  const { signal } = options
-  const tokens = await source.encode(sample.text, signal)
-  const theirs = baseline === null ? tokens : await baseline.source.encode(sample.text, signal)
-  if (theirs.length !== tokens.length || tokens.some((id, i) => id !== theirs[i])) {
-    throw new LatheError(
-      'evaluate.incomparable',
-      `${source.name} splits the text into ${tokens.length} tokens, ${baseline?.source.name} into ${theirs.length} others.`,
-      'Compare models of one tokenizer, or measure each by itself: bits per byte can be compared.',
-    )
-  }
-  const telling = source.tokenBytes === undefined ? baseline?.source : source
-  const prepared = prepareTokens(tokens, sample, options, {
-    bosTokenId: source.bosToken ?? baseline?.source.bosToken ?? null,
-    eosTokenId: source.eosToken ?? baseline?.source.eosToken ?? null,
-    ...(telling?.tokenBytes === undefined ? {} : { tokenBytes: (id: number) => telling.tokenBytes?.(id) ?? new Uint8Array() }),
-  })
-  const own: (readonly PositionRow[])[] = []
-  const before: (readonly PositionRow[])[] = []
-  let done = 0
-  for (const { input, from } of prepared.windows) {
-    signal?.throwIfAborted()
-    const [mine, other] = await Promise.all([source.score(input, from, signal), baseline?.source.score(input, from, signal)])
-    own.push(mine)
-    if (other !== undefined) before.push(other)
-    done += input.length - from
-    options.onProgress?.(done, prepared.tokens)
-  }
-  const nll = (windows: readonly (readonly PositionRow[])[]): number[] =>
-    windows.map((rows) => rows.reduce((sum, { targetLogprob }) => sum - targetLogprob, 0))
-  const perplexity = perplexityOf(nll(own), prepared, sample, options)
-  if (baseline === null) return { perplexity, baseline: null, drift: null, tokens: null }
-  const column = <T>(windows: readonly (readonly PositionRow[])[], of: (row: PositionRow) => T): T[] =>
-    windows.flatMap((rows) => rows.map(of))
-  const divergences = before.map((rows, w) => rows.map((row, i) => boundedDivergence(row.logprobs, own[w]?.[i]?.logprobs ?? new Map())))
-  const positions: DriftTokens = {
-    ids: Uint32Array.from(prepared.windows.flatMap(({ input, from }) => [...input.subarray(from)])),
-    kld: Float32Array.from(divergences.flat()),
-    baselineLogprobs: Float32Array.from(column(before, ({ targetLogprob }) => targetLogprob)),
-    candidateLogprobs: Float32Array.from(column(own, ({ targetLogprob }) => targetLogprob)),
-    baselineTop: Uint32Array.from(column(before, ({ topId }) => topId)),
-    candidateTop: Uint32Array.from(column(own, ({ topId }) => topId)),
-  }
-  const byWindow = {
-    kld: divergences.map((values) => values.reduce((sum, value) => sum + value, 0)),
-    tokens: divergences.map((values) => values.length),
-    baselineNll: nll(before),
-    candidateNll: nll(own),
-  }
-  return {
-    perplexity,
-    baseline: perplexityOf(nll(before), prepared, sample, options),
-    drift: {
-      baselineId: baseline.id,
-      ...driftOf(positions, byWindow),
-      dataset: datasetKey(sample),
-      hasTokens: true,
-      boundedByTop: TOP_TOKENS,
-    },
-    tokens: positions,
-  }
 }
