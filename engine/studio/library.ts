@@ -3,16 +3,18 @@
  * folder is never written to. A folder that moved keeps its entry (`missing`) until it is located again or removed.
  * Knows nothing of jobs or GPUs.
  */
-import { createHash, randomUUID } from 'node:crypto'
-import { access, realpath, rm, stat } from 'node:fs/promises'
-import { basename, dirname, extname, join, sep } from 'node:path'
+import { randomUUID } from 'node:crypto'
+import { access, realpath, rm } from 'node:fs/promises'
+import { join } from 'node:path'
 import { LatheError, toErrorShape } from '../contract/index.ts'
 import type { ModelDetail, ModelSummary, TensorInfo, TensorStats } from '../contract/index.ts'
 import type { EventHub } from './events.ts'
 import { readRunRecord } from './run-record.ts'
-import type { RunRecord } from './run-record.ts'
+import { findSource } from './run-source.ts'
+import { fingerprintOf, NO_FACTS, summarizeModel, toModelFacts } from './model-facts.ts'
+import { nameOfFolder, resolveModelFolder } from './model-folder.ts'
 import type { CheckpointPort, FolderFacts, Log } from './ports.ts'
-import type { Endpoint, ModelFacts, ModelRecord, ModelStore } from './store/model-store.ts'
+import type { Endpoint, ModelRecord, ModelStore } from './store/model-store.ts'
 
 export interface LibraryOptions {
   readonly store: ModelStore
@@ -38,34 +40,6 @@ export interface ExternalEntry {
   readonly name: string
   readonly parentId: string | null
   readonly endpoint: Endpoint | null
-}
-
-/** Nothing is known of weights that are elsewhere. */
-const NO_FACTS: ModelFacts = {
-  architecture: {
-    family: 'unknown',
-    className: 'unknown',
-    layers: null,
-    hiddenSize: null,
-    intermediateSize: null,
-    attentionHeads: null,
-    keyValueHeads: null,
-    headDim: null,
-    vocabSize: null,
-    contextLength: null,
-    tiedEmbeddings: null,
-    slidingWindow: null,
-  },
-  parameters: 0,
-  weightBytes: 0,
-  diskBytes: 0,
-  scheme: '–',
-  bitsPerWeight: 0,
-  inputElements: [],
-  hasTokenizer: false,
-  hasChatTemplate: false,
-  license: null,
-  trouble: null,
 }
 
 export class Library {
@@ -393,24 +367,10 @@ export class Library {
   async #lineage(folder: string): Promise<Pick<ModelRecord, 'parentId' | 'presetId' | 'writtenByLathe'>> {
     const run = await readRunRecord(folder)
     if (run === null) return { parentId: null, presetId: null, writtenByLathe: false }
-    const source = await this.#findSource(run)
+    const present = this.#store.list().filter((candidate) => candidate.origin === 'folder' && candidate.parentId === null)
+    const source = await findSource(run, present, this.#checkpoint, (candidate) => this.#look(candidate))
     // Anyone can put a run.json into a folder, so what was imported is never deletable: only what this studio wrote itself.
     return { parentId: source?.id ?? null, presetId: run.presetId, writtenByLathe: false }
-  }
-
-  /** The library's source model with the very bytes that the run started from; one mid-sized tensor's hash decides. */
-  async #findSource(run: RunRecord): Promise<ModelRecord | null> {
-    for (const candidate of this.#store.list()) {
-      if (candidate.origin !== 'folder' || candidate.parentId !== null || !(await this.#look(candidate))) continue
-      const { tensors } = await this.#checkpoint.inspect(candidate.path)
-      const known = tensors.filter((tensor) => run.sourceHashes.has(tensor.name))
-      if (known.length !== tensors.length || known.length !== run.sourceHashes.size) continue
-      // vectors are often all ones; the smallest matrix is as telling as the largest and quick to read
-      const [probe] = known.filter((tensor) => tensor.shape.length > 1).toSorted((a, b) => a.bytes - b.bytes)
-      if (probe === undefined) continue
-      if ((await this.#checkpoint.hashTensor(candidate.path, probe.name)) === run.sourceHashes.get(probe.name)) return candidate
-    }
-    return null
   }
 
   #newRecord(path: string, facts: FolderFacts): ModelRecord {
@@ -418,7 +378,7 @@ export class Library {
       id: randomUUID(),
       path,
       parentId: null,
-      name: nameOf(path),
+      name: nameOfFolder(path),
       createdAt: this.#now().toISOString(),
       lastUsedAt: null,
       removedAt: null,
@@ -480,83 +440,6 @@ export class Library {
   }
 
   #summarize(record: ModelRecord): ModelSummary {
-    const { trouble: _trouble, ...facts } = record.facts
-    return {
-      id: record.id,
-      parentId: record.parentId,
-      name: record.name,
-      path: record.path,
-      createdAt: record.createdAt,
-      lastUsedAt: record.lastUsedAt,
-      presetId: record.presetId,
-      isSample: record.isSample,
-      origin: record.origin,
-      ...facts,
-      ...this.#status(record),
-    }
+    return summarizeModel(record, this.#missing.has(record.id))
   }
-
-  #status(record: ModelRecord): Pick<ModelSummary, 'status' | 'statusReason'> {
-    if (this.#missing.has(record.id)) {
-      const reason = new LatheError(
-        'checkpoint.not-found',
-        `The folder is no longer at ${record.path}.`,
-        'Locate the folder, or remove the entry.',
-      )
-      return { status: 'missing', statusReason: reason.toShape() }
-    }
-    const trouble = record.facts.trouble
-    return trouble === null ? { status: 'ready', statusReason: null } : { status: trouble.status, statusReason: trouble.reason }
-  }
-}
-
-/**
- * The real folder behind what was dropped: symlinks resolved, and a weight or config file stands for the folder it is in.
- * Other files are left for the checkpoint reader, which explains them (a GGUF, a PyTorch file).
- */
-export async function resolveModelFolder(path: string): Promise<string> {
-  const resolved = await realpath(path).catch((error: unknown) => {
-    throw new LatheError('checkpoint.not-found', `There is nothing at ${path}.`, 'Check the path, or choose the folder again.', {
-      cause: error,
-    })
-  })
-  const info = await stat(resolved)
-  if (info.isDirectory()) return resolved
-  const stands = extname(resolved) === '.safetensors' || basename(resolved) === 'config.json'
-  return stands ? dirname(resolved) : resolved
-}
-
-/** True if `inner` is `outer` or lies in it; both real paths. */
-export function isInside(inner: string, outer: string): boolean {
-  return inner === outer || inner.startsWith(outer.endsWith(sep) ? outer : outer + sep)
-}
-
-/** The folder's name; for a snapshot in the Hugging Face cache, whose folder is a hash, the repository's. */
-function nameOf(folder: string): string {
-  const repository = basename(dirname(folder)) === 'snapshots' ? basename(dirname(dirname(folder))) : ''
-  const name = /^models--(?:.+?--)?(.+)$/.exec(repository)?.[1]
-  return name ?? basename(folder)
-}
-
-function toModelFacts(facts: FolderFacts): ModelFacts {
-  return {
-    architecture: facts.architecture,
-    parameters: facts.parameters,
-    weightBytes: facts.weightBytes,
-    diskBytes: facts.diskBytes,
-    scheme: facts.scheme,
-    bitsPerWeight: facts.bitsPerWeight,
-    inputElements: [...facts.inputElements],
-    hasTokenizer: facts.hasTokenizer,
-    hasChatTemplate: facts.hasChatTemplate,
-    license: facts.license,
-    trouble: facts.unsupported === null ? null : { status: 'unsupported', reason: facts.unsupported.toShape() },
-  }
-}
-
-function fingerprintOf(facts: FolderFacts): string {
-  const tensors = facts.tensors.map((tensor) => [tensor.name, tensor.dtype, tensor.shape, tensor.bytes]).toSorted()
-  return createHash('sha256')
-    .update(JSON.stringify([facts.config, tensors]))
-    .digest('hex')
 }

@@ -2,7 +2,7 @@
 import { access, constants, realpath } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { LatheError } from '../contract/index.ts'
-import { isInside } from './library.ts'
+import { isInside } from './model-folder.ts'
 
 /** Names tried before giving up on a free one; a person who has a hundred copies wants to be told. */
 const MAX_SAME_NAME = 100

@@ -14,7 +14,7 @@ import { CAPACITY_DEFAULTS, KV_ELEMENTS, LatheError } from '../../../engine/cont
 import type { CapacityRequest } from '../../../engine/contract/index.ts'
 import { machineOfDevice } from '../../../engine/studio/capacity.ts'
 import { subjectOfFolder, subjectOfPublished } from '../../../engine/studio/capacity-subject.ts'
-import { resolveModelFolder } from '../../../engine/studio/library.ts'
+import { resolveModelFolder } from '../../../engine/studio/model-folder.ts'
 import type { Arguments } from '../arguments.ts'
 import type { Command, CommandContext } from '../command.ts'
 import { planJson, planText } from './plan-output.ts'

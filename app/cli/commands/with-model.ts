@@ -2,7 +2,7 @@
 import type { KvSetting } from '../../../engine/gpu/kv-format.ts'
 import { resolve } from 'node:path'
 import type { LoadProgress, ModelLease, Speculation } from '../../../engine/runtime/types.ts'
-import { resolveModelFolder } from '../../../engine/studio/library.ts'
+import { resolveModelFolder } from '../../../engine/studio/model-folder.ts'
 import type { ModelRef } from '../../../engine/studio/ports.ts'
 import type { CommandContext } from '../command.ts'
 import { formatBytes } from '../format.ts'
