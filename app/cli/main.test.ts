@@ -127,6 +127,8 @@ interface Ready {
   readonly model: string
 }
 
+type Memory = Readonly<Record<string, number>>
+
 describe('serve', () => {
   it('says where it is, answers a completion with its key only, reads prompts apart, and ends with Ctrl-C', async () => {
     const apart = ['--prefill-engines', '1']
@@ -164,6 +166,12 @@ describe('serve', () => {
     const body = (await answered.json()) as { choices: { message: { content: string } }[]; usage: { completion_tokens: number } }
     expect(body.choices[0]?.message.content).toMatch(/Mara/)
     expect(body.usage.completion_tokens).toBe(4)
+    const fit = await fetch(new URL('/studio/fit', ready.url), { headers: { authorization: `Bearer ${ready.api_key}` } })
+    const { predicted, measured, ...estimate } = (await fit.json()) as { predicted: Memory; measured: Memory }
+    expect(estimate).toMatchObject({ model: 'pebble-demo', context: 256, concurrency: 2, loaded: [{ in_use: true }] })
+    // The reader of prompts holds the weights and a context again.
+    expect(2 * predicted['weight_bytes']!).toBe(measured['weight_bytes'])
+    expect(predicted['resident_bytes']).toBeGreaterThan(predicted['weight_bytes']!)
     const metrics = await fetch(new URL('/metrics', ready.url), { headers: { authorization: `Bearer ${ready.api_key}` } })
     expect(await metrics.text()).toMatch(/vllm:prompt_tokens_by_source_total\{[^}]*external_kv_transfer[^}]*\} 32\n/)
     child.kill('SIGINT')

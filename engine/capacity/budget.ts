@@ -2,6 +2,7 @@
  * What is left for the cache: the device's memory less what an engine, a driver and a desktop take (specs/benchmark.md §7.3). Weights and cache
  * are exact; everything here is a reserve, stated with where it is from, generous where it is not known.
  */
+import { UPLOAD_STAGING_BYTES } from '../gpu/upload-staging.ts'
 import type { ModelShape } from './model-shape.ts'
 import type { ServingEngine } from './machine.ts'
 
@@ -30,13 +31,27 @@ export function reserveBytes(engine: ServingEngine, options: { readonly tensorPa
   return options.tensorParallel > 1 ? VLLM_NON_TORCH_BYTES.together : VLLM_NON_TORCH_BYTES.alone
 }
 
+/** Of a reserve, what an upload holds at a time. vLLM's is given back before it measures what is left for the cache. */
+export function stagingBytesOf(engine: ServingEngine, reserve: number): number {
+  return engine === 'lathe' ? Math.min(UPLOAD_STAGING_BYTES, reserve) : 0
+}
+
+/** Rows of logits in a step, as engine/runtime opens models. */
+function latheLogitRows(vocabulary: number): number {
+  return Math.max(DEFAULT_SEQUENCES.lathe, Math.min(256, Math.max(32, Math.floor((32 * MIB) / (4 * vocabulary)))))
+}
+
 /** f32 buffers of Lathe's forward pass: widths as engine/model's activationShapes, capacity as engine/runtime opens models. */
 function latheActivationBytes(shape: ModelShape, software: boolean): number {
   const { hiddenSize, attentionHeads, kvHeads, headDim, intermediateSize, vocabulary } = shape
   const tokens = software ? 256 : 512
-  const rows = Math.max(DEFAULT_SEQUENCES.lathe, Math.min(256, Math.max(32, Math.floor((32 * MIB) / (4 * vocabulary)))))
   const perToken = 2 * hiddenSize + (3 * attentionHeads + 2 * kvHeads) * headDim + 3 * intermediateSize
-  return 4 * (tokens * perToken + rows * (2 * hiddenSize + vocabulary))
+  return 4 * (tokens * perToken + latheLogitRows(vocabulary) * (2 * hiddenSize + vocabulary))
+}
+
+/** Of the activations, the logits and what sampling reads of them. */
+export function logitBytesOf(engine: ServingEngine, { vocabulary }: ModelShape): number {
+  return engine === 'lathe' ? 4 * latheLogitRows(vocabulary) * vocabulary : vllmLogitBytes(vocabulary)
 }
 
 /**
@@ -46,8 +61,11 @@ function latheActivationBytes(shape: ModelShape, software: boolean): number {
 function vllmActivationBytes(shape: ModelShape, memoryBytes: number | null, tensorParallel: number): number {
   const batchedTokens = memoryBytes !== null && memoryBytes >= LARGE_GPU_BYTES ? 8192 : 2048
   const perToken = 2 * (4 * shape.hiddenSize + (3 * shape.intermediateSize) / tensorParallel)
-  const logits = VLLM_SEQUENCES * shape.vocabulary * 4 * 2
-  return Math.max(VLLM_LEAST_ACTIVATION_BYTES, batchedTokens * perToken + logits)
+  return Math.max(VLLM_LEAST_ACTIVATION_BYTES, batchedTokens * perToken + vllmLogitBytes(shape.vocabulary))
+}
+
+function vllmLogitBytes(vocabulary: number): number {
+  return VLLM_SEQUENCES * vocabulary * 4 * 2
 }
 
 export function activationBytesOf(

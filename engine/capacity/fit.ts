@@ -5,7 +5,7 @@
 import type { Fit } from '../contract/optimize.ts'
 
 /** Share of the budget above which a fit is called tight: another program's allocation may then push the model out. */
-const TIGHT_SHARE = 0.8
+export const TIGHT_SHARE = 0.8
 
 export interface FitInput {
   readonly weightBytes: number
@@ -14,18 +14,25 @@ export interface FitInput {
   readonly activationBytes: number
   /** What is not there to be taken: driver, server, desktop. */
   readonly reserveBytes?: number
+  /** Other models that stay while this one is loaded. */
+  readonly residentBytes?: number
   /** null where the platform does not say; the verdict is then `unknown`. */
   readonly budgetBytes: number | null
 }
 
-export function fitOf({ reserveBytes = 0, ...input }: FitInput): Fit {
+/** What a fit that is not tight leaves free of a budget. */
+export function marginBytes(budgetBytes: number): number {
+  return Math.floor((1 - TIGHT_SHARE) * budgetBytes)
+}
+
+export function fitOf({ reserveBytes = 0, residentBytes = 0, ...input }: FitInput): Fit {
   const { weightBytes, kvBytes, activationBytes, budgetBytes } = input
-  const fixedBytes = weightBytes + activationBytes + reserveBytes
+  const fixedBytes = weightBytes + activationBytes + reserveBytes + residentBytes
   let verdict: Fit['verdict']
   if (budgetBytes === null) verdict = 'unknown'
   else if (fixedBytes > budgetBytes) verdict = 'weights'
   else if (fixedBytes + kvBytes > budgetBytes) verdict = 'context'
   else if (fixedBytes + kvBytes > TIGHT_SHARE * budgetBytes) verdict = 'tight'
   else verdict = 'fits'
-  return { ...input, ...(reserveBytes > 0 ? { reserveBytes } : {}), verdict }
+  return { ...input, ...(reserveBytes > 0 && { reserveBytes }), ...(residentBytes > 0 && { residentBytes }), verdict }
 }

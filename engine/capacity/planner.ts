@@ -3,10 +3,10 @@
  * how fast, within which SLO, for how many people, at what cost (specs/benchmark.md §7). Pure: everything it knows is handed in.
  */
 import type { CapacityPlan, CapacityRequest, Estimate, HardwareBenchmark, SchemeOption, StorageScheme } from '../contract/index.ts'
-import { activationBytesOf, reserveBytes } from './budget.ts'
+import { activationBytesOf, logitBytesOf, reserveBytes, stagingBytesOf } from './budget.ts'
 import type { Device } from './devices.ts'
 import type { StepParts } from '../gpu/step-costs.ts'
-import { fitOf } from './fit.ts'
+import { fitOf, marginBytes } from './fit.ts'
 import { latheKvBytes, kvRoom, roundToBlocks, vllmKvBytes } from './kv-room.ts'
 import { kvBytesPerToken, kvElementBytes } from './kv-memory.ts'
 import { limitsOfCalibration, limitsOfDevice } from './machine.ts'
@@ -42,6 +42,12 @@ export interface PlanMachine {
   readonly device: Device | null
   readonly calibration: HardwareBenchmark | null
   readonly memoryBytes: number | null
+  /** Who says so. */
+  readonly memorySource?: string
+  /** Of it, free at the moment. */
+  readonly freeBytes?: number | null
+  /** What other models hold that are in use here, and stay. */
+  readonly residentBytes?: number
   readonly software: boolean
 }
 
@@ -74,6 +80,8 @@ export function planCapacity(request: CapacityRequest, subject: PlanSubject, mac
     gpu: {
       title: machine.title,
       memoryBytes: machine.memoryBytes,
+      memorySource: machine.memorySource ?? '',
+      freeBytes: machine.freeBytes ?? null,
       software: machine.software,
       confidence: machine.device?.confidence ?? null,
       source: sourceOf(machine),
@@ -114,6 +122,7 @@ function placementOf(request: CapacityRequest, shape: ModelShape, weights: Weigh
 function layoutOf(request: CapacityRequest, shape: ModelShape, weights: WeightParts, machine: PlanMachine, count: number) {
   const { engine, contextTokens, concurrency } = request
   const { memoryBytes, software } = machine
+  const residentBytes = engine === 'lathe' ? (machine.residentBytes ?? 0) : 0
   const bytesPerElement = kvElementBytes(request.kvElement, shape.headDim)
   const kv = { bytesPerElement, tensorParallel: count }
   const bytesPerToken = kvBytesPerToken(shape, kv)
@@ -123,7 +132,7 @@ function layoutOf(request: CapacityRequest, shape: ModelShape, weights: WeightPa
   const budgetBytes = memoryBytes === null ? null : engine === 'vllm' ? Math.floor(memoryBytes * request.memoryShare) : memoryBytes
   const kvBytes =
     engine === 'lathe' ? latheKvBytes(bytesPerToken, contextTokens, concurrency) : vllmKvBytes(bytesPerToken, contextTokens, concurrency)
-  const fit = fitOf({ weightBytes, kvBytes, activationBytes, reserveBytes: reserve, budgetBytes, contextTokens })
+  const fit = fitOf({ weightBytes, kvBytes, activationBytes, reserveBytes: reserve, residentBytes, budgetBytes, contextTokens })
   const exactBytes = bytesPerToken * contextTokens * concurrency
   return {
     fit,
@@ -131,14 +140,18 @@ function layoutOf(request: CapacityRequest, shape: ModelShape, weights: WeightPa
       weightBytes,
       kvBytes,
       activationBytes,
+      logitBytes: Math.min(logitBytesOf(engine, shape), activationBytes),
       reserveBytes: reserve,
+      stagingBytes: stagingBytesOf(engine, reserve),
+      residentBytes,
+      marginBytes: budgetBytes === null ? null : marginBytes(budgetBytes),
       fragmentationBytes: Math.max(0, kvBytes - exactBytes),
       budgetBytes,
     },
     room: {
       ...kvRoom(engine, {
         bytesPerToken,
-        freeBytes: budgetBytes === null ? null : budgetBytes - weightBytes - activationBytes - reserve,
+        freeBytes: budgetBytes === null ? null : budgetBytes - weightBytes - activationBytes - reserve - residentBytes,
         contextLimit: shape.contextLimit,
       }),
       bytesPerToken,

@@ -15,7 +15,14 @@ export const CapacitySubjectSchema = z.discriminatedUnion('kind', [
   z.object({ kind: z.literal('published'), id: z.string() }),
 ])
 
+/** From wide to narrow. */
 export const KV_ELEMENTS = ['f32', 'f16', 'int8', 'fp8', 'int4'] as const
+
+/** What a cache setting counts as in a plan: two types as keys/values are the wider one, so that the answer errs towards "does not fit". */
+export function kvElementOf(setting: string): KvElement | null {
+  const parts = setting.split('/')
+  return KV_ELEMENTS.find((element) => parts.includes(element)) ?? null
+}
 
 export const CapacityRequestSchema = z.object({
   subject: CapacitySubjectSchema,
@@ -92,8 +99,16 @@ export const CapacityPartsSchema = z.object({
   weightBytes: z.number(),
   kvBytes: z.number(),
   activationBytes: z.number(),
+  /** Part of `activationBytes`: the logits of a step and what sampling reads of them. */
+  logitBytes: z.number().default(0),
   /** Driver, communication buffers, captured graphs, the desktop's compositor. */
   reserveBytes: z.number(),
+  /** Part of `reserveBytes`: what weights pass through on their way to the device, while they are loaded. */
+  stagingBytes: z.number().default(0),
+  /** Other models that are loaded and in use; idle ones make room and are not counted. */
+  residentBytes: z.number().default(0),
+  /** Kept free by a good fit, so that another program's allocation does not push the model out; null where the budget is unknown. */
+  marginBytes: z.number().nullable().default(null),
   /** Part of `kvBytes` that only fills up blocks. */
   fragmentationBytes: z.number(),
   /** What may be taken of the device; null where nobody says. */
@@ -127,6 +142,10 @@ export const CapacityPlanSchema = z.object({
   gpu: z.object({
     title: z.string(),
     memoryBytes: z.number().nullable(),
+    /** Who says how much memory it has: "nvidia-smi", "host memory", a table. */
+    memorySource: z.string().default(''),
+    /** Of it, free at the moment; null where nobody says, and for a device that is not here. */
+    freeBytes: z.number().nullable().default(null),
     software: z.boolean(),
     confidence: z.enum(['high', 'medium', 'low']).nullable(),
     /** Where its limits come from: a table, or "calibrated here on …". */

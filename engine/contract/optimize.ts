@@ -12,6 +12,8 @@ export const FitSchema = z.object({
   activationBytes: z.number(),
   /** What a driver, a server or the desktop keeps for itself; absent where nothing is reserved. */
   reserveBytes: z.number().optional(),
+  /** Other loads in use, which no load may push out: other models, readers of prompts; absent where there are none. */
+  residentBytes: z.number().optional(),
   /** null where the platform does not say. */
   budgetBytes: z.number().nullable(),
   contextTokens: z.number().int(),

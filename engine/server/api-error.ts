@@ -88,11 +88,21 @@ function retryAfter(data: unknown): number {
   return Number.isFinite(seconds) ? Math.max(QUEUE_RETRY_SECONDS, Math.ceil(seconds)) : QUEUE_RETRY_SECONDS
 }
 
+/** The field of the request that is to blame, where whoever refused it knows. */
+function paramOf(data: unknown): string | null {
+  return typeof data === 'object' && data !== null && 'param' in data && typeof data.param === 'string' ? data.param : null
+}
+
 export function toApiError(thrown: unknown): ApiError {
   if (thrown instanceof ApiError) return thrown
   const { code, message, hint, data } = toErrorShape(thrown)
   const status = thrown instanceof LatheError ? (STATUS_BY_CODE[code] ?? 500) : 500
   // A defect's own message may hold paths or prompt text; a LatheError's was written to be read.
   const text = thrown instanceof LatheError ? `${message} ${hint}` : 'The server failed to answer. Its log says why.'
-  return new ApiError(status, text, { cause: thrown, ...(status === 429 && { retryAfterSeconds: retryAfter(data) }) })
+  const param = paramOf(data)
+  return new ApiError(status, text, {
+    cause: thrown,
+    ...(param !== null && { param }),
+    ...(status === 429 && { retryAfterSeconds: retryAfter(data) }),
+  })
 }

@@ -196,6 +196,8 @@ describe('refusals', () => {
     ['/v1/chat/completions', { ...CHAT, thinking_token_budget: -1 }, 400, 'thinking_token_budget'],
     ['/studio/models/load', {}, 400, 'model'],
     ['/studio/models/unload', { model: 'echo' }, 501, null],
+    ['/studio/fit', { context: 64 }, 501, null],
+    ['/studio/fit', { context: 0 }, 400, 'context'],
     ['/v1/chat/completions', { ...CHAT, tools: [{}] }, 400, 'tools.0.type'],
     ['/v1/chat/completions', { ...CHAT, tool_choice: 'required' }, 400, 'tool_choice'],
     ['/v1/chat/completions', { ...CHAT, response_format: { type: 'json' } }, 400, 'response_format.type'],

@@ -7,7 +7,7 @@ import { LatheError } from '../contract/errors.ts'
 import type { LoadProgress, Runtime } from '../runtime/types.ts'
 import type { Tokenizer } from '../tokenizer/tokenizer.ts'
 import { createServedModel, servedName } from './served-model.ts'
-import type { ServedModel, ServedModelCard, ServedModelStatus, ServedModels } from './served-model.ts'
+import type { FitEstimate, FitWish, ServedModel, ServedModelCard, ServedModelStatus, ServedModels } from './served-model.ts'
 
 export interface ServedEntry {
   readonly name: string
@@ -26,6 +26,8 @@ export interface ModelSource<E extends ServedEntry> {
   /** Throws `model.busy` while it is in use. */
   unload(entry: E): Promise<unknown>
   tokenizer(entry: E): Promise<Tokenizer>
+  /** Of one of these models, or (null) of another that the source knows by that name. null = it knows none. Absent = can't estimate. */
+  fit?(entry: E | null, name: string, wish: FitWish): Promise<FitEstimate | null>
 }
 
 export interface ServedCollection extends ServedModels, AsyncDisposable {
@@ -77,6 +79,7 @@ class Collection<E extends ServedEntry> implements ServedCollection {
   readonly #idleMs: number | null
   readonly #log: (level: 'info' | 'warn' | 'error', text: string) => void
   readonly #onChange: () => void
+  readonly fit?: NonNullable<ServedModels['fit']>
   readonly #closing = new AbortController()
   #asleep = false
   #closed = false
@@ -99,6 +102,10 @@ class Collection<E extends ServedEntry> implements ServedCollection {
     this.#idleMs = options.idleMs
     this.#log = options.log
     this.#onChange = options.onChange ?? ((): void => {})
+    if (source.fit !== undefined) {
+      const estimate = source.fit.bind(source)
+      this.fit = async (name, wish) => estimate(this.#slotOf(name)?.entry ?? null, name, wish)
+    }
     const names = this.#slots.flatMap((slot) => [slot.name, ...(slot.entry.aliases ?? [])])
     const twice = names.find((name, index) => names.indexOf(name) !== index)
     if (twice !== undefined)

@@ -2,6 +2,7 @@
  * What the HTTP surface needs of a model and of the collection it comes from. The studio and the command line provide the models; tests use one
  * of their own. The surface itself never loads files and never picks an adapter.
  */
+import type { CapacityPlan, LoadedModel } from '../contract/index.ts'
 import { createGrammarEngine } from '../runtime/structured/grammar-engine.ts'
 import type { GrammarEngine } from '../runtime/structured/grammar-engine.ts'
 import type { LoadProgress, Runtime } from '../runtime/types.ts'
@@ -71,8 +72,31 @@ export interface ServedModels {
   load?(name: string, signal: AbortSignal, onProgress: (progress: LoadProgress) => void): Promise<ServedModelStatus | null>
   /** Frees its memory until it is asked for again. null = no such model. Throws `model.busy` while a request uses it. */
   unload?(name: string): Promise<ServedModelStatus | null>
+  /** Whether it would fit: the estimate that the screens show. null = no such model. Throws `request.invalid`, its `param` among the data. */
+  fit?(name: string, wish: FitWish): Promise<FitEstimate | null>
   /** Why a model that should be in memory is not: its device was lost, and it is being loaded again. null = nothing is wrong. */
   fault?(): Error | null
+}
+
+/** What somebody would load; null = as this server loads its models. */
+export interface FitWish {
+  readonly contextTokens: number | null
+  readonly concurrency: number | null
+  readonly kvDtype: string | null
+  /** "What if it were stored as …". */
+  readonly schemeId: string | null
+  /** Of the table of GPUs. */
+  readonly deviceId: string | null
+}
+
+export interface FitEstimate {
+  readonly plan: CapacityPlan
+  /** The cache that the plan is for. */
+  readonly kvDtype: string
+  /** What the model holds now; null while it is not loaded. */
+  readonly measured: Pick<LoadedModel, 'weightBytes' | 'kvBytes' | 'otherBytes' | 'contextLimit' | 'kvDtype'> | null
+  /** Everything that is loaded on the device; what nobody uses makes room. */
+  readonly loaded: readonly { readonly name: string; readonly bytes: number; readonly inUse: boolean }[]
 }
 
 /** A name as clients and metrics can use it. */

@@ -1,9 +1,10 @@
 /**
  * Lathe's own routes for managing the server (specs/runtime.md §12): models with what they hold, loading with progress, unloading, and the table of
- * requests. Behind the same key and host check as everything else, since they show what is asked and can take models away.
+ * requests, whether a model would fit. Behind the same key and host check as everything else, since they show what is asked and can take models away.
  */
 import { z } from 'zod'
 import { ApiError } from './api-error.ts'
+import { fitBody, fitWishOf, parseFit } from './fit-route.ts'
 import { readJson, sendJson } from './http-exchange.ts'
 import type { Handler } from './http-exchange.ts'
 import type { ModelService } from './model-service.ts'
@@ -15,6 +16,13 @@ const LoadSchema = z.object({ model: z.string().min(1), stream: optional(z.boole
 
 export function studioRoutes(service: ModelService): Readonly<Record<string, Handler>> {
   const { models } = service
+  const fit = async (given: unknown): Promise<object> => {
+    const fields = parseFit(given)
+    const name = service.defaultName(fields.model)
+    const estimate = await managed(models.fit?.bind(models))(name, fitWishOf(fields))
+    if (estimate === null) throw unknown(name)
+    return fitBody(name, estimate)
+  }
   return {
     'GET /studio/requests': async ({ response }) => sendJson(response, 200, { requests: service.live.list() }),
     'GET /studio/models': async ({ response }) =>
@@ -43,6 +51,8 @@ export function studioRoutes(service: ModelService): Readonly<Record<string, Han
       )
       sendJson(response, 200, { slots })
     },
+    'GET /studio/fit': async ({ query, response }) => sendJson(response, 200, await fit(Object.fromEntries(query))),
+    'POST /studio/fit': async ({ request, response }) => sendJson(response, 200, await fit(await readJson(request))),
     'POST /studio/models/load': async (exchange) => {
       const { model, stream } = parseBody(LoadSchema, await readJson(exchange.request))
       const load = managed(models.load?.bind(models))

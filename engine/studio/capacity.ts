@@ -2,19 +2,20 @@
  * Capacity planning for the library: who the subject and the device are, what was measured of them, and the planner's answer. Calibrations are
  * kept per adapter and driver, so that an estimate made tomorrow is of the same machine. No arithmetic lives here.
  */
-import { DEVICES, findDevice } from '../capacity/devices.ts'
+import { DEVICES } from '../capacity/devices.ts'
 import { limitsOfCalibration } from '../capacity/machine.ts'
 import { modelShapeOf, parametersOf } from '../capacity/model-shape.ts'
 import { planCapacity, schemeFacts } from '../capacity/planner.ts'
-import type { PlanMachine, PlanSubject } from '../capacity/planner.ts'
+import type { PlanSubject } from '../capacity/planner.ts'
 import { PUBLISHED_MODELS } from '../capacity/published-models.ts'
 import { decodeTokensPerSecond, prefillSeconds } from '../capacity/roofline.ts'
 import { STORAGE_SCHEMES } from '../capacity/storage-schemes.ts'
 import { LatheError } from '../contract/index.ts'
 import type { CapacityCatalog, CapacityPlan, CapacityRequest, HardwareBenchmark, PredictionCheck } from '../contract/index.ts'
+import { machineHere, machineOfDevice } from './capacity-machine.ts'
 import { subjectOfFolder, subjectOfPublished } from './capacity-subject.ts'
 import type { Library } from './library.ts'
-import type { CheckpointPort, GpuPort } from './ports.ts'
+import type { CheckpointPort, CurrentAdapter, EnginePorts, GpuPort, ModelRef, ModelsPort } from './ports.ts'
 import type { Results } from './results.ts'
 import type { CalibrationStore } from './store/calibration-store.ts'
 import type { StoredResult } from './store/result-store.ts'
@@ -23,6 +24,7 @@ export interface CapacityParts {
   readonly library: Library
   readonly checkpoint: CheckpointPort
   readonly gpu: GpuPort
+  readonly models: Pick<ModelsPort, 'loaded'>
   readonly results: Results
   readonly calibrations: CalibrationStore
 }
@@ -55,16 +57,13 @@ export class Capacity {
   }
 
   async plan(request: CapacityRequest): Promise<CapacityPlan> {
-    if (request.schemeId !== null && !STORAGE_SCHEMES.some((scheme) => scheme.id === request.schemeId)) {
-      throw new LatheError(
-        'request.invalid',
-        `There is no storage scheme "${request.schemeId}".`,
-        `Choose one of ${STORAGE_SCHEMES.map((scheme) => scheme.id).join(', ')}.`,
-      )
-    }
-    const subject =
-      request.subject.kind === 'published' ? subjectOfPublished(request.subject.id) : await this.#subjectOf(request.subject.modelId)
-    return planCapacity(request, subject, await this.#machine(request.deviceId))
+    requireScheme(request.schemeId)
+    const { gpu, models, calibrations } = this.#parts
+    const { subject, deviceId } = request
+    const planned = subject.kind === 'published' ? subjectOfPublished(subject.id) : await this.#subjectOf(subject.modelId)
+    const own = subject.kind === 'model' ? subject.modelId : null
+    const here = { gpu, models, calibrationOf: (adapter: CurrentAdapter) => calibrations.get(adapter) }
+    return planCapacity(request, planned, deviceId === null ? await machineHere(here, own) : machineOfDevice(deviceId))
   }
 
   /** Runs the calibration and keeps it. */
@@ -106,38 +105,40 @@ export class Capacity {
       .findLast((result) => result.kind === 'throughput' && result.provenance.adapter === adapterName)
     return found?.kind === 'throughput' ? found : null
   }
-
-  async #machine(deviceId: string | null): Promise<PlanMachine> {
-    if (deviceId !== null) return machineOfDevice(deviceId)
-    const { gpu, calibrations } = this.#parts
-    const { adapters } = await gpu.state()
-    const adapter = adapters.find((candidate) => candidate.selected)
-    if (adapter === undefined)
-      throw new LatheError('gpu.no-adapter', 'This machine has no usable adapter to plan for.', 'Choose a GPU by name.')
-    const software = adapter.type === 'software' || adapter.type === 'reference'
-    return {
-      title: adapter.name,
-      device: software ? null : findDevice(adapter.name),
-      calibration: calibrations.get(adapter),
-      memoryBytes: adapter.memory.totalBytes,
-      software,
-    }
-  }
 }
 
 type ThroughputRecord = Extract<StoredResult, { readonly kind: 'throughput' }>
 
-/** Throws `request.invalid` where the table has no such device. */
-export function machineOfDevice(name: string): PlanMachine {
-  const device = DEVICES.find((candidate) => candidate.id === name) ?? findDevice(name)
-  if (device === null) {
-    throw new LatheError(
-      'request.invalid',
-      `The table of GPUs has no "${name}".`,
-      `It has ${DEVICES.map((candidate) => candidate.name).join(', ')}.`,
-    )
-  }
-  return { title: device.name, device, calibration: null, memoryBytes: device.memoryBytes, software: false }
+/**
+ * The same plan for a folder that is in no library and on an adapter that was never calibrated. `readers`: runtimes on the same device that only read
+ * prompts, each with the weights and one context of its own.
+ */
+export async function planForFolder(
+  { gpu, models, checkpoint }: Pick<EnginePorts, 'gpu' | 'models' | 'checkpoint'>,
+  { modelId, name, folder }: ModelRef,
+  request: CapacityRequest,
+  readers = 0,
+): Promise<CapacityPlan> {
+  requireScheme(request.schemeId)
+  const { deviceId } = request
+  const subject = subjectOfFolder(name, await checkpoint.inspect(folder))
+  const here = { gpu, models, calibrationOf: () => null }
+  const machine = deviceId === null ? await machineHere(here, modelId) : machineOfDevice(deviceId)
+  if (readers === 0) return planCapacity(request, subject, machine)
+  const { weightBytes, kvBytes, activationBytes } = planCapacity({ ...request, concurrency: 1 }, subject, machine).parts
+  const residentBytes = (machine.residentBytes ?? 0) + readers * (weightBytes + kvBytes + activationBytes)
+  return planCapacity(request, subject, { ...machine, residentBytes })
+}
+
+/** Throws `request.invalid` for a scheme that the catalog has not; null is none. */
+function requireScheme(schemeId: string | null): void {
+  if (schemeId === null || STORAGE_SCHEMES.some((scheme) => scheme.id === schemeId)) return
+  throw new LatheError(
+    'request.invalid',
+    `There is no storage scheme "${schemeId}".`,
+    `Choose one of ${STORAGE_SCHEMES.map((scheme) => scheme.id).join(', ')}.`,
+    { data: { param: 'scheme' } },
+  )
 }
 
 function measuredOf({ payload, provenance }: ThroughputRecord): CapacityPlan['measured'] {

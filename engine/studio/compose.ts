@@ -184,6 +184,7 @@ export async function composeStudio(options: StudioOptions, bind: (options: Bind
     library,
     checkpoint: ports.checkpoint,
     gpu: ports.gpu,
+    models: ports.models,
     results,
     calibrations: new CalibrationStore(database),
   })
@@ -234,6 +235,8 @@ export async function composeStudio(options: StudioOptions, bind: (options: Bind
   const serving = new Serving({
     models: ports.models,
     resolve: async (modelId) => refOf(await library.runnable(modelId)),
+    plan: (request) => capacity.plan(request),
+    find: async (name) => (await library.list()).find((model) => model.id === name || model.name === name)?.id ?? null,
     loadSettings,
     saved: () => settings.get().server,
     save: (server) => {

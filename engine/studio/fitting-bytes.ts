@@ -1,11 +1,9 @@
 /** "Fits on this GPU" in bytes: what the adapter has left beside a context, the runtime and its reserve, with the margin of a good fit. */
+import { TIGHT_SHARE } from '../capacity/fit.ts'
 import type { MixedTarget } from '../compress/mixed-precision/scheme-map.ts'
 import { LatheError } from '../contract/index.ts'
 import type { MixedTarget as ContractTarget } from '../contract/index.ts'
 import type { CheckpointPort, FitPort } from './ports.ts'
-
-/** As engine/capacity/fit.ts: beyond it a fit is called tight. */
-const FITTING_SHARE = 0.8
 
 /** The target in terms of the compressor. Throws `compress.invalid-recipe` and `compress.nothing-to-do` where nothing can fit. */
 export async function targetInBytes(
@@ -19,7 +17,7 @@ export async function targetInBytes(
   if (budgetBytes === null) {
     throw new LatheError('compress.invalid-recipe', 'This adapter does not say how much memory it has.', 'Give a size instead.')
   }
-  const bytes = FITTING_SHARE * budgetBytes - kvBytes - activationBytes - reserveBytes
+  const bytes = TIGHT_SHARE * budgetBytes - kvBytes - activationBytes - reserveBytes
   if (bytes > 0) return { kind: 'bytes', bytes }
   throw new LatheError(
     'compress.nothing-to-do',

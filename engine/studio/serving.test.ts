@@ -48,8 +48,11 @@ function setup(options: EchoOptions = {}) {
         return { runtime, release: () => {}, [Symbol.dispose]: () => {} }
       },
       unload: async () => {},
+      loaded: () => [],
     },
     resolve: async (modelId) => ({ modelId, name: 'Pebble · Tide', folder: FOLDER }),
+    plan: () => Promise.reject(new Error('not asked here')),
+    find: async () => null,
     loadSettings: () => ({ contextTokens: 256, kvDtype: 'f16' }),
     key: {
       read: () => key,

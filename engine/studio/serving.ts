@@ -26,10 +26,16 @@ import { servedName } from '../server/served-model.ts'
 import type { ServedModelStatus } from '../server/served-model.ts'
 import type { Speculation, SpeculationTelemetry } from '../runtime/types.ts'
 import { loadTokenizer } from '../tokenizer/tokenizer.ts'
+import { estimateFit } from './fit-estimate.ts'
+import type { FitSubject } from './fit-estimate.ts'
 import type { Log, ModelRef, ModelsPort } from './ports.ts'
 
 export interface ServingParts {
-  readonly models: Pick<ModelsPort, 'acquire' | 'unload'>
+  readonly models: Pick<ModelsPort, 'acquire' | 'unload' | 'loaded'>
+  /** The estimate behind the page's FitBars. */
+  readonly plan: FitSubject['plan']
+  /** A model of the library by its id or name; null = none. */
+  readonly find: (name: string) => Promise<string | null>
   /** Throws what keeps a model from running. */
   readonly resolve: (modelId: string) => Promise<ModelRef>
   readonly loadSettings: () => { readonly contextTokens: number; readonly kvDtype: KvSetting }
@@ -239,7 +245,7 @@ export class Serving {
   }
 
   async #open(config: ServerConfig, apiKey: string, signal: AbortSignal): Promise<Running> {
-    const { models, resolve } = this.#parts
+    const { models, resolve, plan, find } = this.#parts
     const loadOptions = await this.#loadOptions(config)
     const refs = await Promise.all(config.modelIds.map((modelId) => resolve(modelId)))
     const names = uniqueNames(refs.map((ref) => ref.name))
@@ -258,6 +264,12 @@ export class Serving {
           this.#parts.onChange()
         },
         tokenizer: ({ ref }) => loadTokenizer(ref.folder),
+        fit: async (entry, name, wish) => {
+          const modelId = entry?.ref.modelId ?? (await find(name))
+          const { contextTokens, kvDtype } = loadOptions
+          const usual = { contextTokens, kvDtype, concurrency: config.parallel ?? 1 }
+          return modelId === null ? null : estimateFit({ modelId, plan, models, usual }, wish)
+        },
       },
       {
         idleMs: config.idleUnloadMinutes === null ? null : config.idleUnloadMinutes * 60_000,

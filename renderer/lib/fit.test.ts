@@ -22,10 +22,10 @@ function verdict(weightMib: number, kvPerToken: number, budgetMib: number | null
 }
 
 describe('verdicts', () => {
-  test('from parts: green, amber from 90 %, and two different reds', () => {
+  test('from parts: green, amber from 80 %, and two different reds', () => {
     expect([
       verdict(100, 1024, 200),
-      verdict(185, 1024, 200),
+      verdict(165, 1024, 200),
       verdict(150, 100 * 1024, 200),
       verdict(201, 0, 200),
       verdict(201, 0, null),
@@ -56,6 +56,11 @@ describe('words', () => {
     expect(describeFit({ ...base, kvBytes: 900 * MIB, verdict: 'context' }).sentence).toBe(
       'The weights fit, but 4,096 tokens of context bring the need to 1.19 GiB of 1.00 GiB. Choose a shorter context.',
     )
+    expect(describeFit({ ...base, residentBytes: 900 * MIB, verdict: 'weights' })).toMatchObject({
+      sentence:
+        'Other models in use hold 900 MiB, which brings the need to 1.29 GiB of 1.00 GiB. Stop what uses them, or choose a smaller preset.',
+      totalBytes: 1320 * MIB,
+    })
     expect(describeFit({ ...base, weightBytes: 2048 * MIB, verdict: 'weights' })).toMatchObject({
       tone: 'danger',
       sentence: 'The weights alone need 2.00 GiB of 1.00 GiB. Choose a smaller preset.',

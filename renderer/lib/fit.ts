@@ -19,7 +19,8 @@ export interface FitView {
 }
 
 export function describeFit(fit: Fit): FitView {
-  const totalBytes = fit.weightBytes + fit.kvBytes + fit.activationBytes + (fit.reserveBytes ?? 0)
+  const residentBytes = fit.residentBytes ?? 0
+  const totalBytes = fit.weightBytes + fit.kvBytes + fit.activationBytes + (fit.reserveBytes ?? 0) + residentBytes
   const budget = fit.budgetBytes
   const scaleBytes = Math.max(totalBytes, budget ?? 0, 1)
   const need = formatBytes(totalBytes, 'memory')
@@ -48,7 +49,10 @@ export function describeFit(fit: Fit): FitView {
         ...view,
         tone: 'danger',
         label: 'Too large',
-        sentence: `The weights alone need ${formatBytes(fit.weightBytes, 'memory')} of ${have}. Choose a smaller preset.`,
+        sentence:
+          residentBytes > 0
+            ? `Other models in use hold ${formatBytes(residentBytes, 'memory')}, which brings the need to ${need} of ${have}. Stop what uses them, or choose a smaller preset.`
+            : `The weights alone need ${formatBytes(fit.weightBytes, 'memory')} of ${have}. Choose a smaller preset.`,
       }
     case 'unknown':
       return {
@@ -62,8 +66,8 @@ export function describeFit(fit: Fit): FitView {
   }
 }
 
-/** Amber from here on (ux.md §4.2); red begins where it no longer fits. */
-const TIGHT_SHARE = 0.9
+/** Amber from here on (ux.md §4.2), as in engine/capacity/fit.ts; red begins where it no longer fits. */
+const TIGHT_SHARE = 0.8
 
 /**
  * The same arithmetic for a model that already exists, where the engine gives its parts and not a verdict: the chat header, the model picker.

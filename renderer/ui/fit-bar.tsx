@@ -17,10 +17,11 @@ const PARTS = [
   { key: 'weightBytes', name: 'Weights', style: 'weights' },
   { key: 'kvBytes', name: 'KV cache', style: 'kv' },
   { key: 'activationBytes', name: 'Activations', style: 'activations' },
+  { key: 'residentBytes', name: 'Other models in use', style: 'resident' },
   { key: 'reserveBytes', name: 'Reserve', style: 'reserve' },
 ] as const
 
-const TERMS = { weightBytes: null, kvBytes: 'kv', activationBytes: 'activations', reserveBytes: 'reserve' } as const
+const TERMS = { weightBytes: null, kvBytes: 'kv', activationBytes: 'activations', residentBytes: null, reserveBytes: 'reserve' } as const
 
 export function FitBar({ fit, detail = 'sentence' }: FitBarProps) {
   const view = describeFit(fit)

@@ -12,7 +12,7 @@ import { STORAGE_SCHEMES } from '../../../engine/capacity/storage-schemes.ts'
 import { nearestName } from '../../../engine/compress/nearest-name.ts'
 import { CAPACITY_DEFAULTS, KV_ELEMENTS, LatheError } from '../../../engine/contract/index.ts'
 import type { CapacityRequest } from '../../../engine/contract/index.ts'
-import { machineOfDevice } from '../../../engine/studio/capacity.ts'
+import { machineHere, machineOfDevice } from '../../../engine/studio/capacity-machine.ts'
 import { subjectOfFolder, subjectOfPublished } from '../../../engine/studio/capacity-subject.ts'
 import { resolveModelFolder } from '../../../engine/studio/model-folder.ts'
 import type { Arguments } from '../arguments.ts'
@@ -127,20 +127,9 @@ function deviceOf(name: string): string {
 }
 
 async function thisMachine(context: CommandContext, withoutCalibration: boolean): Promise<PlanMachine> {
-  const { gpu } = await context.engine()
-  const { adapters } = await gpu.state()
-  const adapter = adapters.find((candidate) => candidate.selected)
-  if (adapter === undefined)
-    throw new LatheError('gpu.no-adapter', 'This machine has no usable adapter to plan for.', 'Name a GPU with --gpu.')
-  const software = adapter.type === 'software' || adapter.type === 'reference'
-  if (!withoutCalibration) context.progress(`timing ${adapter.name}`)
+  const { gpu, models } = await context.engine()
+  if (!withoutCalibration) context.progress('timing this machine')
   const calibration = withoutCalibration ? null : await gpu.benchmark(context.signal)
   context.progress(null)
-  return {
-    title: adapter.name,
-    device: software ? null : findDevice(adapter.name),
-    calibration,
-    memoryBytes: adapter.memory.totalBytes,
-    software,
-  }
+  return machineHere({ gpu, models, calibrationOf: () => calibration }, null)
 }

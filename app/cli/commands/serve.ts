@@ -14,6 +14,8 @@ import { loadTokenizer } from '../../../engine/tokenizer/tokenizer.ts'
 import { latheVersion } from '../assets.ts'
 import type { Arguments } from '../arguments.ts'
 import type { Command } from '../command.ts'
+import { estimateFit } from '../../../engine/studio/fit-estimate.ts'
+import { planForFolder } from '../../../engine/studio/capacity.ts'
 import { acquire, modelAt } from './with-model.ts'
 
 /** vLLM's default, which clients' examples assume. */
@@ -80,6 +82,7 @@ export const serve: Command = {
     const apiKey = args.text('api-key') ?? randomBytes(24).toString('base64url')
     const contextTokens = args.integer('context', { min: 64 }) ?? DEFAULT_CONTEXT
     const disaggregation = disaggregationOf(args)
+    const readers = disaggregation?.prefillAdapter === null ? disaggregation.prefillEngines : 0
     const parallel = args.integer('parallel', { min: 1, max: MOST_PARALLEL })
     const overlong = args.text('overlong') ?? 'reject'
     if (overlong !== 'reject' && overlong !== 'clamp') throw args.invalid(`--overlong takes reject or clamp, not "${overlong}".`)
@@ -102,6 +105,18 @@ export const serve: Command = {
           acquire(context, entry, { contextTokens, kvDtype, ...room, signal, onProgress, maxQueued, speculation, disaggregation }),
         unload: (entry) => engine.models.unload(entry.modelId),
         tokenizer: (entry) => loadTokenizer(entry.folder),
+        fit: async (entry, _name, asked) =>
+          entry === null
+            ? null
+            : estimateFit(
+                {
+                  modelId: entry.modelId,
+                  models: engine.models,
+                  usual: { contextTokens, kvDtype, concurrency: parallel ?? 1 },
+                  plan: (request) => planForFolder(engine, entry, request, readers),
+                },
+                asked,
+              ),
       },
       { idleMs: idleSeconds === 0 ? null : 1000 * idleSeconds, log: (level, text) => context.note(`${level}: ${text}`) },
     )

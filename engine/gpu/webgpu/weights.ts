@@ -5,6 +5,7 @@
  */
 import { LatheError } from '../../contract/errors.ts'
 import { FLOAT_BITS, SCALE_BYTES, weightBytes } from '../check-program.ts'
+import { UPLOAD_STAGING_BYTES } from '../upload-staging.ts'
 import type { WeightBytes, WeightFormat, WeightPart, WeightSpec } from '../program.ts'
 import type { GpuDevice } from './device.ts'
 import type { Allocation, LedgerAccount } from './ledger.ts'
@@ -51,8 +52,6 @@ const UNIT_BYTES = 16
 const UNIT_CODES = 32
 /** Large enough for full disk and bus speed, small enough to cancel within a moment and to keep staging memory low. */
 const CHUNK_BYTES = 16 * 2 ** 20
-/** writeBuffer copies into staging memory that is recycled only when the GPU has caught up. */
-const STAGING_BYTES = 128 * 2 ** 20
 
 export function groupsOf(format: WeightFormat, cols: number): number {
   return format.kind === 'dense' ? 0 : Math.ceil(cols / format.groupSize)
@@ -163,7 +162,7 @@ class Uploader {
     this.#gpu.check()
     this.#gpu.device.queue.writeBuffer(buffer, offset, data as Uint8Array<ArrayBuffer>)
     this.#stagedBytes += data.byteLength
-    if (this.#stagedBytes >= STAGING_BYTES) await this.finish()
+    if (this.#stagedBytes >= UPLOAD_STAGING_BYTES) await this.finish()
   }
 
   async finish(): Promise<void> {

@@ -10,7 +10,7 @@ import type { CompressOptions, CompressReport, ModelCardEvaluation } from '../..
 import { LatheError } from '../../contract/index.ts'
 import type { Adapter, LoadedModel, Preset } from '../../contract/index.ts'
 import { createTableRuntime, scoreTablePair } from '../../evaluate/test/table-runtime.ts'
-import type { GenerationEvent, GenerationRequest, Runtime } from '../../runtime/types.ts'
+import type { GenerationEvent, GenerationRequest, Runtime, RuntimeTelemetry } from '../../runtime/types.ts'
 import { headersOnly, weightLosses } from '../bindings/compress.ts'
 import { bindFit } from '../bindings/fit.ts'
 import { hashTensor, inspectModelFolder } from '../bindings/checkpoint.ts'
@@ -279,6 +279,21 @@ function fakeModels(engine: FakeEngine, onModelsChanged: () => void): ModelsPort
   }
 }
 
+const IDLE: RuntimeTelemetry = {
+  running: 0,
+  waiting: 0,
+  kvBlocksUsed: 0,
+  kvBlocksTotal: 4,
+  tokenBudget: 64,
+  lastStepMs: null,
+  steps: 0,
+  preemptions: 0,
+  promptTokens: 0,
+  cachedPromptTokens: 0,
+  generatedTokens: 0,
+  hostMsPerStep: null,
+}
+
 /** Prefers the next id; the variant a little less, so that drift is not zero. */
 function fakeRuntime(engine: FakeEngine, modelId: string, isVariant: boolean): Runtime {
   const preferred = isVariant ? 0.4 : 0.55
@@ -287,6 +302,7 @@ function fakeRuntime(engine: FakeEngine, modelId: string, isVariant: boolean): R
   const runtime = createTableRuntime(modelId, table, 16, 4096)
   return {
     ...runtime,
+    telemetry: () => IDLE,
     generate: (request) => (request.ignoreEos === true ? runtime.generate(request) : fakeGenerate(engine, request)),
   }
 }

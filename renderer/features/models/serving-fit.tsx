@@ -4,7 +4,7 @@
  */
 import { keepPreviousData, useQuery } from '@tanstack/react-query'
 import type { ReactNode } from 'react'
-import { CAPACITY_DEFAULTS, KV_ELEMENTS, type CapacityPlan, type ModelSummary } from '../../../engine/contract/index.ts'
+import { CAPACITY_DEFAULTS, kvElementOf, type CapacityPlan, type ModelSummary } from '../../../engine/contract/index.ts'
 import { useEngine } from '../../data/engine.tsx'
 import { formatInteger } from '../../lib/format.ts'
 import { useDebounced } from '../../lib/use-debounced.ts'
@@ -31,7 +31,7 @@ export function ServingFit({ model, contextTokens, parallel, kvDtype, onContext,
     {
       ...CAPACITY_DEFAULTS,
       subject: { kind: 'model' as const, modelId: model.id },
-      kvElement: kvElementOf(kvDtype),
+      kvElement: kvElementOf(kvDtype) ?? CAPACITY_DEFAULTS.kvElement,
       contextTokens,
       concurrency: parallel,
       promptTokens: Math.max(1, Math.floor(contextTokens / 2)),
@@ -96,10 +96,4 @@ function Solve({ text, children }: { readonly text: string; readonly children: R
 
 function doesNotFit({ fit }: CapacityPlan): boolean {
   return fit.verdict === 'context' || fit.verdict === 'weights' || fit.verdict === 'tight'
-}
-
-function kvElementOf(setting: string): (typeof KV_ELEMENTS)[number] {
-  const parts = setting.split('/')
-  // Ordered from wide to narrow, so that the answer errs towards "does not fit".
-  return KV_ELEMENTS.find((element) => parts.includes(element)) ?? CAPACITY_DEFAULTS.kvElement
 }
