@@ -1,13 +1,17 @@
-import { screen, waitFor, within } from '@testing-library/react'
+import { render, screen, waitFor, within } from '@testing-library/react'
 import { act } from 'react'
 import { beforeEach, expect, test } from 'vitest'
+import { createQueryClient } from '../../data/engine.tsx'
+import { App } from '../../shell/app.tsx'
 import { SAMPLE, SAMPLE_W4 } from '../../test/fixtures.ts'
 import { renderApp } from '../../test/render-app.tsx'
-import { useDraftStore } from '../chat/chat-store.ts'
+import { LatheError } from '../../../engine/contract/index.ts'
+import { useChatStore, useDraftStore } from '../chat/chat-store.ts'
 
 beforeEach(() => {
   sessionStorage.clear()
-  useDraftStore.setState({ drafts: {}, parameters: {}, drawerOpen: false })
+  useDraftStore.setState({ drafts: {}, parameters: {}, rescued: {}, arenaThreads: {}, drawerOpen: false })
+  useChatStore.setState({ live: {}, leaving: new Set(), announcement: '' })
 })
 
 const address = `/arena?models=${SAMPLE.id},${SAMPLE_W4.id}`
@@ -81,4 +85,41 @@ test('a system prompt and sampling go to all, a column may have its own, and a t
   await user.type(composer, 'Not sent yet')
   unmount()
   await waitFor(() => expect(engine.drafts.get('arena')).toBe('Not sent yet'))
+})
+
+test('a prompt that no engine has stored stays in the composer, and what a column could not answer is asked again there alone', async () => {
+  const failures: Record<string, LatheError> = { 'chat.create': new LatheError('disk.full', 'The disk is full.', 'Free some space.') }
+  const { user, engine } = renderApp(address, { failures })
+  const composer = await screen.findByRole<HTMLTextAreaElement>('textbox', { name: 'Message to all' })
+  await user.type(composer, 'Precious words{Enter}')
+  expect(await screen.findByText('The disk is full.')).toBeDefined()
+  expect(composer.value).toBe('Precious words')
+  delete failures['chat.create']
+  failures['chat.send'] = new LatheError('checkpoint.not-found', 'The folder is gone.', 'Locate it.')
+  await user.type(composer, '{Enter}')
+  const retries = await screen.findAllByRole('button', { name: 'Try again' })
+  expect([retries.length, composer.value]).toEqual([2, 'Precious words'])
+  delete failures['chat.send']
+  await user.click(retries[1]!)
+  await waitFor(() => expect(column(escaped(SAMPLE_W4.name)).textContent).toMatch(/TTFT/), { timeout: 10_000 })
+  expect(composer.value).toBe('')
+  const sent = engine.calls
+    .filter((call) => call.path === 'chat.send')
+    .map((call) => call.input as { modelId: string; sampling: { seed: number } })
+  expect(sent.map((input) => input.modelId)).toEqual([SAMPLE.id, SAMPLE_W4.id, SAMPLE_W4.id])
+  expect(new Set(sent.map((input) => input.sampling.seed)).size).toBe(1)
+  await user.click(within(column(escaped(SAMPLE.name))).getByRole('button', { name: 'Try again' }))
+  await waitFor(() => expect(column(escaped(SAMPLE.name)).textContent).toMatch(/TTFT/), { timeout: 10_000 })
+})
+
+test('columns keep what was said over a reload, until they are started over', async () => {
+  const { user, engine, host, unmount } = renderApp(address)
+  await user.type(await screen.findByRole('textbox', { name: 'Message to all' }), 'Hello{Enter}')
+  await waitFor(() => expect(column(escaped(SAMPLE_W4.name)).textContent).toMatch(/TTFT/), { timeout: 10_000 })
+  unmount()
+  render(<App client={engine.client} connection={engine} queryClient={createQueryClient()} host={host} />)
+  for (const { name } of [SAMPLE, SAMPLE_W4]) await waitFor(() => expect(column(escaped(name)).textContent).toMatch(/Hello.*TTFT/s))
+  await user.click(screen.getByRole('button', { name: 'Start over' }))
+  expect(screen.queryByText('Hello')).toBeNull()
+  expect(screen.queryByRole('button', { name: 'Start over' })).toBeNull()
 })

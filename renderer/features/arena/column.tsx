@@ -25,14 +25,16 @@ interface ColumnProps {
   readonly busy: boolean
   /** It does not take the settings of all. */
   readonly own: boolean
+  /** Asks this model alone again; null while others are asked. */
+  readonly onRetry: ((content: string, replaceFrom: string | null) => void) | null
   readonly onChoose: (modelId: string) => void
   readonly onClose: (() => void) | null
 }
 
 /** The same prompt goes to all: a single column edits nothing. */
-const NO_ACTIONS: MessageActions = { edit: () => {}, submitEdit: () => {}, cancelEdit: () => {}, regenerate: () => {}, branch: null }
+const NO_ACTIONS = { edit: () => {}, submitEdit: () => {}, cancelEdit: () => {}, branch: null } as const
 
-export function Column({ number, model, threadId, waits, taken, busy, own, onChoose, onClose }: ColumnProps) {
+export function Column({ number, model, threadId, waits, taken, busy, own, onRetry, onChoose, onClose }: ColumnProps) {
   const [, navigate] = useLocation()
   const { query, messages } = useMessages(threadId)
   const key = threadId ?? `arena-${number}`
@@ -40,6 +42,14 @@ export function Column({ number, model, threadId, waits, taken, busy, own, onCho
   const above = useMemo(() => messagesBefore(messages, live), [messages, live])
   useHandOver(key, messages, live)
   const name = model?.name ?? 'No model'
+  const actions: MessageActions = {
+    ...NO_ACTIONS,
+    regenerate: (answerId) => {
+      const prompt = messages[messages.findIndex((message) => message.id === answerId) - 1]
+      if (prompt !== undefined) onRetry?.(prompt.content, answerId)
+    },
+  }
+  const again = live === undefined || onRetry === null ? undefined : () => onRetry(live.prompt, live.assistantMessageId ?? live.replaceFrom)
   return (
     <section className={styles.column} aria-label={`Column ${number}: ${name}`}>
       <header className={styles.head}>
@@ -70,13 +80,20 @@ export function Column({ number, model, threadId, waits, taken, busy, own, onCho
         {query.error !== null && threadId !== null && <ErrorCard error={query.error} onRetry={() => void query.refetch()} />}
         {above.map((message) =>
           message.role === 'assistant' ? (
-            <AnswerMessage key={message.id} message={message} modelName={name} actions={NO_ACTIONS} locked />
+            <AnswerMessage
+              key={message.id}
+              message={message}
+              modelName={name}
+              actions={actions}
+              // An answer can be had again only where there was none: the others would no longer stand beside their like.
+              locked={message.error === null || onRetry === null}
+            />
           ) : (
             <PromptBubble key={message.id} content={message.content} />
           ),
         )}
         {live !== undefined && <PromptBubble content={live.userMessage?.content ?? live.prompt} />}
-        {live !== undefined && <LiveAnswerView threadId={key} modelName={name} onRetry={() => {}} />}
+        {live !== undefined && <LiveAnswerView threadId={key} modelName={name} onRetry={again} />}
       </div>
     </section>
   )

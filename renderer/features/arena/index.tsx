@@ -1,5 +1,5 @@
 /** Side by side: one prompt, the answers of two to four models in columns, under one composer. */
-import { ArrowUp, MessageSquare, Plus, SlidersHorizontal, Square } from 'lucide-react'
+import { ArrowUp, MessageSquare, Plus, RotateCcw, SlidersHorizontal, Square } from 'lucide-react'
 import { useEffect, useRef, useState } from 'react'
 import type { ModelSummary } from '../../../engine/contract/index.ts'
 import { useQueryParameter } from '../../lib/url-state.ts'
@@ -16,14 +16,12 @@ import { DEFAULT_SAMPLING } from '../chat/sampling.ts'
 import { useModels } from '../models/queries.ts'
 import styles from './arena.module.css'
 import { Column } from './column.tsx'
-import { useArena } from './use-arena.ts'
+import { ALL_COLUMNS as ALL, useArena } from './use-arena.ts'
 
 const MOST_COLUMNS = 4
 /** Seeds stay below this, so that a person can read one and type it again. */
 const SEEDS = 1_000_000
 
-/** Where the settings and the draft of all columns are kept; a column's own are beside it. */
-const ALL = 'arena'
 const DEFAULT_PARAMETERS: Parameters = { systemPrompt: '', sampling: DEFAULT_SAMPLING }
 
 function setText(text: string): void {
@@ -72,7 +70,8 @@ function chosenModels(asked: string, usable: readonly ModelSummary[]): readonly 
 
 function Columns({ usable }: { readonly usable: readonly ModelSummary[] }) {
   const [asked, setAsked] = useQueryParameter('models')
-  const { threads, waiting, failure, send, stop } = useArena()
+  const { threads, waiting, failure, sending, send, stop, startOver } = useArena()
+  const lastSeed = useRef<number | null>(null)
   const modelIds = chosenModels(asked, usable).filter((id) => id !== null)
   const busy = waiting.length > 0
   const change = (next: readonly string[]): void => setAsked(next.join(','))
@@ -84,6 +83,17 @@ function Columns({ usable }: { readonly usable: readonly ModelSummary[] }) {
   const scope = modelIds.includes(shownFor) ? shownFor : ALL
   const ofAll = chosen[ALL] ?? DEFAULT_PARAMETERS
   const parametersOf = (modelId: string): Parameters => chosen[columnKey(modelId)] ?? ofAll
+  const ask = (of: readonly string[], content: string, seed: number, replaceFrom: string | null): void => {
+    lastSeed.current = seed
+    void send(of, {
+      content,
+      replaceFrom,
+      parametersOf: (modelId) => {
+        const { systemPrompt, sampling } = parametersOf(modelId)
+        return { systemPrompt, sampling: { ...sampling, seed: sampling.seed ?? seed } }
+      },
+    })
+  }
   const unused = usable.find((model) => !modelIds.includes(model.id))
   return (
     <Page
@@ -92,6 +102,11 @@ function Columns({ usable }: { readonly usable: readonly ModelSummary[] }) {
       body="fill"
       actions={
         <>
+          {modelIds.some((id) => threads[id] !== undefined) && (
+            <Button variant="ghost" icon={RotateCcw} disabled={busy} onClick={startOver}>
+              Start over
+            </Button>
+          )}
           <Button
             icon={Plus}
             disabled={busy || unused === undefined || modelIds.length >= MOST_COLUMNS}
@@ -116,11 +131,12 @@ function Columns({ usable }: { readonly usable: readonly ModelSummary[] }) {
                 key={modelId}
                 number={index + 1}
                 model={usable.find((model) => model.id === modelId) ?? null}
-                threadId={threads.get(modelId) ?? null}
+                threadId={threads[modelId] ?? null}
                 waits={waiting.indexOf(modelId) > 0}
                 taken={modelIds}
                 busy={busy}
                 own={chosen[columnKey(modelId)] !== undefined}
+                onRetry={busy ? null : (content, replaceFrom) => ask([modelId], content, lastSeed.current ?? newSeed(), replaceFrom)}
                 onChoose={(next) => change(modelIds.with(index, next))}
                 onClose={modelIds.length > 2 ? () => change(modelIds.toSpliced(index, 1)) : null}
               />
@@ -129,18 +145,10 @@ function Columns({ usable }: { readonly usable: readonly ModelSummary[] }) {
           {failure !== null && <ErrorCard error={failure} />}
           <ArenaComposer
             busy={busy}
+            sending={sending}
             onStop={stop}
-            onSend={(content) => {
-              // One seed for all who were given none: what differs is the model, and what was set.
-              const seed = Math.floor(Math.random() * SEEDS)
-              void send(modelIds, {
-                content,
-                parametersOf: (modelId) => {
-                  const { systemPrompt, sampling } = parametersOf(modelId)
-                  return { systemPrompt, sampling: { ...sampling, seed: sampling.seed ?? seed } }
-                },
-              })
-            }}
+            // One seed for all who were given none: what differs is the model, and what was set.
+            onSend={(content) => ask(modelIds, content, newSeed(), null)}
           />
         </div>
         {drawerOpen && (
@@ -188,22 +196,29 @@ function Columns({ usable }: { readonly usable: readonly ModelSummary[] }) {
   )
 }
 
+function newSeed(): number {
+  return Math.floor(Math.random() * SEEDS)
+}
+
 function ArenaComposer({
   busy,
+  sending,
   onSend,
   onStop,
 }: {
   readonly busy: boolean
+  readonly sending: string | null
   readonly onSend: (content: string) => void
   readonly onStop: () => void
 }) {
-  const text = useDraftStore((state) => state.drafts[ALL]) ?? ''
+  const draft = useDraftStore((state) => state.drafts[ALL]) ?? ''
+  // On its way, but a draft until the engine has it.
+  const text = sending !== null && draft.trim() === sending ? '' : draft
   const field = useRef<HTMLTextAreaElement>(null)
   useEffect(() => field.current?.focus({ preventScroll: true }), [])
   const submit = (): void => {
     if (busy || text.trim() === '') return
     onSend(text.trim())
-    setText('')
   }
   return (
     <form

@@ -27,8 +27,11 @@ export function stopAnswer(threadId: string): void {
   controller.abort()
 }
 
-/** Expects that `begin` has been called for this thread. Never rejects: a failure belongs to the answer. */
-export async function followAnswer({ engine, cache }: AnswerContext, request: ChatSend): Promise<void> {
+/**
+ * Expects that `begin` has been called for this thread. Never rejects: a failure belongs to the answer. `draftKey` is where the prompt was typed, if
+ * that is not the thread's own composer.
+ */
+export async function followAnswer({ engine, cache }: AnswerContext, request: ChatSend, draftKey = request.threadId): Promise<void> {
   const { threadId } = request
   const { change } = readChats()
   const controller = new AbortController()
@@ -43,7 +46,7 @@ export async function followAnswer({ engine, cache }: AnswerContext, request: Ch
       switch (event.kind) {
         case 'accepted':
           change(threadId, () => ({ userMessage: event.userMessage, assistantMessageId: event.assistantMessageId }))
-          forgetDraft(request)
+          forgetDraft(request, draftKey)
           break
         case 'loading':
           change(threadId, ({ phase }) => ({ loading: event, phase: phase === 'stopping' ? phase : 'loading' }))
@@ -66,7 +69,10 @@ export async function followAnswer({ engine, cache }: AnswerContext, request: Ch
     // Before the failure: text taken over later would say that the answer is still being written.
     text.flush()
     // After Stop the connection reports the abort itself; that is no failure.
-    if (!controller.signal.aborted) change(threadId, () => ({ phase: 'failed', failure: toUiError(error) }))
+    if (!controller.signal.aborted) {
+      change(threadId, () => ({ phase: 'failed', failure: toUiError(error) }))
+      keepWords(threadId)
+    }
   } finally {
     text.flush()
     if (controllers.get(threadId) === controller) controllers.delete(threadId)
@@ -76,13 +82,19 @@ export async function followAnswer({ engine, cache }: AnswerContext, request: Ch
 }
 
 /** The prompt is stored now: the field it was typed into may be emptied, unless something else has been typed since. */
-function forgetDraft({ threadId, content, replaceFrom }: ChatSend): void {
+function forgetDraft({ threadId, content, replaceFrom }: ChatSend, draftKey: string): void {
   const { drafts, editing, setDraft, setEditing } = readDrafts()
-  if (drafts[threadId]?.trim() === content) setDraft(threadId, '')
+  if (drafts[draftKey]?.trim() === content) setDraft(draftKey, '')
   const edited = editing[threadId]
   if (edited === undefined || edited !== replaceFrom) return
   setDraft(editKey(edited), '')
   setEditing(threadId, null)
+}
+
+/** At once, not when the engine is back: until then the page may be closed, reloaded, or used for the next prompt. */
+function keepWords(threadId: string): void {
+  const { assistantMessageId, text } = readChats().live[threadId] ?? { assistantMessageId: null, text: '' }
+  if (assistantMessageId !== null && text !== '') readDrafts().rescue(assistantMessageId, text)
 }
 
 /** The stream brought the finished answer: it joins the snapshot in the same frame in which the live one goes. */

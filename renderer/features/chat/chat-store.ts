@@ -23,12 +23,15 @@ interface DraftState {
   readonly editing: Readonly<Record<string, string>>
   /** Text that reached the page but not the engine's disk before the engine died, by message. */
   readonly rescued: Readonly<Record<string, string>>
+  /** What the columns of the arena have been told, by model: a thread of each. */
+  readonly arenaThreads: Readonly<Record<string, string>>
   readonly drawerOpen: boolean
   readonly listOpen: boolean
   readonly setDraft: (key: string, text: string) => void
   readonly setParameters: (key: string, parameters: Parameters | null) => void
   readonly setEditing: (threadId: string, messageId: string | null) => void
   readonly rescue: (messageId: string, text: string) => void
+  readonly setArenaThreads: (threads: Readonly<Record<string, string>>) => void
   readonly setDrawerOpen: (open: boolean) => void
   readonly setListOpen: (open: boolean) => void
 }
@@ -67,6 +70,7 @@ export const useDraftStore = create<DraftState>()(
       parameters: {},
       editing: {},
       rescued: {},
+      arenaThreads: {},
       drawerOpen: false,
       listOpen: true,
       setDraft: (key, text) => set(({ drafts }) => ({ drafts: text === '' ? without(drafts, key) : { ...drafts, [key]: text } })),
@@ -75,6 +79,7 @@ export const useDraftStore = create<DraftState>()(
       setEditing: (threadId, messageId) =>
         set(({ editing }) => ({ editing: messageId === null ? without(editing, threadId) : { ...editing, [threadId]: messageId } })),
       rescue: (messageId, text) => set(({ rescued }) => ({ rescued: { ...rescued, [messageId]: text } })),
+      setArenaThreads: (arenaThreads) => set({ arenaThreads }),
       setDrawerOpen: (drawerOpen) => set({ drawerOpen }),
       setListOpen: (listOpen) => set({ listOpen }),
     }),

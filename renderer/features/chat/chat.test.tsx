@@ -110,6 +110,8 @@ describe('stopping', () => {
     const [answer] = await answers()
     await waitFor(() => expect(footer(answer!)).toMatch(/kept above|closed while/))
     expect(footer((await answers())[0]!)).toContain('Gus keeps')
+    // At once: while the engine is away the page may be reloaded, or the next prompt may take the live answer's place.
+    expect(Object.values(useDraftStore.getState().rescued)).toEqual([expect.stringContaining('Gus keeps')])
     engine.chatScript = { ...engine.chatScript, holdAfter: null, breakWith: null }
     await user.click(await screen.findByRole('button', { name: 'Try again' }))
     await ended(1)

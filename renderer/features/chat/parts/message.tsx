@@ -118,6 +118,7 @@ interface AnswerProps {
 
 export const AnswerMessage = memo(function AnswerMessage({ message, modelName, actions, locked }: AnswerProps) {
   const rescued = useDraftStore((state) => state.rescued[message.id])
+  const settled = isSettled(message)
   const content = rescued !== undefined && rescued.startsWith(message.content) ? rescued : message.content
   return (
     <AnswerFrame modelName={modelName}>
@@ -127,7 +128,13 @@ export const AnswerMessage = memo(function AnswerMessage({ message, modelName, a
           {message.stats.stopReason === 'aborted' ? 'Stopped before the first word.' : 'The model ended its turn without a word.'}
         </p>
       )}
-      {!isSettled(message) && <p className={styles.quiet}>This answer is being written in another window.</p>}
+      {!settled && (
+        <p className={styles.quiet}>
+          {rescued === undefined
+            ? 'This answer is being written in another window.'
+            : 'The answer broke off here. Lathe has yet to say why.'}
+        </p>
+      )}
       {message.error !== null && (
         <AnswerError error={message.error} onRetry={locked ? undefined : () => actions.regenerate(message.id)} partial={content !== ''} />
       )}
@@ -139,7 +146,7 @@ export const AnswerMessage = memo(function AnswerMessage({ message, modelName, a
             label="Regenerate answer"
             icon={RefreshCw}
             size="small"
-            disabled={locked}
+            disabled={locked || !settled}
             onClick={() => actions.regenerate(message.id)}
           />
         )}
@@ -148,7 +155,7 @@ export const AnswerMessage = memo(function AnswerMessage({ message, modelName, a
             label="Branch from here"
             icon={GitBranch}
             size="small"
-            disabled={locked}
+            disabled={locked || !settled}
             onClick={() => actions.branch?.(message.id)}
           />
         )}
@@ -206,7 +213,7 @@ function AnswerError({ error, onRetry, partial }: AnswerErrorProps) {
 interface LiveProps {
   readonly threadId: string
   readonly modelName: string
-  readonly onRetry: () => void
+  readonly onRetry: (() => void) | undefined
 }
 
 /** The answer on its way: the only part that is drawn again for every batch of tokens. */
