@@ -5,9 +5,7 @@
 import { access, constants } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { DEFAULT_CALIBRATION, LatheError, toErrorShape } from '../contract/index.ts'
-import type { Adapter, EvaluationOptions, Job, Preflight, Preset, PresetPrediction, Settings, StartCompression } from '../contract/index.ts'
-import { isLayered } from '../compress/recipe.ts'
-import { recipeToYaml } from '../compress/recipe-yaml.ts'
+import type { Adapter, EvaluationOptions, Job, Preflight, PresetPrediction, Settings, StartCompression } from '../contract/index.ts'
 import { calibrationOptions } from './calibration-source.ts'
 import { freeBytesAt } from './files.ts'
 import { evaluationPlan } from './jobs/evaluation-plan.ts'
@@ -19,6 +17,8 @@ import type { JobQueue } from './jobs/queue.ts'
 import type { Library } from './library.ts'
 import { checkOutputFolder, diskFull, folderName, freeName, inGigabytes, variantName } from './output-folder.ts'
 import type { CheckpointPort, CompressPort, FitPort, GpuPort } from './ports.ts'
+import { planVariants } from './planned-variants.ts'
+import type { PlannedVariant } from './planned-variants.ts'
 import type { Recipes } from './recipes.ts'
 import type { StoredPhase } from './store/job-store.ts'
 import type { ModelRecord } from './store/model-store.ts'
@@ -43,28 +43,6 @@ export interface OptimizeParts {
 const WRITE_MARGIN_BYTES = 16 * 1024 * 1024
 /** Needs no GPU and no text (engine/compress/presets.ts). */
 const QUICK_PRESET = 'quick-4bit'
-/** Compressions that an outcome takes; of a searched map, before anything is known. */
-const CANDIDATES = { 'best-of': 2, holds: 1 } as const
-const NO_OUTCOME = { outcome: null, candidates: 1, holdsWithin: null } as const
-
-/** One of the variants that a request asks for. */
-interface Planned {
-  /** null for a recipe of the user's own, and for a preset with overrides: that is another recipe. */
-  readonly presetId: string | null
-  readonly title: string
-  /** In the names of folders. */
-  readonly slug: string
-  /** null = the preset as it is. */
-  readonly yaml: string | null
-  readonly weightBytes: number
-  readonly calibrated: boolean
-  /** What is measured before a result is kept, and how many are made for it. */
-  readonly outcome: Preset['outcome']
-  readonly candidates: number
-  /** Most divergence that a recipe of the user's own promises. */
-  readonly holdsWithin: number | null
-}
-
 export class Optimize {
   readonly #parts: OptimizeParts
   readonly #freeBytes: (path: string) => Promise<number | null>
@@ -141,8 +119,8 @@ export class Optimize {
     if (wantsAny(request.evaluate)) await check(() => this.#checkAdapter())
     await check(() => checkOutputFolder(outputFolder, record.path))
     let needBytes = 0
-    const planned: Planned[] = []
-    for (const plan of this.#plans(record, request)) {
+    const planned: PlannedVariant[] = []
+    for (const plan of planVariants(record.path, request, this.#parts)) {
       await check(async () => {
         const one = await plan()
         planned.push(one)
@@ -185,14 +163,14 @@ export class Optimize {
     const [problem] = problems
     if (problem !== undefined) throw asError(problem)
     const record = await this.#parts.library.runnable(request.modelId)
-    const jobs: { readonly planned: Planned; readonly out: string; readonly phases: StoredPhase[] }[] = []
+    const jobs: { readonly planned: PlannedVariant; readonly out: string; readonly phases: StoredPhase[] }[] = []
     // What other jobs have been promised counts as taken.
     const taken = new Set<unknown>(
       this.#parts.queue.requests('compress').flatMap((waiting) => {
         return typeof waiting === 'object' && waiting !== null && 'outFolder' in waiting ? [waiting.outFolder] : []
       }),
     )
-    for (const plan of this.#plans(record, request)) {
+    for (const plan of planVariants(record.path, request, this.#parts)) {
       const planned = await plan()
       const out = await freeName(outputFolder, `${folderName(record.name)}-${planned.slug}`, taken)
       taken.add(out)
@@ -258,12 +236,12 @@ export class Optimize {
     return jobs
   }
 
-  async #timeOf(record: ModelRecord, request: StartCompression, planned: Planned): Promise<Preflight['times'][number]> {
+  async #timeOf(record: ModelRecord, request: StartCompression, planned: PlannedVariant): Promise<Preflight['times'][number]> {
     const phases = await this.#compressPhases(record, request, planned)
     return { title: planned.title, ...expectedTime(phases, (key) => this.#parts.queue.rememberedRate(key)) }
   }
 
-  async #compressPhases(record: ModelRecord, request: StartCompression, planned: Planned): Promise<StoredPhase[]> {
+  async #compressPhases(record: ModelRecord, request: StartCompression, planned: PlannedVariant): Promise<StoredPhase[]> {
     const { presetId, slug, weightBytes, calibrated, outcome, candidates } = planned
     const { samples, sequenceLength } = request.calibration ?? DEFAULT_CALIBRATION
     return compressPhases({
@@ -309,58 +287,6 @@ export class Optimize {
         cause: error,
       })
     })
-  }
-
-  /** What a request asks for, each to be worked out when it is its turn: one that can't be done must not hide the others. */
-  #plans(record: ModelRecord, request: StartCompression): (() => Promise<Planned>)[] {
-    const { compressor, recipes } = this.#parts
-    const changed = request.overrides.length > 0
-    const presets = [...new Set(request.presetIds)].map((presetId) => async (): Promise<Planned> => {
-      const preset = compressor.listPresets().find((candidate) => candidate.id === presetId)
-      if (preset === undefined)
-        throw new LatheError('compress.invalid-recipe', `There is no preset "${presetId}".`, 'Choose one of the presets shown.')
-      if (changed && preset.outcome === 'holds') {
-        throw new LatheError(
-          'compress.invalid-recipe',
-          `The layers of ${preset.title} are chosen by measuring, so there are none to change yet.`,
-          'Choose “See the map first”, then change the layers of that.',
-        )
-      }
-      if (changed) {
-        const { recipe, plan } = await recipes.overridden(record.path, compressor.presetRecipe(presetId), request.overrides)
-        return {
-          presetId: null,
-          // A changed recipe runs as it is: what the preset would have tried beside it does not.
-          title: `${preset.title}${preset.outcome === 'best-of' ? ' by GPTQ' : ''}, some layers changed`,
-          slug: `${presetId}-changed`,
-          yaml: recipeToYaml(recipe),
-          weightBytes: plan.weightBytes,
-          calibrated: isLayered(recipe),
-          ...NO_OUTCOME,
-        }
-      }
-      const { weightBytes } = await compressor.predict(record.path, presetId)
-      const { outcome } = preset
-      const candidates = outcome === null ? 1 : CANDIDATES[outcome]
-      const calibrated = preset.needsCalibration
-      return { presetId, title: preset.title, slug: presetId, yaml: null, weightBytes, calibrated, outcome, candidates, holdsWithin: null }
-    })
-    const custom = request.recipes.map(({ title, yaml, holdsWithin = null }) => async (): Promise<Planned> => {
-      const { recipe, plan } = await recipes.overridden(record.path, recipes.read({ yaml }), request.overrides)
-      return {
-        presetId: null,
-        title,
-        slug: folderName(title).toLowerCase(),
-        yaml: recipeToYaml(recipe),
-        weightBytes: plan.weightBytes,
-        // A promise is measured on text, whatever the recipe needs.
-        calibrated: isLayered(recipe) || holdsWithin !== null,
-        ...NO_OUTCOME,
-        outcome: holdsWithin === null ? null : 'holds',
-        holdsWithin,
-      }
-    })
-    return [...presets, ...custom]
   }
 
   /** The text itself is read by the run; what can be said at once is said here. */
