@@ -42,7 +42,7 @@ export function syntheticPrompt(tokens: number, vocabulary: number, round: numbe
   return Uint32Array.from({ length: tokens }, (_, index) => (17 + round * 101 + index * stride) % vocabulary)
 }
 
-async function runOnce(runtime: Runtime, options: ThroughputOptions, round: number): Promise<Run> {
+export async function runOnce(runtime: Runtime, options: Omit<ThroughputOptions, 'warmups' | 'repeats'>, round: number): Promise<Run> {
   const request = {
     id: `throughput-${runtime.info.modelId}-${round}`,
     promptTokens: syntheticPrompt(options.promptTokens, runtime.info.vocabulary, round),

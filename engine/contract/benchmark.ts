@@ -3,6 +3,7 @@
  * *scheduled*, so that a stalled server can't hide behind a client that waits with it. Milliseconds unless a name says otherwise.
  */
 import { z } from 'zod'
+import { EnergySchema } from './energy.ts'
 
 export const LoadProfileSchema = z.enum(['synchronous', 'concurrent', 'throughput', 'constant', 'poisson', 'sweep', 'trace'])
 
@@ -79,6 +80,8 @@ export const ServedRunSchema = z.object({
   warnings: z.array(z.string()),
   /** First error of each kind with how often. */
   errors: z.array(z.object({ message: z.string(), count: z.number().int() })),
+  /** Of the steady window; absent in records of earlier versions. */
+  energy: EnergySchema.optional(),
 })
 
 export const ServedBenchmarkSchema = z.object({

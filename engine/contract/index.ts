@@ -47,6 +47,7 @@ import { SettingsPatchSchema, SettingsSchema } from './settings.ts'
 
 export * from './capacity.ts'
 export * from './benchmark.ts'
+export * from './energy.ts'
 export * from './chat.ts'
 export * from './comparison.ts'
 export * from './desktop.ts'

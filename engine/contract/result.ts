@@ -5,6 +5,7 @@
 import { z } from 'zod'
 import { ServedBenchmarkSchema } from './benchmark.ts'
 import { FreeTextDriftSchema, PairedComparisonSchema } from './comparison.ts'
+import { EnergySchema } from './energy.ts'
 
 export const ProvenanceSchema = z.object({
   adapter: z.string(),
@@ -120,6 +121,8 @@ export const ThroughputResultSchema = z.object({
   interleavedWith: z.string().nullable(),
   /** Share of the measured memory-bandwidth limit during decode, 0…1; null when not profiled. */
   bandwidthShare: z.number().nullable(),
+  /** Of whole requests, prompt and answer, one at a time; absent in records of earlier versions. */
+  energy: EnergySchema.optional(),
   /**
    * Against the model measured in turn with this one in the same job; null for that model itself and for one measured alone. A ratio of two
    * jobs' speeds says as much about the day as about the model.

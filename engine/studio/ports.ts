@@ -3,6 +3,7 @@
  * place (`bindings/`, composed in `studio.ts`), so everything else in this folder can be tested with fakes and without a GPU.
  * Ports know nothing of the store, of jobs or of transports.
  */
+import type { EnergyChoice } from '../benchmark/energy/energy-source.ts'
 import type { StepParts } from '../gpu/step-costs.ts'
 import type { KvSetting } from '../gpu/kv-format.ts'
 import type { RecipePlan } from '../compress/authoring/recipe-plan.ts'
@@ -108,6 +109,8 @@ export interface GpuPort {
   state(): Promise<Pick<Hardware, 'adapters' | 'advice' | 'ledger' | 'gpuBytesInUse' | 'gpuBudgetBytes'>>
   current(): Promise<CurrentAdapter>
   benchmark(signal: AbortSignal): Promise<HardwareBenchmark>
+  /** The counter of the current adapter's energy, or why there is none. */
+  energy(): Promise<EnergyChoice>
   /** null = automatic. Unloads everything first; throws `model.busy` while a model is in use. */
   select(adapterId: string | null): Promise<void>
 }

@@ -2,6 +2,7 @@
  * The engine part of `lathe bench`: prefill and decode one request at a time, a baseline in turn with it, the grid by batch and context, and the share
  * of the adapter's read speed that decoding reaches. Loading, compiling and memory stand apart from the speeds.
  */
+import { measureEnergy } from '../../../engine/benchmark/energy/measure-energy.ts'
 import { bandwidthShare, measureGrid } from '../../../engine/benchmark/engine-grid.ts'
 import type { GridOptions } from '../../../engine/benchmark/engine-grid.ts'
 import { measureThroughput } from '../../../engine/benchmark/throughput.ts'
@@ -11,6 +12,7 @@ import type { HardwareBenchmark, SampleStats, ThroughputResult } from '../../../
 import type { ModelLease } from '../../../engine/runtime/types.ts'
 import type { ModelRef } from '../../../engine/studio/ports.ts'
 import type { CommandContext } from '../command.ts'
+import { describeEnergy, energyJson } from '../energy.ts'
 import { formatBytes, formatSeconds, formatTable } from '../format.ts'
 
 export type Grid = Pick<GridOptions, 'prefillTokens' | 'batches' | 'contexts' | 'decodeTokens' | 'warmups' | 'repeats'>
@@ -49,9 +51,9 @@ export async function measureEngine(
   subjects: readonly EngineSubject[],
   plan: EnginePlan,
 ): Promise<ThroughputResult[]> {
-  const { models } = await context.engine()
+  const { models, gpu } = await context.engine()
   const { signal } = context
-  const results = await measureThroughput(
+  const timed = await measureThroughput(
     subjects.map(({ ref, lease }) => ({
       modelId: ref.modelId,
       runtime: lease.runtime,
@@ -59,6 +61,13 @@ export async function measureEngine(
     })),
     { ...plan.throughput, signal, onProgress: (done, total) => context.progress(`run ${done} of ${total}`) },
   )
+  context.progress('energy')
+  const energies = await measureEnergy(
+    subjects.map(({ lease }) => ({ runtime: lease.runtime })),
+    await gpu.energy(),
+    { ...plan.throughput, signal },
+  )
+  const results = timed.map((result, i) => ({ ...result, energy: energies[i] }))
   const { grid } = plan
   if (grid === null) return results
   const points = await measureGrid(
@@ -113,8 +122,7 @@ export function engineJson(result: ThroughputResult) {
     warmups: result.warmups,
     repeats: result.repeats,
     bandwidth_share: result.bandwidthShare,
-    // No adapter reached through WebGPU has a counter of energy.
-    joules_per_token: null,
+    ...energyJson(result.energy),
     versus:
       versus === null
         ? null
@@ -150,7 +158,7 @@ export function describeEngine(subjects: readonly EngineSubject[], results: read
         `loaded in ${formatSeconds(result.loadSeconds)}`,
         ...(result.compileSeconds === null ? [] : [`of it compiling ${formatSeconds(result.compileSeconds)}`]),
         `peak GPU memory ${formatBytes(result.peakGpuBytes)}`,
-        'energy not measured',
+        describeEnergy(result.energy),
         ...(share === null ? [] : [`decoding reads at ${Math.round(share * 100)} % of what the memory gives`]),
       ].join('; '),
     ]

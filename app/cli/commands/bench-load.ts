@@ -8,6 +8,7 @@ import { readTrace } from '../../../engine/benchmark/load/schedule.ts'
 import { runServedBenchmark } from '../../../engine/benchmark/load/served-benchmark.ts'
 import type { BenchmarkOutcome, ServedBenchmarkOptions } from '../../../engine/benchmark/load/served-benchmark.ts'
 import { latencyTable } from '../../../engine/benchmark/load/summarize-load.ts'
+import type { EnergyChoice } from '../../../engine/benchmark/energy/energy-source.ts'
 import type { Tokenize } from '../../../engine/benchmark/load/synthetic-prompts.ts'
 import { SERVICE_LEVELS } from '../../../engine/contract/index.ts'
 import type { LatencyConvention, LatencySummary, LoadProfile, ServedRun } from '../../../engine/contract/index.ts'
@@ -15,6 +16,7 @@ import { OpenAiClient } from '../../../engine/evaluate/remote/openai-client.ts'
 import type { Arguments, OptionSpec } from '../arguments.ts'
 import { latheVersion } from '../assets.ts'
 import type { CommandContext } from '../command.ts'
+import { describeEnergy, energyJson } from '../energy.ts'
 import { formatTable } from '../format.ts'
 
 export const PROFILES = ['synchronous', 'concurrent', 'throughput', 'constant', 'poisson', 'sweep', 'trace'] as const
@@ -127,10 +129,12 @@ export async function runLoadCommand(
   target: LoadTarget,
   tokenize: Tokenize | null,
   options: ServedBenchmarkOptions,
+  energy: EnergyChoice,
 ) {
   const startedAt = new Date().toISOString()
   const outcome = await runServedBenchmark(target, options, {
     tokenize,
+    energy,
     signal: context.signal,
     onProgress: (done, total, what) => context.progress(`${what}: ${done} of ${total} requests`),
   })
@@ -197,6 +201,7 @@ function runsJson({ benchmark, records }: BenchmarkOutcome, convention: LatencyC
         ? null
         : { slo: run.goodput.level, requests_per_second: run.goodput.requestsPerSecond, share: run.goodput.share },
     client_lag_p99_ms: run.clientLagP99Ms,
+    ...energyJson(run.energy),
     warnings: run.warnings,
     errors: run.errors,
     ...(convention === 'lathe'
@@ -227,8 +232,17 @@ function describeRuns({ benchmark }: BenchmarkOutcome): string {
   return [
     formatTable([['Load', 'req/s', 'tok/s', 'First token, ms (50/99 %)', 'Between tokens, ms', 'Whole, ms', 'Good', ''], ...rows]),
     `${benchmark.load}; ${benchmark.target === 'server' ? `over HTTP at ${benchmark.url}` : 'driven in this process, without HTTP'}; latencies from the schedule`,
+    ...energyLines(benchmark.runs),
     ...warnings,
   ].join('\n')
+}
+
+/** One line where none was measured; otherwise one a load. */
+function energyLines(runs: readonly ServedRun[]): string[] {
+  const said = runs.map((run) => describeEnergy(run.energy))
+  return runs.every(({ energy }) => energy?.kind !== 'measured')
+    ? [...new Set(said)]
+    : runs.map((run, i) => `${runs.length > 1 ? `${label(run)}: ` : ''}${said[i]}`)
 }
 
 function label(run: ServedRun): string {

@@ -3,6 +3,7 @@
  * a load profile. A folder's model is driven in this process, without HTTP; `protocol` says so.
  */
 import { createRuntimeLoadTarget } from '../../../engine/benchmark/load/runtime-load-target.ts'
+import { SERVER_ENERGY } from '../../../engine/studio/jobs/benchmark-job.ts'
 import { evaluationPlan } from '../../../engine/studio/jobs/evaluation-plan.ts'
 import type { Arguments } from '../arguments.ts'
 import type { Command } from '../command.ts'
@@ -32,7 +33,7 @@ export const bench: Command = {
     if (/^https?:\/\//.test(target)) {
       const remote = await remoteLoadTarget(context, args, target)
       const load = await loadOptions(args, { requests: REQUESTS.remote, promptTokens: 256, outputTokens: 64 }, false)
-      const { outcome, json, text, files } = await runLoadCommand(context, args, remote.target, remote.tokenize, load)
+      const { outcome, json, text, files } = await runLoadCommand(context, args, remote.target, remote.tokenize, load, SERVER_ENERGY)
       return {
         json: {
           model: outcome.benchmark.model,
@@ -97,7 +98,9 @@ export const bench: Command = {
     const codec = load === null ? null : await tokenizers.open(ref.folder)
     const tokenize = codec === null ? null : async (text: string) => [...codec.encode(text, { addSpecialTokens: false })]
     const loaded =
-      load === null ? null : await runLoadCommand(context, args, createRuntimeLoadTarget(lease.runtime, ref.name), tokenize, load)
+      load === null
+        ? null
+        : await runLoadCommand(context, args, createRuntimeLoadTarget(lease.runtime, ref.name), tokenize, load, await gpu.energy())
     return {
       json: {
         model: ref.folder,

@@ -20,8 +20,8 @@ export interface LoadTarget {
   readonly kind: 'server' | 'in-process'
   readonly model: string
   readonly url: string | null
-  /** Calls `onChunk` when tokens arrive. Rejects when the request fails. */
-  send(prompt: LoadPrompt, id: number, onChunk: () => void, signal: AbortSignal): Promise<LoadEnd>
+  /** Calls `onChunk` when tokens arrive, with how many where that is known. Rejects when the request fails. */
+  send(prompt: LoadPrompt, id: number, onChunk: (tokens?: number) => void, signal: AbortSignal): Promise<LoadEnd>
 }
 
 /** One request from schedule to end. The raw material of every figure. */
@@ -32,6 +32,8 @@ export interface RequestRecord {
   readonly sentMs: number
   /** Arrival of each chunk of tokens; null times never occur. */
   readonly chunksMs: readonly number[]
+  /** Tokens in each chunk; absent where the target does not say, as no server does. */
+  readonly chunkTokens?: readonly number[] | undefined
   readonly endMs: number
   readonly inputTokens: number
   readonly outputTokens: number

@@ -20,12 +20,19 @@ export interface LoadOptions {
   readonly clock: LoadClock
   readonly signal?: AbortSignal | undefined
   readonly onProgress?: (doneRequests: number, totalRequests: number) => void
+  /** The time of the clock from which all times of the records count. */
+  readonly onStart?: (startMs: number) => void
 }
 
 /** All records in the order of the schedule. After `maxSeconds` nothing more is sent, and what is in flight ends as `incomplete`. Throws when cancelled. */
-export async function runLoad(target: LoadTarget, plan: LoadPlan, { clock, signal, onProgress }: LoadOptions): Promise<RequestRecord[]> {
+export async function runLoad(
+  target: LoadTarget,
+  plan: LoadPlan,
+  { clock, signal, onProgress, onStart }: LoadOptions,
+): Promise<RequestRecord[]> {
   signal?.throwIfAborted()
   const start = clock.now()
+  onStart?.(start)
   const stop = new AbortController()
   const all = signal === undefined ? stop.signal : AbortSignal.any([signal, stop.signal])
   const records: RequestRecord[] = []
@@ -70,6 +77,9 @@ async function sendOne(
 ): Promise<RequestRecord> {
   const sent = clock.now()
   const chunksMs: number[] = []
+  const chunkTokens: number[] = []
+  /** Those of all chunks, or of none. */
+  const tokensOfChunks = (): readonly number[] | undefined => (chunkTokens.length === chunksMs.length ? chunkTokens : undefined)
   const base = {
     index,
     isWarmup: index < plan.warmupRequests,
@@ -78,15 +88,27 @@ async function sendOne(
     chunksMs,
   }
   try {
-    const end = await target.send(prompt, index, () => chunksMs.push(clock.now() - start), signal)
+    const onChunk = (tokens?: number): void => {
+      chunksMs.push(clock.now() - start)
+      if (tokens !== undefined) chunkTokens.push(tokens)
+    }
+    const end = await target.send(prompt, index, onChunk, signal)
     // An answer that came whole is one chunk at its end.
-    if (chunksMs.length === 0 && end.outputTokens > 0) chunksMs.push(clock.now() - start)
-    return { ...base, ...end, endMs: chunksMs.at(-1) ?? clock.now() - start, status: 'completed', error: null }
+    if (chunksMs.length === 0 && end.outputTokens > 0) onChunk(end.outputTokens)
+    return {
+      ...base,
+      ...end,
+      chunkTokens: tokensOfChunks(),
+      endMs: chunksMs.at(-1) ?? clock.now() - start,
+      status: 'completed',
+      error: null,
+    }
   } catch (error) {
     const status = signal.aborted ? 'incomplete' : 'failed'
     const message = error instanceof Error ? error.message.slice(0, 300) : String(error)
     return {
       ...base,
+      chunkTokens: tokensOfChunks(),
       endMs: clock.now() - start,
       inputTokens: 0,
       outputTokens: 0,

@@ -27,7 +27,7 @@ export function createRuntimeLoadTarget(runtime: Runtime, model: string): LoadTa
         signal,
       })
       for await (const event of events) {
-        if (event.kind === 'tokens') onChunk()
+        if (event.kind === 'tokens') onChunk(event.ids.length)
         if (event.kind !== 'finished') continue
         if (event.reason === 'aborted') throw new LatheError('runtime.aborted', 'The run was stopped.', 'Start it again.')
         const { stats } = event

@@ -4,13 +4,15 @@
  */
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { LatheError } from '../../contract/errors.ts'
-import type { LoadProfile, ServedBenchmark, ServedRun, ServiceLevel } from '../../contract/index.ts'
+import type { Energy, LoadProfile, ServedBenchmark, ServedRun, ServiceLevel } from '../../contract/index.ts'
+import { energyOf } from '../energy/energy-source.ts'
+import type { EnergyChoice, EnergyRecording } from '../energy/energy-source.ts'
 import type { LoadClock, LoadPrompt, LoadTarget, RequestRecord } from './load-target.ts'
 import { SYSTEM_CLOCK } from './load-target.ts'
 import { runLoad } from './run-load.ts'
 import { constantSchedule, poissonSchedule } from './schedule.ts'
 import type { TraceEntry } from './schedule.ts'
-import { summarizeRun } from './summarize-load.ts'
+import { steadyWindow, summarizeRun, tokensWithin } from './summarize-load.ts'
 import { syntheticPrompts } from './synthetic-prompts.ts'
 import type { Tokenize } from './synthetic-prompts.ts'
 
@@ -34,6 +36,8 @@ export interface ServedBenchmarkOptions {
 
 export interface BenchmarkHooks {
   readonly tokenize: Tokenize | null
+  /** The counter of what does the work, or why there is none; absent: the runs say nothing of energy. */
+  readonly energy?: EnergyChoice
   readonly clock?: LoadClock
   readonly signal?: AbortSignal | undefined
   readonly onProgress?: (doneRequests: number, totalRequests: number, what: string) => void
@@ -150,6 +154,8 @@ async function oneRun(
       : step.profile === 'constant'
         ? constantSchedule(total, step.rate ?? 1)
         : poissonSchedule(total, step.rate ?? 1, seed)
+  await using recording = hooks.energy === undefined || 'reason' in hooks.energy ? null : await hooks.energy.record()
+  let startMs = 0
   const lag = monitorEventLoopDelay({ resolution: 1 })
   lag.enable()
   const what = describeStep(step)
@@ -162,12 +168,35 @@ async function oneRun(
       warmupRequests: step.profile === 'trace' ? 0 : options.warmupRequests,
       maxSeconds: options.maxSeconds,
     },
-    { clock: hooks.clock ?? SYSTEM_CLOCK, signal: hooks.signal, onProgress: (done, all) => hooks.onProgress?.(done, all, what) },
+    {
+      clock: hooks.clock ?? SYSTEM_CLOCK,
+      signal: hooks.signal,
+      onProgress: (done, all) => hooks.onProgress?.(done, all, what),
+      onStart: (at) => {
+        startMs = at
+      },
+    },
   ).finally(() => lag.disable())
   // The histogram's resolution of 1 ms is in every value.
   const clientLagP99Ms = lag.count > 0 ? Math.max(0, lag.percentile(99) / 1e6 - 1) : null
   const uniquePrompts = step.profile === 'trace' || options.sharedPrefixTokens === 0
-  return { run: summarizeRun(raw, { ...step, level: options.level, clientLagP99Ms, uniquePrompts }), raw }
+  const run = summarizeRun(raw, { ...step, level: options.level, clientLagP99Ms, uniquePrompts })
+  return { run: hooks.energy === undefined ? run : { ...run, energy: await energyOfRun(hooks.energy, recording, raw, startMs) }, raw }
+}
+
+/** Of the steady window, with all tokens that came in it: those of its warm-up and of requests that were cut off took energy, too. */
+async function energyOfRun(
+  choice: EnergyChoice,
+  recording: EnergyRecording | null,
+  records: readonly RequestRecord[],
+  startMs: number,
+): Promise<Energy> {
+  if ('reason' in choice) return { kind: 'not-measured', reason: choice.reason }
+  const steady = steadyWindow(records)
+  if (recording === null || steady === null) return { kind: 'not-measured', reason: 'No request was completed.' }
+  const window = await recording.between(startMs + steady.fromMs, startMs + steady.toMs)
+  const requests = records.filter((record) => !record.isWarmup && record.status === 'completed').length
+  return energyOf(choice, window, { requests, outputTokens: tokensWithin(records, steady) })
 }
 
 async function tracePrompts(options: ServedBenchmarkOptions, seed: number, tokenize: Tokenize | null): Promise<LoadPrompt[]> {

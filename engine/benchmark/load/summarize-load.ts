@@ -79,6 +79,32 @@ const MOST_LAG = 0.05
 /** What a chat template puts before every prompt may be cached; more than this share was asked before. */
 const MOST_CACHED = 0.1
 
+/** Without warm-up: from when the first counted request was due to the end of the last; on the clock of the records. */
+export interface SteadyWindow {
+  readonly fromMs: number
+  readonly toMs: number
+}
+
+/** null where nothing was counted. */
+export function steadyWindow(records: readonly RequestRecord[]): SteadyWindow | null {
+  const counted = records.filter((record) => !record.isWarmup)
+  if (counted.length === 0) return null
+  return { fromMs: Math.min(...counted.map((record) => record.scheduledMs)), toMs: Math.max(...counted.map((record) => record.endMs)) }
+}
+
+/** Tokens that came within a window, whoever asked for them. */
+export function tokensWithin(records: readonly RequestRecord[], { fromMs, toMs }: SteadyWindow): number {
+  return records.reduce((total, record) => {
+    const tokens = tokensOfChunks(record)
+    return total + record.chunksMs.reduce((sum, at, i) => sum + (at >= fromMs && at <= toMs ? (tokens[i] ?? 0) : 0), 0)
+  }, 0)
+}
+
+/** As the target counted them; else spread evenly, and a token a chunk of a request that never said how many it made. */
+function tokensOfChunks({ chunksMs, chunkTokens, outputTokens }: RequestRecord): readonly number[] {
+  return chunkTokens ?? chunksMs.map(() => Math.max(1, outputTokens / chunksMs.length))
+}
+
 export interface RunFacts {
   readonly profile: LoadProfile
   readonly concurrency: number | null

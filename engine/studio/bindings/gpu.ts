@@ -2,6 +2,8 @@
  * The GPU port over engine/gpu: one backend at a time, opened when first needed, opened anew after the device is lost, and never changed while
  * a model is loaded on it.
  */
+import { chooseEnergySource } from '../../benchmark/energy/choose-source.ts'
+import type { EnergyChoice } from '../../benchmark/energy/energy-source.ts'
 import { memoryOf } from '../../gpu/adapter-memory.ts'
 import type { AdapterMemory } from '../../gpu/adapter-memory.ts'
 import { chooseAdapter, listAdapters } from '../../gpu/adapters.ts'
@@ -102,6 +104,10 @@ export class GpuBinding implements GpuPort {
 
   async benchmark(signal: AbortSignal): Promise<HardwareBenchmark> {
     return benchmarkHardware(await this.backend(), { name: (await this.current()).name, signal })
+  }
+
+  async energy(): Promise<EnergyChoice> {
+    return chooseEnergySource(await this.current())
   }
 
   async select(adapterId: string | null): Promise<void> {

@@ -5,6 +5,7 @@
 import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { z } from 'zod'
+import type { EnergyChoice } from '../../benchmark/energy/energy-source.ts'
 import { exportBenchmark } from '../../benchmark/load/export-benchmark.ts'
 import { createHttpLoadTarget } from '../../benchmark/load/http-load-target.ts'
 import type { LoadTarget, RequestRecord } from '../../benchmark/load/load-target.ts'
@@ -43,6 +44,8 @@ const RecordSchema = z.object({
   scheduledMs: z.number(),
   sentMs: z.number(),
   chunksMs: z.array(z.number()),
+  /** Younger than the first stored records. */
+  chunkTokens: z.array(z.number()).optional(),
   endMs: z.number(),
   inputTokens: z.number(),
   outputTokens: z.number(),
@@ -53,6 +56,9 @@ const RecordSchema = z.object({
 })
 const RawFileSchema = z.object({ startedAt: z.string(), runs: z.array(ServedRunSchema), records: z.array(z.array(RecordSchema)) })
 type RawFile = z.infer<typeof RawFileSchema>
+
+/** Its counters are its own, also where it is on this machine: nothing tells which device it computes on. */
+export const SERVER_ENERGY: EnergyChoice = { reason: 'A server does not tell what energy it used.' }
 
 export class BenchmarkWorker implements JobWorker {
   readonly #parts: BenchmarkJobParts
@@ -96,6 +102,7 @@ export class BenchmarkWorker implements JobWorker {
       { ...request, trace: await this.#trace(request), sharesGpu },
       {
         tokenize,
+        energy: target.kind === 'server' ? SERVER_ENERGY : await this.#parts.gpu.energy(),
         signal: context.signal,
         finished,
         onProgress: (done, total, what) => context.advance('load', done, total, what),
@@ -103,6 +110,7 @@ export class BenchmarkWorker implements JobWorker {
           raw.runs.push(run)
           raw.records.push(records.map(copyOf))
           for (const warning of run.warnings) context.log('warn', warning)
+          if (run.energy?.kind === 'not-measured') context.log('info', `Energy is not measured: ${run.energy.reason}`)
           pending = pending.then(() => writeRaw(path, raw))
         },
       },
@@ -199,7 +207,8 @@ export class BenchmarkWorker implements JobWorker {
 }
 
 function copyOf(record: RequestRecord): RawFile['records'][number][number] {
-  return { ...record, chunksMs: [...record.chunksMs] }
+  const { chunkTokens, ...rest } = record
+  return { ...rest, chunksMs: [...record.chunksMs], ...(chunkTokens === undefined ? {} : { chunkTokens: [...chunkTokens] }) }
 }
 
 async function readRaw(path: string): Promise<RawFile | null> {

@@ -3,9 +3,10 @@
  * then tasks, then speed. A phase that is done is not repeated by a resumed job. How figures are computed is engine/evaluate's business.
  */
 import type { KvSetting } from '../../gpu/kv-format.ts'
+import { measureEnergy } from '../../benchmark/energy/measure-energy.ts'
 import { bandwidthShare, measureGrid } from '../../benchmark/engine-grid.ts'
 import { measureThroughput, throughputProtocolKey } from '../../benchmark/throughput.ts'
-import type { EvaluationOptions, HardwareBenchmark, Provenance } from '../../contract/index.ts'
+import type { Energy, EvaluationOptions, HardwareBenchmark, Provenance } from '../../contract/index.ts'
 import { LatheError } from '../../contract/index.ts'
 import { answerChoiceTask, choiceSampleRows, scoreChoiceTask } from '../../evaluate/choice-task.ts'
 import type { ChoiceAnswers, ChoiceTask } from '../../evaluate/choice-task.ts'
@@ -241,15 +242,33 @@ export class Evaluator {
       })),
       { ...plan.throughput, signal: context.signal, onProgress: (done, total) => context.advance('throughput', done, total, null) },
     )
+    const energies = await this.#energies(context, pairs, plan.throughput)
     const points = plan.grid === null ? [] : await this.#grid(context, pairs, plan.grid)
     for (const [index, measured] of results.entries()) {
       const pair = pairs[index]
       if (pair === undefined) continue
       const share = plan.grid === null ? null : await this.#bandwidthShare(context, pair.model, measured.decodeTokensPerSecond.median)
-      const payload = { ...measured, points: points[index] ?? [], bandwidthShare: share }
+      const payload = { ...measured, points: points[index] ?? [], bandwidthShare: share, energy: energies[index] }
       this.#record(context, bench, pair.model, throughputProtocolKey(plan.throughput), { kind: 'throughput', payload })
     }
     context.finish('throughput')
+  }
+
+  /** In the order of the pairs, after the timed runs. */
+  async #energies(
+    context: JobContext,
+    pairs: readonly { readonly lease: ModelLease }[],
+    sizes: EvaluationPlan['throughput'],
+  ): Promise<Energy[]> {
+    context.working('Reading the energy of a request')
+    const energies = await measureEnergy(
+      pairs.map(({ lease }) => ({ runtime: lease.runtime })),
+      await this.#parts.gpu.energy(),
+      { ...sizes, signal: context.signal },
+    )
+    const reasons = new Set(energies.flatMap((energy) => (energy.kind === 'measured' ? [] : [energy.reason])))
+    for (const reason of reasons) context.log('info', `Energy is not measured: ${reason}`)
+    return energies
   }
 
   #grid(

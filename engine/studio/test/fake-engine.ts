@@ -163,6 +163,7 @@ function bindFake(engine: FakeEngine, { onModelsChanged }: BindOptions): EngineP
       software: true,
       measuredAt: new Date(0).toISOString(),
     }),
+    energy: async () => ({ reason: 'The fake adapter has no counter.' }),
     select: async (id) => {
       if (id !== null && id !== FAKE_ADAPTER.id)
         throw new LatheError('gpu.no-adapter', `No usable adapter matches "${id}".`, 'Choose another.')
