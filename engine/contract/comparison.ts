@@ -67,8 +67,10 @@ export const FreeTextDriftSchema = z.object({
   editDistanceMedian: z.number(),
   /** Differing answers of which only the beginning went into the edit distance. */
   cutItems: z.number().int(),
-  /** log p of the baseline's first choice less that of its second, where answers part, nats; null: not measured. */
+  /** log p of the baseline's most probable token less that of its second, where answers part, nats; null: not known for any of them. */
   divergenceMarginMedian: z.number().nullable(),
+  /** Differing answers whose margin is known: not those of a server that does not tell, nor answers kept by versions that did not ask. */
+  divergenceMarginItems: z.number().int().default(0),
 })
 
 /** One metric of one task of two models, made on demand for any pair. */

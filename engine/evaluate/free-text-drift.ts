@@ -1,11 +1,12 @@
 /**
  * How far a model's greedy answers moved from a baseline's on the same items (specs/evaluation.md §6.2): how many are the same to the byte, where the
- * others part, and how much would have to be edited. Lengths and places are counted in tokens of the baseline's tokenizer, which reads the finished
- * text again, or in code points where no tokenizer is known. Pure; knows nothing of tasks.
- * The margin between the two most probable tokens where the answers part, which tells a near-tie from a change of mind, is not known here: answers
- * are kept without log-probabilities, so the field is null.
+ * others part, how far ahead the baseline's choice was there, which tells a near-tie from a change of mind, and how much would have to be edited.
+ * Places are of the generated tokens where both models told them; else, and for lengths, the baseline's tokenizer reads the finished text again, or
+ * code points are counted where no tokenizer is known. Pure; knows nothing of tasks.
  */
 import type { FreeTextDrift } from '../contract/index.ts'
+import { divergenceOf } from './answer-trace.ts'
+import type { AnswerTrace } from './answer-trace.ts'
 import { meanWithError, quantileOfSorted, wilsonInterval } from './statistics.ts'
 
 /** Answers are compared by edits up to here: a million cells a pair, some milliseconds. Identity and the first difference see all of them. */
@@ -14,27 +15,39 @@ export const MAX_EDIT_UNITS = 1024
 export interface AnswerPair {
   readonly baseline: string
   readonly candidate: string
+  /** null or absent: not known. */
+  readonly baselineTrace?: AnswerTrace | null
+  readonly candidateTrace?: AnswerTrace | null
 }
 
-/** null without pairs. `encode` is the baseline's tokenizer, without added special tokens; null = unknown. */
-export function freeTextDrift(
-  baselineId: string,
-  pairs: readonly AnswerPair[],
-  encode: ((text: string) => ArrayLike<number>) | null,
-): FreeTextDrift | null {
+type Encode = (text: string) => ArrayLike<number>
+
+/** Tokenizers of the two models, without added special tokens; null = unknown. */
+export interface Encoders {
+  readonly baseline: Encode | null
+  readonly candidate: Encode | null
+}
+
+/** null without pairs. */
+export function freeTextDrift(baselineId: string, pairs: readonly AnswerPair[], encoders: Encoders): FreeTextDrift | null {
   if (pairs.length === 0) return null
+  const encode = encoders.baseline
   const unitsOf = encode ?? codePoints
   const differences: number[] = []
   const distances: number[] = []
+  const margins: number[] = []
   let cutItems = 0
-  for (const { baseline, candidate } of pairs) {
+  for (const pair of pairs) {
+    const { baseline, candidate } = pair
     if (baseline === candidate) {
       distances.push(0)
       continue
     }
     const before = unitsOf(baseline)
     const after = unitsOf(candidate)
-    differences.push(firstDifference(before, after))
+    const divergence = tracedDivergence(pair, encoders)
+    differences.push(encode !== null && divergence !== null ? divergence.place : firstDifference(before, after))
+    if (divergence !== null && divergence.margin !== null) margins.push(divergence.margin)
     distances.push(normalizedEditDistance(before, after))
     if (Math.max(before.length, after.length) > MAX_EDIT_UNITS) cutItems++
   }
@@ -50,8 +63,18 @@ export function freeTextDrift(
     editDistanceMean: meanWithError(distances).mean,
     editDistanceMedian: median(distances),
     cutItems,
-    divergenceMarginMedian: null,
+    divergenceMarginMedian: margins.length === 0 ? null : median(margins),
+    divergenceMarginItems: margins.length,
   }
+}
+
+function tracedDivergence({ baseline, candidate, baselineTrace, candidateTrace }: AnswerPair, encoders: Encoders) {
+  if (baselineTrace === null || baselineTrace === undefined || candidateTrace === null || candidateTrace === undefined) return null
+  const splitAlike = (text: string): boolean => {
+    const [before, after] = [encoders.baseline?.(text), encoders.candidate?.(text)]
+    return before !== undefined && after !== undefined && before.length === after.length && firstDifference(before, after) === before.length
+  }
+  return divergenceOf(baselineTrace, candidateTrace, splitAlike(baseline) && splitAlike(candidate))
 }
 
 function codePoints(text: string): number[] {

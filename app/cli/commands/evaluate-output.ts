@@ -162,12 +162,13 @@ export function describe(measured: TextMeasurement | null, tasks: MeasuredTasks)
   return formatTable(rows)
 }
 
-/** "first differs at token 14; edit distance 0.21" */
-function partText({ unit, firstDifferenceMedian, editDistanceMean }: FreeTextDrift): string {
+/** "first differs at token 14 (median), margin 0.21 nats there; edit distance 0.21" */
+function partText({ unit, firstDifferenceMedian, editDistanceMean, divergenceMarginMedian }: FreeTextDrift): string {
+  const margin = divergenceMarginMedian === null ? '' : `, margin ${divergenceMarginMedian.toFixed(2)} nats there`
   const where =
     firstDifferenceMedian === null
       ? ''
-      : `first differs at ${unit === 'tokens' ? 'token' : 'character'} ${firstDifferenceMedian} (median); `
+      : `first differs at ${unit === 'tokens' ? 'token' : 'character'} ${firstDifferenceMedian} (median)${margin}; `
   return `${where}edit distance ${editDistanceMean.toFixed(2)}`
 }
 

@@ -213,5 +213,6 @@ function freeTextJson(drift: FreeTextDrift) {
     edit_distance_median: drift.editDistanceMedian,
     cut_items: drift.cutItems,
     divergence_margin_median: drift.divergenceMarginMedian,
+    divergence_margin_items: drift.divergenceMarginItems,
   }
 }

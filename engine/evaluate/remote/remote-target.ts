@@ -4,9 +4,11 @@
  * /tokenize, borders between context and continuation are counted in tokens as for local models. What a server can't do is refused by name.
  */
 import { LatheError } from '../../contract/errors.ts'
+import { isGreedyTemperature } from '../../runtime/sampling.ts'
 import { rollingWindows } from '../windows.ts'
 import { cutAtStops } from '../tasks/target.ts'
 import type { EvaluationTarget, GenerateRequest, Generated, Loglikelihood, LoglikelihoodRequest } from '../tasks/target.ts'
+import { readTrace } from './answer-logprobs.ts'
 import { invalidResponse, isObject } from './openai-client.ts'
 import type { OpenAiClient, RemoteModel } from './openai-client.ts'
 import { firstChoice, readEcho } from './prompt-scores.ts'
@@ -56,6 +58,7 @@ class RemoteTarget implements EvaluationTarget {
   readonly #tokenizes: boolean
   readonly #prefixToken: number | null
   #mode: ScoreMode | null = null
+  #traces = true
 
   constructor(options: RemoteTargetOptions, tokenizes: boolean, prefixToken: number | null) {
     const { client, model } = options
@@ -136,8 +139,7 @@ class RemoteTarget implements EvaluationTarget {
   async generate(request: GenerateRequest, signal: AbortSignal | undefined): Promise<Generated> {
     const isChat = typeof request.prompt !== 'string'
     const url = `${this.#client.baseUrl}/${isChat ? 'chat/completions' : 'completions'}`
-    const body = await this.#client.request(
-      'POST',
+    const body = await this.#generateTraced(
       url,
       {
         model: this.#model.id,
@@ -147,6 +149,7 @@ class RemoteTarget implements EvaluationTarget {
         ...(request.temperature === 0 ? {} : { top_p: request.topP, seed: request.seed }),
         ...(request.until.length === 0 ? {} : { stop: request.until }),
       },
+      !isGreedyTemperature(request.temperature) ? {} : isChat ? { logprobs: true, top_logprobs: 2 } : { logprobs: 2 },
       signal,
     )
     const choice = firstChoice(body)
@@ -154,7 +157,26 @@ class RemoteTarget implements EvaluationTarget {
     const text = isChat ? message : choice?.['text']
     if (typeof text !== 'string' && !(isChat && text === null)) throw invalidResponse(url, 'has no text')
     const usage = isObject(body) && isObject(body['usage']) ? body['usage']['completion_tokens'] : null
-    return { text: cutAtStops(text ?? '', request.until), tokens: typeof usage === 'number' ? usage : 0 }
+    const trace = choice === null ? null : readTrace(choice)
+    return {
+      text: cutAtStops(text ?? '', request.until),
+      tokens: typeof usage === 'number' ? usage : 0,
+      ...(trace === null ? {} : { trace }),
+    }
+  }
+
+  /** Asks for log-probabilities too until the server is found to answer only without them. */
+  async #generateTraced(url: string, body: object, traced: object, signal: AbortSignal | undefined): Promise<unknown> {
+    if (!this.#traces) return this.#client.request('POST', url, body, signal)
+    try {
+      return await this.#client.request('POST', url, { ...body, ...traced }, signal)
+    } catch (error) {
+      if (!(error instanceof LatheError) || error.code !== 'remote.unsupported') throw error
+      // Whatever else is wrong with the request is wrong without them, too.
+      const answer = await this.#client.request('POST', url, body, signal)
+      this.#traces = false
+      return answer
+    }
   }
 
   #requirePrefix(): number {

@@ -11,6 +11,8 @@ interface Ability {
   readonly tokens?: readonly unknown[]
   readonly score?: 'echo-0' | 'echo-1' | 'prompt-logprobs' | null
   readonly completions?: boolean
+  /** Log-probabilities of answers: given, left out as if they had not been asked for, or refused. */
+  readonly answerLogprobs?: 'given' | 'ignored' | 'refused'
   /** Statuses to answer first. */
   readonly failures?: number[]
 }
@@ -43,8 +45,12 @@ async function serve(ability: Ability) {
       return ability.tokenize === false
         ? send(404, { error: { message: 'no such path' } })
         : send(200, { tokens: ability.tokens ?? [...(body['add_special_tokens'] === true ? [0] : []), ...ids(String(body['prompt']))] })
-    if (path === '/v1/chat/completions')
-      return send(200, { choices: [{ message: { content: 'hello STOP more' } }], usage: { completion_tokens: 3 } })
+    if (path === '/v1/chat/completions') {
+      if (ability.answerLogprobs === 'refused' && body['logprobs'] !== undefined)
+        return send(400, { error: { message: 'logprobs are not supported' } })
+      const logprobs = ability.answerLogprobs === 'given' ? { logprobs: { content: CHAT_LOGPROBS } } : {}
+      return send(200, { choices: [{ message: { content: 'hello STOP more' }, ...logprobs }], usage: { completion_tokens: 3 } })
+    }
     if (path === '/v1/completions' && ability.completions !== false) return send(...complete(body, ability))
     return send(404, { error: { message: 'no such path' } })
   })
@@ -56,13 +62,35 @@ async function serve(ability: Ability) {
   return { client, seen, url: `http://127.0.0.1:${port}` }
 }
 
+/** Half a character has bytes only; a second choice may be left out. */
+const CHAT_LOGPROBS = [
+  {
+    token: 'hello',
+    logprob: -0.5,
+    bytes: [...Buffer.from('hello')],
+    top_logprobs: [
+      { token: 'hello', logprob: -0.5 },
+      { token: 'hi', logprob: -0.75 },
+    ],
+  },
+  { token: '\ufffd', logprob: -0.1, bytes: [0xf0, 0x9f], top_logprobs: [{ token: '\ufffd', logprob: -0.1 }] },
+]
+const COMPLETION_LOGPROBS = {
+  tokens: ['one', ' two', ' STOP'],
+  token_logprobs: [-0.2, -0.3, -0.1],
+  top_logprobs: [{ one: -0.2, a: -1.7 }, { ' two': -0.3, ' 2': -0.4, ' tw': -5 }, null],
+}
+
 const ids = (text: string): number[] => Array.from(text, (letter) => letter.charCodeAt(0))
 const logprobOf = (id: number): number => (id === 97 ? -0.1 : -(id % 32) / 10)
 
 function complete(body: Record<string, unknown>, ability: Ability): [number, unknown] {
   const prompt = typeof body['prompt'] === 'string' ? ids(body['prompt']) : (body['prompt'] as number[])
   const scoring = body['echo'] === true || body['prompt_logprobs'] !== undefined
-  if (!scoring) return [200, { choices: [{ text: 'one two STOP' }], usage: { completion_tokens: 2 } }]
+  if (!scoring) {
+    const logprobs = ability.answerLogprobs === 'given' ? { logprobs: COMPLETION_LOGPROBS } : {}
+    return [200, { choices: [{ text: 'one two STOP', ...logprobs }], usage: { completion_tokens: 2 } }]
+  }
   const mode = body['prompt_logprobs'] !== undefined ? 'prompt-logprobs' : body['max_tokens'] === 0 ? 'echo-0' : 'echo-1'
   if (ability.score !== mode) return [400, { error: { message: `${mode} is not supported` } }]
   if (mode === 'prompt-logprobs') {
@@ -146,7 +174,7 @@ describe('a remote target', () => {
   })
 
   test('answers from text and conversations, cut at the stops', async () => {
-    const { client, seen } = await serve({})
+    const { client, seen } = await serve({ answerLogprobs: 'ignored' })
     const target = await connectRemoteTarget({ client, model: await client.pick(null), name: 'm' })
     const request = { maxTokens: 5, until: ['STOP'], temperature: 0, topP: 1, seed: 1 }
     expect(await target.generate({ ...request, prompt: 'x' }, undefined)).toEqual({ text: 'one two ', tokens: 2 })
@@ -160,7 +188,35 @@ describe('a remote target', () => {
       max_tokens: 5,
       temperature: 0,
       stop: ['STOP'],
+      logprobs: true,
+      top_logprobs: 2,
     })
+  })
+
+  test('greedy answers bring how far ahead each token was, where the server tells', async () => {
+    const { client, seen } = await serve({ answerLogprobs: 'given' })
+    const target = await connectRemoteTarget({ client, model: await client.pick(null), name: 'm' })
+    const request = { maxTokens: 5, until: ['STOP'], temperature: 0, topP: 1, seed: 1 }
+    const turns = [{ role: 'user', content: 'x' }] as const
+    const fromText = await target.generate({ ...request, prompt: 'x' }, undefined)
+    expect(fromText.trace).toEqual({ pieces: ['one', ' two', ' STOP'], margins: [1.5, 0.1, null] })
+    const fromChat = await target.generate({ ...request, prompt: turns }, undefined)
+    expect(fromChat.trace).toEqual({ pieces: ['hello', '\u0000f09f'], margins: [0.25, null] })
+    await target.generate({ ...request, prompt: 'x', temperature: 0.7 }, undefined)
+    expect(seen.filter(({ path }) => path.endsWith('completions')).map(({ body }) => body['logprobs'])).toEqual([2, true, undefined])
+  })
+
+  test('a server that refuses log-probabilities answers without them, and is asked once', async () => {
+    const { client, seen } = await serve({ answerLogprobs: 'refused' })
+    const target = await connectRemoteTarget({ client, model: await client.pick(null), name: 'm' })
+    const request = { maxTokens: 5, until: ['STOP'], temperature: 0, topP: 1, seed: 1, prompt: [{ role: 'user', content: 'x' }] } as const
+    expect(await target.generate(request, undefined)).toEqual({ text: 'hello ', tokens: 3 })
+    expect(await target.generate(request, undefined)).toEqual({ text: 'hello ', tokens: 3 })
+    expect(seen.filter(({ path }) => path === '/v1/chat/completions').map(({ body }) => body['logprobs'])).toEqual([
+      true,
+      undefined,
+      undefined,
+    ])
   })
 })
 

@@ -15,7 +15,7 @@ export interface EvaluationCache {
 
 /** Lines written at once: few enough that a kill costs little, enough that thousands of short answers don't mean thousands of writes. */
 const LINES_PER_WRITE = 64
-/** Of one model: a hundred thousand answers of a few hundred bytes, about seven times MMLU. */
+/** Of one model: a hundred thousand scores of a few hundred bytes, about seven times MMLU; or sixteen thousand texts of 256 tokens with their traces. */
 const MAX_FILE_BYTES = 64 << 20
 /** Of all models together. */
 const MAX_FOLDER_BYTES = 512 << 20

@@ -3,7 +3,9 @@
  * same runtime that serves. No start token is added unless there is no context at all; `protocol` says so.
  */
 import { LatheError } from '../../contract/errors.ts'
+import { isGreedyTemperature } from '../../runtime/sampling.ts'
 import type { Runtime } from '../../runtime/types.ts'
+import { marginOf, pieceOf } from '../answer-trace.ts'
 import type { TextCodec } from '../text-codec.ts'
 import { rollingWindows } from '../windows.ts'
 import { cutAtStops } from './target.ts'
@@ -77,7 +79,7 @@ export function createLocalTarget({ name, runtime, codec, modelFingerprint }: Lo
       }
       const all = codec.encode(text, { addSpecialTokens: false })
       const promptTokens = all.length > room ? all.slice(all.length - room) : all
-      return collect(runtime, promptTokens, request, `evaluate-${requests++}`, signal)
+      return collect(runtime, codec, promptTokens, request, `evaluate-${requests++}`, signal)
     },
   }
 }
@@ -88,6 +90,7 @@ function sumOf(values: Float32Array): number {
 
 async function collect(
   runtime: Runtime,
+  codec: LocalCodec,
   promptTokens: Uint32Array,
   request: GenerateRequest,
   id: string,
@@ -103,16 +106,35 @@ async function collect(
   }
   let text = ''
   let tokens = 0
-  const events = runtime.generate({ id, promptTokens, sampling, maxTokens: request.maxTokens, stopStrings: request.until, signal })
+  const pieces: string[] = []
+  const margins: (number | null)[] = []
+  // Two are what a margin is made of. Where sampling draws the token, its place says nothing.
+  const isTraced = codec.tokenBytes !== undefined && isGreedyTemperature(request.temperature)
+  const events = runtime.generate({
+    id,
+    promptTokens,
+    sampling,
+    maxTokens: request.maxTokens,
+    stopStrings: request.until,
+    ...(isTraced ? { topLogprobs: 2 } : {}),
+    signal,
+  })
   for await (const event of events) {
-    if (event.kind === 'tokens') text += event.text
+    if (event.kind === 'tokens') {
+      text += event.text
+      for (const [i, token] of event.ids.entries()) {
+        if (!isTraced) break
+        pieces.push(pieceOf(codec.tokenBytes?.(token) ?? new Uint8Array()))
+        margins.push(marginOf(event.top?.[i]?.map(({ logprob }) => logprob) ?? []))
+      }
+    }
     if (event.kind === 'finished') {
       if (event.reason === 'aborted')
         throw new LatheError('runtime.aborted', 'The evaluation was cancelled.', 'Start it again when you want the result.')
       tokens = event.stats.completionTokens
     }
   }
-  return { text: cutAtStops(text, request.until), tokens }
+  return { text: cutAtStops(text, request.until), tokens, ...(isTraced ? { trace: { pieces, margins } } : {}) }
 }
 
 /**

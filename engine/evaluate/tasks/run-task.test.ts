@@ -3,7 +3,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, describe, expect, test } from 'vitest'
 import { createFakeTarget } from '../test/fake-target.ts'
+import { createTableRuntime, LETTERS } from '../test/table-runtime.ts'
 import { openEvaluationCache } from './cache.ts'
+import { createLocalTarget } from './local-target.ts'
 import { PLAIN_PROMPTS } from './prompts.ts'
 import { loadDocuments, runTask } from './run-task.ts'
 import type { RunOptions } from './run-task.ts'
@@ -347,6 +349,49 @@ test('greedy answers beside a baseline’s say how far the texts moved; sampled 
   expect(taskResults(scored, null, null)[0]?.freeText).toBeUndefined()
   const sampled = await scoredBy(() => 'kitten', { ...task, generation: { ...task.generation, temperature: 1 } })
   expect(taskResults(sampled, baseline, null)[0]?.freeText).toBeUndefined()
+})
+
+const letterId = (letter: string): number => LETTERS.indexOf(letter)
+/** After a comes b, after b nearly a tie of c and a: the baseline answers "bcb", the candidate "bab". ln(0.46 / 0.44) = 0.04445. */
+const tableOf = (afterB: number[]) => (previous: number) => (previous === 1 ? afterB : [0.1, 0.8, 0.1])
+
+test('the margin where greedy answers part goes from the runtime through the cache to the result; answers kept without one stay null', async () => {
+  const task = taskOf({
+    name: 'say',
+    title: 'Say',
+    outputType: 'generate_until',
+    docToText: 'a',
+    docToTarget: 'a',
+    generation: { until: ['#'], maxTokens: 3, temperature: 0, topP: 1 },
+    documents: [{ q: 'one' }],
+  })
+  const codec = {
+    encode: (letters: string) => Uint32Array.from(letters, letterId),
+    decode: (ids: Iterable<number>) => Array.from(ids, (token) => LETTERS[token]).join(''),
+    tokenBytes: (token: number) => Buffer.from(LETTERS[token] ?? ''),
+    renderChat: () => '',
+    bosTokenId: null,
+    eosTokenId: null,
+  }
+  const target = (name: string, afterB: number[]) =>
+    createLocalTarget({ name, runtime: createTableRuntime(name, tableOf(afterB), 3), codec, modelFingerprint: name })
+  const folder = mkdtempSync(join(tmpdir(), 'lathe-cache-'))
+  folders.push(folder)
+  const path = join(folder, 'answers.jsonl')
+  const measure = async () => {
+    const cache = await openEvaluationCache(path)
+    const baseline = scoreTask(await run(task, target('base', [0.44, 0.1, 0.46]), { cache }))
+    const scored = scoreTask(await run(task, target('own', [0.46, 0.1, 0.44]), { cache }))
+    return { known: baseline.answers.fromCache, freeText: taskResults(scored, { id: 'base', scored: baseline }, null)[0]?.freeText }
+  }
+  const parted = { identical: 0, firstDifferenceMedian: 1, divergenceMarginMedian: 0.0445, divergenceMarginItems: 1 }
+  expect(await measure()).toMatchObject({ known: 0, freeText: parted })
+  expect(await measure()).toMatchObject({ known: 1, freeText: parted })
+  // As version 1 kept answers.
+  const lines = readFileSync(path, 'utf8').trimEnd().split('\n')
+  const old = lines.map((line) => JSON.parse(line) as [string, { text: string; tokens: number }])
+  writeFileSync(path, old.map(([key, { text: answer, tokens }]) => `${JSON.stringify([key, { text: answer, tokens }])}\n`).join(''))
+  expect(await measure()).toMatchObject({ known: 1, freeText: { ...parted, divergenceMarginMedian: null, divergenceMarginItems: 0 } })
 })
 
 describe('runs', () => {

@@ -3,6 +3,7 @@
  * What is asked was fixed by prompts.ts; how it is judged is score-task.ts's business.
  */
 import { LatheError } from '../../contract/errors.ts'
+import type { AnswerTrace } from '../answer-trace.ts'
 import type { EvaluationCache } from './cache.ts'
 import { needsUnconditional, metricsOf } from './task-metrics.ts'
 import { compilePipeline } from './filters.ts'
@@ -40,6 +41,8 @@ export interface TaskAnswers {
   readonly unconditional: readonly (readonly Loglikelihood[])[] | null
   /** By document, then repeat; empty lists for scoring. */
   readonly texts: readonly (readonly string[])[]
+  /** As `texts`; null where the target does not tell, and for answers that were kept before it was asked to. */
+  readonly traces: readonly (readonly (AnswerTrace | null)[])[]
   readonly fromCache: number
   /** The target's tokenizer; null where it is not known. */
   readonly encode: ((text: string) => ArrayLike<number>) | null
@@ -111,6 +114,7 @@ export async function runTask(
   const likelihoods: Loglikelihood[][] = items.map(() => [])
   const unconditional: Loglikelihood[][] = items.map(() => [])
   const texts: string[][] = items.map(() => [])
+  const traces: (AnswerTrace | null)[][] = items.map(() => [])
   let fromCache = 0
   let done = 0
   const failed = new AbortController()
@@ -126,8 +130,10 @@ export async function runTask(
       if (known !== undefined) fromCache++
       const answer = known ?? (await ask(target, work.request, signal))
       if (known === undefined) options.cache?.put(key, answer)
-      if ('text' in answer) (texts[work.item] ?? [])[work.slot] = answer.text
-      else ((work.free ? unconditional : likelihoods)[work.item] ?? [])[work.slot] = answer
+      if ('text' in answer) {
+        ;(texts[work.item] ?? [])[work.slot] = answer.text
+        ;(traces[work.item] ?? [])[work.slot] = answer.trace ?? null
+      } else ((work.free ? unconditional : likelihoods)[work.item] ?? [])[work.slot] = answer
       done++
       options.onProgress?.(done, requests.length)
     }
@@ -151,6 +157,7 @@ export async function runTask(
     likelihoods,
     unconditional: withFree ? unconditional : null,
     texts,
+    traces,
     fromCache,
     encode: target.encode ?? null,
   }

@@ -211,8 +211,14 @@ export function taskResults(scored: ScoredTask, baseline: ScoredBaseline | null,
 /** First answers as they were generated and stopped; null for scored choices, and where sampling makes answers differ by chance. */
 function driftOf({ task, answers }: ScoredTask, { id, scored }: ScoredBaseline): FreeTextDrift | null {
   if (task.outputType !== 'generate_until' || !isGreedyTemperature(task.generation.temperature)) return null
-  const pairs = answers.texts.map(([text = ''], i) => ({ baseline: scored.answers.texts[i]?.[0] ?? '', candidate: text }))
-  return freeTextDrift(id, pairs, scored.answers.encode)
+  const before = scored.answers
+  const pairs = answers.texts.map(([text = ''], i) => ({
+    baseline: before.texts[i]?.[0] ?? '',
+    candidate: text,
+    baselineTrace: before.traces[i]?.[0] ?? null,
+    candidateTrace: answers.traces[i]?.[0] ?? null,
+  }))
+  return freeTextDrift(id, pairs, { baseline: before.encode, candidate: answers.encode })
 }
 
 function pairedFigure(figure: Figure, scored: ScoredTask, baseline: ScoredBaseline, margin: number | null): PairedComparison | null {

@@ -2,6 +2,8 @@
  * What a task asks of a model, wherever it runs: log-likelihoods of text, and generated text. Two kinds exist: the local runtime and any server
  * with OpenAI's interface. What a target can't do it refuses by name; nothing is approximated in silence.
  */
+import type { AnswerTrace } from '../answer-trace.ts'
+
 export interface LoglikelihoodRequest {
   readonly context: string
   readonly continuation: string
@@ -33,6 +35,8 @@ export interface GenerateRequest {
 export interface Generated {
   readonly text: string
   readonly tokens: number
+  /** Of greedy answers, from targets that tell; absent too in what was kept before Lathe asked for it. */
+  readonly trace?: AnswerTrace
 }
 
 export interface EvaluationTarget {
