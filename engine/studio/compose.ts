@@ -21,6 +21,7 @@ import { EvaluateWorker, refOf } from './jobs/evaluate-job.ts'
 import { cacheCosts } from './cache-costs.ts'
 import { EvaluationData } from './jobs/evaluation-plan.ts'
 import { Evaluator } from './jobs/evaluator.ts'
+import { RemoteTexts } from './jobs/remote-text.ts'
 import { TaskRuns } from './jobs/task-run.ts'
 import { JobQueue } from './jobs/queue.ts'
 import { Library } from './library.ts'
@@ -121,6 +122,7 @@ export async function composeStudio(options: StudioOptions, bind: (options: Bind
     cacheFolder: join(options.dataFolder, 'evaluation-cache'),
     tasksFolder: join(options.assetsFolder, 'demo-eval'),
   })
+  const remoteTexts = new RemoteTexts({ ...measuring, data, cacheFolder: join(options.dataFolder, 'evaluation-cache') })
   const benchmarks = new BenchmarkWorker({ ...measuring, folder: join(options.dataFolder, 'benchmarks') })
   const queue = new JobQueue({
     store: new JobStore(database),
@@ -135,7 +137,7 @@ export async function composeStudio(options: StudioOptions, bind: (options: Bind
         assetsFolder: options.assetsFolder,
         latheVersion: options.version,
       }),
-      evaluate: new EvaluateWorker({ library, evaluator, results, compressor: ports.compressor, taskRuns }),
+      evaluate: new EvaluateWorker({ library, evaluator, results, compressor: ports.compressor, taskRuns, remoteTexts }),
       benchmark: benchmarks,
     },
     log,

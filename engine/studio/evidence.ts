@@ -44,10 +44,12 @@ export class Evidence {
   }
 
   async tokens(query: TokenQuery): Promise<TokenPage> {
-    const root = this.#parts.library.familyRoot(query.modelId)
+    const { library } = this.#parts
+    const root = library.familyRoot(query.modelId)
+    const baselineId = query.baselineId ?? root.id
     const found = this.#parts.results
       .current(query.modelId)
-      .findLast((result) => result.kind === 'drift' && result.payload.baselineId === root.id)
+      .findLast((result) => result.kind === 'drift' && result.payload.baselineId === baselineId)
     const tokens = found === undefined ? null : this.#parts.results.tokens(found.id)
     if (found?.kind !== 'drift' || tokens === null) {
       throw new LatheError(
@@ -56,7 +58,9 @@ export class Evidence {
         'Evaluate the model again to look at its tokens.',
       )
     }
-    const codec = await this.#parts.tokenizer(query.modelId)
+    // Drift is measured of the same tokens only, so any side's tokenizer tells their text; a server has none here.
+    const telling = [query.modelId, baselineId, root.id].find((id) => library.record(id).origin === 'folder') ?? query.modelId
+    const codec = await this.#parts.tokenizer(telling)
     const order = positions(tokens, query)
     const text = (id: number): string => codec.decode([id])
     return {

@@ -12,7 +12,8 @@ import { evaluationPlan } from './jobs/evaluation-plan.ts'
 import type { EvaluationData } from './jobs/evaluation-plan.ts'
 import { requireTokenizer } from './jobs/evaluator.ts'
 import type { CompressJobRequest } from './jobs/compress-job.ts'
-import { compressPhases, evaluationPhases, expectedTime } from './jobs/phases.ts'
+import { measurable } from './jobs/measuring.ts'
+import { compressPhases, evaluationPhases, expectedTime, remoteTextPhase } from './jobs/phases.ts'
 import type { JobQueue } from './jobs/queue.ts'
 import type { Library } from './library.ts'
 import { checkOutputFolder, diskFull, folderName, freeName, inGigabytes, variantName } from './output-folder.ts'
@@ -207,20 +208,23 @@ export class Optimize {
     })
   }
 
-  /** One evaluation job per model; variants are measured beside their source. */
-  async evaluate(modelIds: readonly string[], options: EvaluationOptions): Promise<Job[]> {
+  /** One evaluation job per model; variants are measured beside their source, or their drift from the baseline that is named. */
+  async evaluate(modelIds: readonly string[], options: EvaluationOptions, baselineId: string | null = null): Promise<Job[]> {
     if (!wantsAny(options)) {
       throw new LatheError('request.invalid', 'Nothing was chosen to measure.', 'Choose at least one of perplexity, tasks and throughput.')
     }
     const records: ModelRecord[] = []
     for (const modelId of new Set(modelIds)) {
-      const record = await this.#parts.library.runnable(modelId)
-      if (wantsText(options)) requireTokenizer({ name: record.name, hasTokenizer: record.facts.hasTokenizer })
+      const record = await measurable(this.#parts.library, modelId)
+      if (record.origin === 'remote') refuseAllButText(record.name, options)
+      else if (wantsText(options)) requireTokenizer({ name: record.name, hasTokenizer: record.facts.hasTokenizer })
       records.push(record)
     }
+    if (baselineId !== null) await measurable(this.#parts.library, baselineId)
     const jobs: Job[] = []
     for (const record of records) {
       const isVariant = this.#parts.library.familyRoot(record.id).id !== record.id
+      const isBeside = isVariant || (baselineId !== null && baselineId !== record.id)
       jobs.push(
         this.#parts.queue.enqueue({
           kind: 'evaluate',
@@ -228,8 +232,9 @@ export class Optimize {
           modelId: record.id,
           variantId: isVariant ? record.id : null,
           presetId: record.presetId,
-          request: { evaluate: options },
-          phases: await this.#evaluationPhases(record, options, isVariant ? 2 : 1),
+          request: { evaluate: options, baselineId },
+          phases:
+            record.origin === 'remote' ? [remoteTextPhase(record.id)] : await this.#evaluationPhases(record, options, isBeside ? 2 : 1),
         }),
       )
     }
@@ -338,6 +343,16 @@ function wantsAny(options: EvaluationOptions): boolean {
 
 function wantsText(options: EvaluationOptions): boolean {
   return options.perplexity || options.tasks
+}
+
+/** Tasks and loads of a server are jobs of their own, which say how they are asked. */
+function refuseAllButText(name: string, options: EvaluationOptions): void {
+  if (!options.tasks && !options.throughput) return
+  throw new LatheError(
+    'request.invalid',
+    `"${name}" runs on a server: only perplexity and drift are measured of it this way.`,
+    'Ask tasks with results.evaluateTasks and speeds with benchmarks.start.',
+  )
 }
 
 function layerTakes(bytes: number): string {

@@ -53,7 +53,17 @@ export class Remotes {
     if (record.endpoint === null) throw new LatheError('request.invalid', `"${record.name}" is no server.`, 'Choose a server, or add one.')
     const apiKey = this.#keys.get(record.id) ?? this.#fromEnvironment(record.endpoint.apiKeyVariable)
     const client = new OpenAiClient({ url: record.endpoint.url, apiKey })
-    return { client, model: await client.pick(record.endpoint.model, signal) }
+    try {
+      return { client, model: await client.pick(record.endpoint.model, signal) }
+    } catch (error) {
+      if (!(error instanceof LatheError) || error.code !== 'remote.refused' || apiKey !== null) throw error
+      throw new LatheError(
+        error.code,
+        `${error.message} Lathe has no key for "${record.name}": keys are kept in memory until it closes.`,
+        'Add the server to the board again, with its key: it stays the same line, and what was measured stays with it.',
+        { cause: error },
+      )
+    }
   }
 
   /** A results file, or the folder of one, on a family's board: figures to compare with, item by item where its samples files are beside it. */

@@ -39,11 +39,13 @@ export class Results {
     return this.#store.current(modelId)
   }
 
-  /** Drift checks of a variant under the protocol of its newest, oldest first. */
+  /** Drift checks of a variant from its source under the protocol of the newest, oldest first. */
   driftHistory(modelId: string): Extract<StoredResult, { readonly kind: 'drift' }>[] {
-    const newest = this.#store.current(modelId).findLast((result) => result.kind === 'drift')
-    if (newest === undefined) return []
-    return this.#store.history(modelId, 'drift', newest.protocolKey).filter((result) => result.kind === 'drift')
+    const rootId = this.#library.familyRoot(modelId).id
+    const isIt = (result: StoredResult): result is Extract<StoredResult, { readonly kind: 'drift' }> =>
+      result.kind === 'drift' && result.payload.baselineId === rootId
+    const newest = this.#store.current(modelId).findLast(isIt)
+    return newest === undefined ? [] : this.#store.history(modelId, 'drift', newest.protocolKey).filter(isIt)
   }
 
   /** Answers of a model to a task under the protocol of its newest, oldest first; each by the task's first metric. */
@@ -73,7 +75,8 @@ export class Results {
   #resultSet(modelId: string, rootId: string, margin: number | null): ResultSet {
     const stored = this.#store.current(modelId)
     const perplexity = stored.findLast((result) => result.kind === 'perplexity')
-    const drift = stored.findLast((result) => result.kind === 'drift' && result.payload.baselineId === rootId)
+    const drifts = stored.filter((result) => result.kind === 'drift')
+    const drift = drifts.findLast((result) => result.payload.baselineId === rootId)
     const throughput = stored.findLast((result) => result.kind === 'throughput')
     const served = stored.findLast((result) => result.kind === 'served')
     const compression = stored.findLast((result) => result.kind === 'compression')
@@ -87,6 +90,7 @@ export class Results {
     }
     cite('perplexity', perplexity)
     cite('drift', drift)
+    for (const other of drifts) cite(`drift:${other.payload.baselineId}`, other)
     cite('throughput', throughput)
     cite('served', served)
     cite('compression', compression)
@@ -102,7 +106,8 @@ export class Results {
     return {
       modelId,
       perplexity: perplexity?.payload ?? null,
-      drift: drift?.kind === 'drift' ? drift.payload : null,
+      drift: drift?.payload ?? null,
+      drifts: drifts.map(({ payload }) => payload),
       tasks: judge(
         tasks.map((task) => task.payload),
         margin,

@@ -155,7 +155,7 @@ export function createRouter(parts: StudioParts): StudioRouter {
     },
     results: {
       board: os.results.board.handler(({ input }) => results.board(input.modelId, input.margin)),
-      evaluate: os.results.evaluate.handler(({ input }) => optimize.evaluate(input.modelIds, input.evaluate)),
+      evaluate: os.results.evaluate.handler(({ input }) => optimize.evaluate(input.modelIds, input.evaluate, input.baselineId)),
       compare: os.results.compare.handler(({ input }) => parts.evidence.compare(input)),
       samples: os.results.samples.handler(({ input }) => parts.evidence.samples(input)),
       tokens: os.results.tokens.handler(({ input }) => parts.evidence.tokens(input)),

@@ -51,14 +51,15 @@ export function localTextSource(name: string, runtime: Runtime, codec: TextCodec
     encode: async (text) => codec.encode(text, { addSpecialTokens: false }),
     ...(codec.tokenBytes === undefined ? {} : { tokenBytes: (id: number) => codec.tokenBytes?.(id) ?? new Uint8Array() }),
     async score(tokens, from, signal) {
-      const scored = await runtime.score({ tokens, from, topCount: TOP_TOKENS, signal })
+      const listed = Math.min(TOP_TOKENS, runtime.info.vocabulary)
+      const scored = await runtime.score({ tokens, from, topCount: listed, signal })
       const rows = Array.from(scored.logprobs, (targetLogprob, i): PositionRow => {
         const logprobs = new Map<number, number>()
-        for (let j = i * TOP_TOKENS; j < (i + 1) * TOP_TOKENS; j++) logprobs.set(scored.topIds[j] ?? 0, scored.topLogprobs[j] ?? -Infinity)
+        for (let j = i * listed; j < (i + 1) * listed; j++) logprobs.set(scored.topIds[j] ?? 0, scored.topLogprobs[j] ?? -Infinity)
         logprobs.set(tokens[from + i] ?? 0, targetLogprob)
         return { targetLogprob, topId: scored.argmax[i] ?? 0, logprobs }
       })
-      return { rows, listed: TOP_TOKENS }
+      return { rows, listed }
     },
   }
 }
@@ -72,12 +73,13 @@ export async function remoteTextSource(client: OpenAiClient, model: RemoteModel,
       'Measure tasks on it, or use a server with /tokenize (vLLM, Lathe).',
     )
   }
+  // Some servers refuse an empty text; then there is no telling.
   const [bosToken = null] = await client.tokenize(model.id, '', { addSpecialTokens: true, signal }).catch(() => [])
   const scores = new RemoteScores(client, model)
   return {
     name: model.id,
     bosToken,
-    eosToken: null,
+    eosToken: bosToken === null ? await endToken(client, model, signal) : null,
     encode: async (text, stop) => Uint32Array.from(await client.tokenize(model.id, text, { signal: stop })),
     async textOf(tokens, stop) {
       return client.detokenize(model.id, [...tokens], stop).catch((error: unknown) => {
@@ -87,6 +89,18 @@ export async function remoteTextSource(client: OpenAiClient, model: RemoteModel,
     },
     score: (tokens, from, stop) => scores.of(tokens, from, stop),
   }
+}
+
+/** How tokenizers write the token that ends a text. No server says which is its own, but one that is a single token to it is a special one. */
+const END_TEXTS = ['<|endoftext|>', '</s>', '<|end_of_text|>', '<eos>', '<|im_end|>'] as const
+
+/** For tokenizers that put nothing before a text (Qwen's): what stands there is then the end of another. null where none of the names is known. */
+async function endToken(client: OpenAiClient, model: RemoteModel, signal: AbortSignal | undefined): Promise<number | null> {
+  for (const text of END_TEXTS) {
+    const [id, ...more] = await client.tokenize(model.id, text, { signal })
+    if (id !== undefined && more.length === 0) return id
+  }
+  return null
 }
 
 /** The same source, with the prefix token and the bytes of a folder's tokenizer where that makes the very same tokens of this text. */

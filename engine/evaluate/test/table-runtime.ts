@@ -51,12 +51,20 @@ export function createTableRuntime(modelId: string, table: NextTokenTable, vocab
       const count = request.tokens.length - request.from
       const logprobs = new Float32Array(count)
       const argmax = new Uint32Array(count)
+      const { topCount = 0 } = request
+      const topIds = new Uint32Array(count * topCount)
+      const topLogprobs = new Float32Array(count * topCount)
       for (let j = 0; j < count; j++) {
         const probabilities = table(request.tokens[request.from + j - 1]!)
         logprobs[j] = Math.log(probabilities[request.tokens[request.from + j]!]!)
         argmax[j] = argmaxOf(probabilities)
+        const ranked = Array.from(probabilities.keys()).toSorted((a, b) => probabilities[b]! - probabilities[a]! || a - b)
+        for (const [rank, id] of ranked.slice(0, topCount).entries()) {
+          topIds[j * topCount + rank] = id
+          topLogprobs[j * topCount + rank] = Math.log(probabilities[id]!)
+        }
       }
-      return { logprobs, argmax, topIds: new Uint32Array(), topLogprobs: new Float32Array() }
+      return { logprobs, argmax, topIds, topLogprobs }
     },
     async *generate(request): AsyncGenerator<GenerationEvent> {
       yield { kind: 'prefill', done: request.promptTokens.length, total: request.promptTokens.length }

@@ -28,7 +28,7 @@ import type {
 import type { JobRecord } from '../store/job-store.ts'
 import type { ModelRecord } from '../store/model-store.ts'
 import { refOf } from './evaluate-job.ts'
-import { measurable, provenanceOn } from './measuring.ts'
+import { identityOf, measurable, provenanceOn } from './measuring.ts'
 import type { MeasuringParts } from './measuring.ts'
 import type { JobQueue } from './queue.ts'
 import type { JobContext, JobWorker } from './worker.ts'
@@ -188,7 +188,7 @@ export class BenchmarkWorker implements JobWorker {
       return {
         target: createHttpLoadTarget({ client, model: model.id, api: 'completions' }),
         tokenize: tokenizes ? (text) => client.tokenize(model.id, text, { signal: context.signal }) : null,
-        provenance: provenanceOn(this.#parts, client),
+        provenance: provenanceOn(this.#parts, await identityOf(client, model, context.signal)),
       }
     }
     context.working(`Loading ${record.name}`)

@@ -315,9 +315,13 @@ function taskProtocolKey(task: ChoiceTask): string {
   return `choice:loglikelihood:${task.dataset}`
 }
 
-/** A 16-bit cache rounds, so figures with and without it are not of one protocol. */
 function withCacheType(protocolKey: string, bench: Bench): string {
-  return `${protocolKey}:kv-${bench.subject.runtime.info.kvDtype}`
+  return keyWithCache(protocolKey, bench.subject.runtime.info.kvDtype)
+}
+
+/** A 16-bit cache rounds, so figures with and without it are not of one protocol. */
+export function keyWithCache(protocolKey: string, kvDtype: string): string {
+  return `${protocolKey}:kv-${kvDtype}`
 }
 
 function orNull(value: number): number | null {

@@ -3,7 +3,7 @@
  * figures. Knows nothing of what is measured.
  */
 import type { Provenance } from '../../contract/index.ts'
-import type { OpenAiClient } from '../../evaluate/remote/openai-client.ts'
+import type { OpenAiClient, RemoteModel } from '../../evaluate/remote/openai-client.ts'
 import type { Library } from '../library.ts'
 import type { CurrentAdapter, GpuPort, ModelsPort, TokenizerPort } from '../ports.ts'
 import type { Remotes } from '../remotes.ts'
@@ -28,11 +28,26 @@ export async function measurable(library: Library, modelId: string): Promise<Mod
   return record.origin === 'remote' && record.removedAt === null ? record : library.runnable(modelId)
 }
 
+/** A server as a figure's provenance names it: address, model and, as far as it says, what runs there. Never its key. */
+export interface ServerIdentity {
+  readonly baseUrl: string
+  readonly model: string
+  readonly software: string | null
+}
+
+export async function identityOf(client: OpenAiClient, model: RemoteModel, signal: AbortSignal): Promise<ServerIdentity> {
+  return { baseUrl: client.baseUrl, model: model.id, software: await client.software(model, signal) }
+}
+
 /** Of a figure measured now. */
-export function provenanceOn(parts: Pick<MeasuringParts, 'latheVersion'>, where: CurrentAdapter | OpenAiClient): Provenance {
+export function provenanceOn(parts: Pick<MeasuringParts, 'latheVersion'>, where: CurrentAdapter | ServerIdentity): Provenance {
   const device =
     'baseUrl' in where
-      ? { adapter: `remote: ${where.baseUrl}`, adapterType: 'unknown' as const, driver: '' }
+      ? {
+          adapter: `remote: ${where.baseUrl}`,
+          adapterType: 'unknown' as const,
+          driver: where.software === null ? where.model : `${where.model}, ${where.software}`,
+        }
       : { adapter: where.name, adapterType: where.type, driver: where.driver }
   return {
     ...device,

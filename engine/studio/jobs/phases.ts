@@ -101,6 +101,24 @@ export function expectedTime(
   return { seconds, basis: slowest.measured ? 'measured' : 'guess' }
 }
 
+/** Tokens per second of a prompt on a server that nobody has timed. */
+const PRIOR_REMOTE_TOKENS_PER_SECOND = 2000
+
+/** Perplexity and drift of a model on a server; how long its text is, the job finds out. */
+export function remoteTextPhase(modelId: string): StoredPhase {
+  return {
+    id: 'perplexity',
+    title: 'Perplexity and drift',
+    state: 'pending',
+    done: 0,
+    total: 0,
+    unit: 'tokens',
+    rateKey: `perplexity:remote:${modelId}`,
+    priorRate: PRIOR_REMOTE_TOKENS_PER_SECOND,
+    group: 'perplexity',
+  }
+}
+
 export interface EvaluationScope {
   readonly options: EvaluationOptions
   readonly plan: EvaluationPlan

@@ -26,7 +26,7 @@ import type { EvaluationTarget } from '../../evaluate/tasks/target.ts'
 import type { TaskConfig, TaskFile } from '../../evaluate/tasks/task-config.ts'
 import type { ModelRecord } from '../store/model-store.ts'
 import { refOf } from './evaluate-job.ts'
-import { measurable, provenanceOn } from './measuring.ts'
+import { identityOf, measurable, provenanceOn } from './measuring.ts'
 import type { MeasuringParts } from './measuring.ts'
 import type { JobQueue } from './queue.ts'
 import type { JobContext } from './worker.ts'
@@ -144,7 +144,7 @@ export class TaskRuns {
       const target = await connectRemoteTarget({ client, model, name: record.name, signal: context.signal })
       // A server may change what a name stands for: its answers are kept for this job only.
       const cache = await openCacheIn(this.#parts.cacheFolder, `job-${context.job.id}.jsonl`)
-      return { target, cache, provenance: provenanceOn(this.#parts, client) }
+      return { target, cache, provenance: provenanceOn(this.#parts, await identityOf(client, model, context.signal)) }
     }
     context.working(`Loading ${record.name}`)
     const adapter = await gpu.current()
