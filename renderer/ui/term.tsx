@@ -10,6 +10,7 @@ const DEFINITIONS = {
   itl: 'Inter-token latency: the pause between two tokens of an answer.',
   prefill: 'Reading the prompt. Many tokens at once, limited by arithmetic.',
   decode: 'Writing the answer, one token at a time. Limited by how fast the weights can be read.',
+  energy: 'Energy that the device used while it answered, prompt included, per token of the answers. 1 J is one watt for a second.',
   kv: 'Keys and values of every token in the context, kept so that they are not computed again. Grows with the context.',
   activations: 'Scratch memory for the step being computed.',
   reserve: 'Left to the driver, the server’s own buffers and the desktop; the model cannot have it.',

@@ -8,7 +8,7 @@ import styles from './compare.module.css'
 import { differenceOf, formatDifference, incomparableReason, type Entry, type Metric, type Reading } from './metrics.ts'
 import { SeriesMark, entryTitle, seriesColor } from './series.tsx'
 
-const CHARTED = ['size', 'peak', 'perplexity', 'kld', 'top1', 'decode', 'prefill', 'ttft'] as const
+const CHARTED = ['size', 'peak', 'perplexity', 'kld', 'top1', 'decode', 'prefill', 'ttft', 'energy'] as const
 
 interface BarsSectionProps {
   readonly entries: readonly Entry[]

@@ -13,7 +13,8 @@ function printedRows({ entries, metrics }: TableInput): readonly (readonly strin
     metric.title,
     ...entries.map((entry) => {
       const reading = metric.read(entry)
-      return reading === null ? '—' : metric.format(reading.value)
+      if (reading !== null) return metric.format(reading.value)
+      return (metric.missing?.(entry) ?? null) === null ? '—' : 'not measured'
     }),
   ])
 }

@@ -5,6 +5,7 @@
 import type { ModelSummary, Provenance, ResultSet } from '../../../engine/contract/index.ts'
 import { formatBytes, formatDuration, formatPercent, formatRate, formatSignificant } from '../../lib/format.ts'
 import type { TermName } from '../../ui/term.tsx'
+import { energyMetric } from './energy-metrics.ts'
 import { fact, measured, Z_95 } from './reading.ts'
 import { servedMetrics } from './served-metrics.ts'
 import { meanTasks, taskMean, taskMetric } from './task-metrics.ts'
@@ -44,6 +45,10 @@ export interface Metric {
   /** Speeds and memory additionally need the same adapter. */
   readonly perAdapter: boolean
   readonly read: (entry: Entry) => Reading | null
+  /** Why there is no reading where one was tried; null where there is one, or nobody tried. */
+  readonly missing?: (entry: Entry) => string | null
+  /** What must be the same besides protocol and adapter before two values may meet: a counter. */
+  readonly basis?: (entry: Entry) => string | null
   /** The difference from this baseline as it was measured beside it, in the manner of `delta`; null where they were measured apart. */
   readonly paired?: (entry: Entry, baselineId: string) => number | null
 }
@@ -189,6 +194,16 @@ const FIXED_METRICS: readonly Metric[] = [
   speedMetric('decode', 'Decode', 'decode', 'up', tokensPerSecond, 'decodeTokensPerSecond', 'decodeRatio'),
   speedMetric('prefill', 'Prefill', 'prefill', 'up', tokensPerSecond, 'prefillTokensPerSecond', 'prefillRatio'),
   speedMetric('ttft', 'Time to first token', 'ttft', 'down', milliseconds, 'timeToFirstTokenMs', 'timeToFirstTokenRatio'),
+  energyMetric({
+    id: 'energy',
+    title: 'Energy per output token',
+    group: 'Speed',
+    protocol: 'throughput',
+    of: (entry) => entry.result?.throughput?.energy ?? null,
+    details: (entry) => ({
+      Load: `${entry.result?.throughput?.promptTokens} prompt, ${entry.result?.throughput?.generatedTokens} generated tokens, one request at a time`,
+    }),
+  }),
 ]
 
 /** The ratio of two perplexities of the same tokens is known far better than either. */
@@ -291,6 +306,8 @@ export function incomparableReason(metric: Metric, entry: Entry, baseline: Entry
   const theirs = key(baseline)
   if (mine !== undefined && theirs !== undefined && mine !== theirs)
     return 'measured under another protocol or on other data than the baseline'
+  const [ownBasis, theirBasis] = [metric.basis?.(entry) ?? null, metric.basis?.(baseline) ?? null]
+  if (ownBasis !== null && theirBasis !== null && ownBasis !== theirBasis) return `read from ${ownBasis}, the baseline from ${theirBasis}`
   if (!metric.perAdapter) return null
   const adapter = (of: Entry) => of.result?.provenance[metric.protocol ?? '']?.adapter
   const here = adapter(entry)

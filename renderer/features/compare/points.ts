@@ -21,6 +21,11 @@ interface PointsInput {
   readonly metrics: { readonly x: Metric; readonly y: Metric; readonly decode: Metric | undefined }
 }
 
+function notMeasured(entry: Entry, metric: Metric): string {
+  const reason = metric.missing?.(entry) ?? null
+  return reason === null ? 'not measured' : `not measured: ${reason.replace(/\.$/, '')}`
+}
+
 /** Points of entries that may stand on these axes, and why the others may not. */
 export function pointsOf({ entries, baseline, source, metrics: { x, y, decode } }: PointsInput): {
   readonly points: readonly Point[]
@@ -33,7 +38,7 @@ export function pointsOf({ entries, baseline, source, metrics: { x, y, decode } 
     const atY = y.read(entry)
     const reason = incomparableReason(x, entry, baseline) ?? incomparableReason(y, entry, baseline)
     if (reason !== null) left.push(`${title} (${reason})`)
-    else if (atX === null || atY === null) left.push(`${title} (not measured)`)
+    else if (atX === null || atY === null) left.push(`${title} (${notMeasured(entry, atX === null ? x : y)})`)
     if (atX === null || atY === null || reason !== null) return []
     const error: readonly [number, number] =
       atY.range === null ? [0, 0] : [Math.max(0, atY.value - atY.range[0]), Math.max(0, atY.range[1] - atY.value)]

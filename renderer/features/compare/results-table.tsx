@@ -31,7 +31,7 @@ const GROUPS: readonly MetricGroup[] = ['Size', 'Quality', 'Tasks', 'Speed', 'Se
 export function ResultsTable({ entries, baseline, source, metrics, mode }: ResultsTableProps) {
   const host = useHost()
   const [filter, setFilter] = useQueryChoice('rows', ['all', 'different'], 'all')
-  const present = metrics.filter((metric) => entries.some((entry) => metric.read(entry) !== null))
+  const present = metrics.filter((metric) => entries.some((entry) => metric.read(entry) !== null || missingOf(metric, entry) !== null))
   const rows = filter === 'all' ? present : present.filter((metric) => new Set(entries.map((entry) => printed(metric, entry))).size > 1)
   const copy = async (format: 'Markdown' | 'CSV') => {
     const table = { entries, source, metrics: rows }
@@ -100,6 +100,10 @@ export function ResultsTable({ entries, baseline, source, metrics, mode }: Resul
   )
 }
 
+function missingOf(metric: Metric, entry: Entry): string | null {
+  return metric.missing?.(entry) ?? null
+}
+
 function printed(metric: Metric, entry: Entry): string {
   const reading = metric.read(entry)
   return reading === null ? '' : metric.format(reading.value)
@@ -147,7 +151,16 @@ interface FigureProps {
 
 function Figure({ metric, entry, baseline, mode, reason, best }: FigureProps) {
   const reading = metric.read(entry)
-  if (reading === null) return <span className={styles.quiet}>—</span>
+  if (reading === null) {
+    const missing = missingOf(metric, entry)
+    return missing === null ? (
+      <span className={styles.quiet}>—</span>
+    ) : (
+      <Info card={`Not measured: ${missing}`} className={styles.quiet}>
+        not measured
+      </Info>
+    )
+  }
   if (reason !== null) {
     return (
       <Info card={`Not comparable: ${reason}.`} className={styles.quiet}>

@@ -1,6 +1,7 @@
 /** Figures of a benchmark under load as metrics of the board: one set per load, since two loads are two questions. */
 import type { LatencySummary, ServedRun } from '../../../engine/contract/index.ts'
 import { formatDuration, formatRate, formatSignificant } from '../../lib/format.ts'
+import { energyMetric } from './energy-metrics.ts'
 import type { Entry, Metric } from './metrics.ts'
 import { measured } from './reading.ts'
 
@@ -65,5 +66,16 @@ function metricsOfLoad(load: string): readonly Metric[] {
     },
     latency('ttft', 'First token, from the schedule', (run) => run.ttftMs),
     latency('tpot', 'Each token after it', (run) => run.tpotMs),
+    energyMetric({
+      id: `served:energy:${load}`,
+      title: `Energy per output token · ${load}`,
+      group: 'Served',
+      protocol: 'served',
+      of: (entry) => runOf(entry, load)?.energy ?? null,
+      details: (entry) => {
+        const run = runOf(entry, load)
+        return run === null ? {} : details(entry, run)
+      },
+    }),
   ]
 }

@@ -145,7 +145,9 @@ function figureRow(metric: Metric, entries: readonly Entry[], baseline: Entry): 
     <th scope="row">${metric.title}</th>
     ${entries.map((entry, index) => {
       const reading = metric.read(entry)
-      if (reading === null) return html`<td>—</td>`
+      const missing = metric.missing?.(entry) ?? null
+      if (reading === null)
+        return missing === null ? html`<td>—</td>` : html`<td class="not-comparable">not measured<span class="range">${missing}</span></td>`
       const reason = reasons[index] ?? null
       if (reason !== null)
         return html`<td class="not-comparable" title="Not comparable: ${reason}">
