@@ -40,16 +40,24 @@ export class ApiError extends Error {
   readonly param: string | null
   /** Seconds for a Retry-After header; null = none. */
   readonly retryAfterSeconds: number | null
+  /** Methods that the path knows, for an Allow header; null = it is not about the method. */
+  readonly allowed: readonly string[] | null
 
   constructor(
     status: number,
     message: string,
-    options: { readonly param?: string; readonly retryAfterSeconds?: number; readonly cause?: unknown } = {},
+    options: {
+      readonly param?: string
+      readonly retryAfterSeconds?: number
+      readonly allowed?: readonly string[]
+      readonly cause?: unknown
+    } = {},
   ) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause })
     this.status = status
     this.param = options.param ?? null
     this.retryAfterSeconds = options.retryAfterSeconds ?? null
+    this.allowed = options.allowed ?? null
   }
 
   body(): ApiErrorBody {

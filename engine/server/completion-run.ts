@@ -27,6 +27,7 @@ export interface ChoiceEnd {
   readonly choice: number
   readonly reason: FinishReason
   readonly stopString: string | null
+  /** One that the request named; the model's own end of an answer is no reason to tell, as in vLLM. */
   readonly stopTokenId: number | null
   readonly stats: GenerationStats
 }
@@ -167,7 +168,7 @@ export async function runChoices(run: RequestRun, fields: GenerationFields, prom
             choice: prompt.firstChoice + index,
             reason: event.reason,
             stopString: event.stopString,
-            stopTokenId: event.stopTokenId,
+            stopTokenId: event.stopTokenId !== null && fields.stopTokenIds.includes(event.stopTokenId) ? event.stopTokenId : null,
             stats: event.stats,
           })
         }

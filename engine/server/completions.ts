@@ -42,6 +42,13 @@ async function score(run: RequestRun, tokens: Uint32Array, topCount: number): Pr
   return run.model.runtime.score({ tokens, from: 1, topCount, signal: run.signal })
 }
 
+/** Of the prompt that comes back in front of the answer; null where nobody asked for both. */
+async function echoedLogprobs(run: RequestRun, fields: CompletionFields, prompt: Prompt): Promise<CompletionLogprobs | null> {
+  if (!fields.echo || fields.logprobs === undefined) return null
+  const scores = await score(run, prompt.tokens, fields.logprobs)
+  return scoredLogprobs(run.model.tokenizer, [...prompt.tokens], scores, fields.logprobs)
+}
+
 function addUsage(total: Usage, more: Usage): Usage {
   const dropped = (total.prompt_tokens_details.truncated_tokens ?? 0) + (more.prompt_tokens_details.truncated_tokens ?? 0)
   return {
@@ -83,9 +90,8 @@ async function answerPrompt(
   const ids = [...prompt.tokens]
   const top = fields.logprobs ?? 0
   const firstChoice = index * fields.choices
-  const wantsPrompt = fields.echo && fields.logprobs !== undefined
   let scores: ScoreResult | null = null
-  const before = wantsPrompt ? scoredLogprobs(tokenizer, ids, await score(run, prompt.tokens, top), top) : null
+  const before = await echoedLogprobs(run, fields, prompt)
   if (prompt.maxTokens === 0) {
     if (fields.promptLogprobs !== undefined) scores = await score(run, prompt.tokens, fields.promptLogprobs)
     const choice = {
@@ -177,9 +183,12 @@ export async function streamCompletion(run: RequestRun, fields: CompletionFields
   const runPrompt = async (prompt: Prompt, index: number): Promise<Usage> => {
     const firstChoice = index * fields.choices
     const ends: ChoiceEnd[] = []
-    const written = Array.from({ length: fields.choices }, () => 0)
-    if (fields.echo)
-      for (let i = 0; i < fields.choices; i++) send({ index: firstChoice + i, text: prompt.text, logprobs: null, finish_reason: null })
+    // Offsets are those of the whole text, as in an answer that is not streamed.
+    const written = Array.from({ length: fields.choices }, () => (fields.echo ? [...prompt.text].length : 0))
+    if (fields.echo) {
+      const logprobs = await echoedLogprobs(together, fields, prompt)
+      for (let i = 0; i < fields.choices; i++) send({ index: firstChoice + i, text: prompt.text, logprobs, finish_reason: null })
+    }
     const handlers: RunHandlers = {
       onPiece: (piece) => {
         completionTokens += piece.ids.length

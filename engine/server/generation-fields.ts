@@ -22,7 +22,14 @@ export const GENERATION_SHAPE = {
   top_p: optional(z.number().gt(0).max(1)),
   top_k: optional(z.number().int().min(-1)),
   min_p: optional(z.number().min(0).max(1)),
-  seed: optional(z.union([z.number().int(), z.bigint()])),
+  // Not z.int(), which ends at 2^53: clients draw seeds of 64 bits.
+  seed: optional(
+    z
+      .number()
+      .min(-(2 ** 64))
+      .max(2 ** 64)
+      .refine(Number.isInteger, 'expected a whole number'),
+  ),
   n: optional(z.number().int().min(1).max(MAX_CHOICES)),
   best_of: optional(z.number().int().min(1)),
   use_beam_search: optional(z.boolean()),
@@ -132,7 +139,7 @@ export function generationFields(
   const structured = structuredOutputs(body, responseFormat)
   if (structured !== null && body.ignore_eos === true)
     throw badRequest('ignore_eos', '"ignore_eos" contradicts structured output, whose end is the end of the answer.')
-  const seed = body.seed === undefined || Number(body.seed) === -1 ? undefined : Number(body.seed)
+  const seed = body.seed === undefined || body.seed === -1 ? undefined : exactSeed(body.seed)
   return {
     model: body.model,
     sampling: given({
@@ -169,6 +176,14 @@ export function generationFields(
     returnMetrics: body.return_metrics ?? false,
     structured,
   }
+}
+
+/** The largest prime below 2^53: what is left of a division by it is a whole number that can be counted on from. */
+const SEED_MODULUS = 9_007_199_254_740_881n
+
+/** JSON has lost the last bits of a seed beyond 2^53; choices count upwards from theirs, which a double of that size can't. */
+function exactSeed(seed: number): number {
+  return Number.isSafeInteger(seed) ? seed : Number(BigInt(seed) % SEED_MODULUS)
 }
 
 /** A value that changes nothing is as good as none. */

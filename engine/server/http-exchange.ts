@@ -16,6 +16,8 @@ export interface Exchange {
   readonly abort: () => void
   /** The client's name for this request, or a drawn one. */
   readonly requestId: string
+  /** The end of the path, for routes that leave it open. */
+  readonly rest: string
   /** Set once a stream has begun: from then on errors travel inside it. */
   stream: EventStream | null
 }
@@ -26,6 +28,11 @@ export async function readJson(request: IncomingMessage): Promise<unknown> {
   if (!/^application\/json\b/i.test(request.headers['content-type'] ?? '')) {
     throw new ApiError(415, 'The request body must be sent as application/json.')
   }
+  const { charset } = /;\s*charset="?(?<charset>[^\s;"]+)/i.exec(request.headers['content-type'] ?? '')?.groups ?? {}
+  if (charset !== undefined && !/^(utf-?8|us-ascii)$/i.test(charset))
+    throw new ApiError(415, `JSON is sent as UTF-8; "${charset}" is not read here.`)
+  const encoding = request.headers['content-encoding'] ?? 'identity'
+  if (encoding !== 'identity') throw new ApiError(415, `The request body is compressed ("${encoding}"). Send it as it is.`)
   const tooLarge = (): ApiError => new ApiError(413, `The request body is larger than ${MAX_BODY_BYTES} bytes.`)
   // What says so itself is not read first: a dozen such clients at once held 150 MB.
   if (Number(request.headers['content-length']) > MAX_BODY_BYTES) throw tooLarge()
@@ -36,8 +43,15 @@ export async function readJson(request: IncomingMessage): Promise<unknown> {
     if (size > MAX_BODY_BYTES) throw tooLarge()
     chunks.push(chunk)
   }
+  let text: string
   try {
-    return JSON.parse(Buffer.concat(chunks).toString('utf8')) as unknown
+    text = new TextDecoder('utf-8', { fatal: true }).decode(Buffer.concat(chunks))
+  } catch (cause) {
+    // Replacing the broken bytes would answer another prompt than the one that was sent.
+    throw new ApiError(400, 'The request body is not valid UTF-8.', { cause })
+  }
+  try {
+    return JSON.parse(text) as unknown
   } catch (cause) {
     throw new ApiError(400, `The request body is not valid JSON: ${cause instanceof Error ? cause.message : String(cause)}`, { cause })
   }

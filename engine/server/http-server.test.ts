@@ -28,7 +28,7 @@ describe('chat completions', () => {
           index: 0,
           message: { role: 'assistant', content: 'u:hi;a:' },
           finish_reason: 'stop',
-          stop_reason: 0,
+          stop_reason: null,
           logprobs: { content: [{ token: 'u', logprob: -0.5, bytes: [117], top_logprobs: [] }, {}, {}, {}, {}, {}, {}] },
         },
       ],

@@ -12,6 +12,8 @@ import type { Exchange } from './http-exchange.ts'
 import { sendJson } from './http-exchange.ts'
 import { LiveRequests } from './live-requests.ts'
 import { ModelService } from './model-service.ts'
+import { RefusalLog } from './refusal-log.ts'
+import { routeTable } from './route-table.ts'
 import { serverRoutes } from './routes.ts'
 import type { ServedModels } from './served-model.ts'
 
@@ -77,12 +79,8 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   const active = new Set<AbortController>()
   const live = options.live ?? new LiveRequests()
   const service = new ModelService(models, live, log, options.overlong)
-  const routes = serverRoutes(service, { version: options.version, load: () => Math.max(0, active.size - 1) })
-  const paths = new Map<string, string[]>()
-  for (const route of Object.keys(routes)) {
-    const [method = '', path = ''] = route.split(' ')
-    paths.set(path, [...(paths.get(path) ?? []), method])
-  }
+  const route = routeTable(serverRoutes(service, { version: options.version, load: () => Math.max(0, active.size - 1) }))
+  const refusals = new RefusalLog((text) => log('warn', text))
   let port = 0
 
   /** Any host name that a resolver can be made to point here would let a web page in; only known ones are answered. */
@@ -110,14 +108,18 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     }
   }
 
-  function fail(exchange: Exchange, thrown: unknown): void {
+  function fail(exchange: Exchange & { readonly path: string }, thrown: unknown): void {
     const error = toApiError(thrown)
-    if (error.status >= 500) log('error', error.cause instanceof Error ? (error.cause.stack ?? error.cause.message) : error.message)
+    const refused = error.status < 500 || error.status === 501
+    if (refused) refusals.note(`${exchange.request.method} ${exchange.path} was answered ${error.status}: ${error.message}`)
+    else log('error', error.cause instanceof Error ? (error.cause.stack ?? error.cause.message) : error.message)
     if (exchange.stream !== null) {
       exchange.stream.fail(error)
       return
     }
     const headers: Record<string, string> = {}
+    if (error.allowed !== null) headers['allow'] = error.allowed.join(', ')
+    if (error.status === 401) headers['www-authenticate'] = 'Bearer'
     if (error.retryAfterSeconds !== null) headers['retry-after'] = String(error.retryAfterSeconds)
     // What is left of an oversize body is not worth reading.
     if (error.status === 413) headers['connection'] = 'close'
@@ -132,7 +134,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     const [path = '/', search = ''] = (request.url ?? '/').split('?')
     const query = new URLSearchParams(search)
     const abort = (): void => controller.abort()
-    const exchange: Exchange = { request, response, query, signal: controller.signal, abort, requestId, stream: null }
+    const exchange = { request, response, query, path, signal: controller.signal, abort, requestId, rest: '', stream: null }
     response.setHeader('x-request-id', requestId)
     response.setHeader('x-content-type-options', 'nosniff')
     // `close` also fires after a normal end, when there is nothing left to abort.
@@ -156,12 +158,8 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
         return
       }
       guard(request, path)
-      const handler = Object.hasOwn(routes, `${request.method} ${path}`) ? routes[`${request.method} ${path}`] : undefined
-      if (handler === undefined) {
-        const methods = paths.get(path)
-        if (methods !== undefined) throw new ApiError(405, `${path} answers ${methods.join(' and ')} only.`)
-        throw new ApiError(404, `There is nothing at ${path}.`)
-      }
+      const { handler, rest } = route(request.method ?? '', path)
+      exchange.rest = rest
       await handler(exchange)
     } catch (thrown) {
       if (!controller.signal.aborted || !response.destroyed) fail(exchange, thrown)

@@ -8,13 +8,29 @@ export const optional = <T extends z.ZodType>(schema: T) => schema.nullish().tra
 export function parseBody<T extends z.ZodType>(schema: T, body: unknown): z.output<T> {
   const result = schema.safeParse(body)
   if (result.success) return result.data
-  const issue = result.error.issues[0]
-  const param = issue?.path.map(String).join('.') ?? ''
-  throw new ApiError(
-    400,
-    `${param === '' ? 'The request body' : `"${param}"`}: ${issue?.message ?? 'invalid'}`,
-    param === '' ? {} : { param },
-  )
+  const [issue] = result.error.issues
+  const { path, message } = issue === undefined ? { path: [], message: 'invalid' } : fault(issue)
+  const param = path.map(String).join('.')
+  throw new ApiError(400, `${param === '' ? 'The request body' : `"${param}"`}: ${message}`, param === '' ? {} : { param })
+}
+
+interface Fault {
+  readonly path: readonly PropertyKey[]
+  readonly message: string
+}
+
+/** A value that may have several forms fails in each of them: the form that it has in the main is the one to speak of, else what the forms are. */
+function fault(issue: z.core.$ZodIssue): Fault {
+  if (issue.code !== 'invalid_union' || issue.errors.length === 0) return { path: issue.path, message: issue.message }
+  const firsts = issue.errors.flatMap(([first]) => (first === undefined ? [] : [first]))
+  const meant = firsts.filter((first) => first.code !== 'invalid_type' || first.path.length > 0)
+  const [only, ...others] = meant
+  if (only !== undefined && others.length === 0) {
+    const inner = fault(only)
+    return { path: [...issue.path, ...inner.path], message: inner.message }
+  }
+  const forms = [...new Set((meant.length > 0 ? meant : firsts).map((first) => fault(first).message.replace(/^Invalid input: /, '')))]
+  return { path: issue.path, message: `Invalid input: ${forms.join('; or ')}` }
 }
 
 export function badRequest(param: string, message: string): ApiError {

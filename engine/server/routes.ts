@@ -11,6 +11,7 @@ import { readJson, readOptionalJson, sendJson } from './http-exchange.ts'
 import type { Handler } from './http-exchange.ts'
 import { METRICS_CONTENT_TYPE } from './metrics.ts'
 import type { ModelService } from './model-service.ts'
+import type { ServedModels } from './served-model.ts'
 import { optional, parseBody } from './parse-body.ts'
 import { tokenText } from './token-logprobs.ts'
 import { studioRoutes } from './studio-routes.ts'
@@ -42,6 +43,21 @@ const NOT_BUILT = [
   '/v1/moderations',
   '/v1/files',
 ]
+
+function modelCards(models: ServedModels) {
+  return models.cards().flatMap((card) =>
+    [card.name, ...card.aliases].map((id) => ({
+      id,
+      object: 'model',
+      created: card.created,
+      owned_by: 'lathe',
+      root: card.name,
+      parent: null,
+      max_model_len: card.contextLimit,
+      permission: [],
+    })),
+  )
+}
 
 /** 503 while a model that should be in memory is not; asking starts what brings it back. */
 function health(service: ModelService): Handler {
@@ -81,20 +97,11 @@ export function serverRoutes(
       response.writeHead(200, { 'content-type': METRICS_CONTENT_TYPE })
       response.end(text)
     },
-    'GET /v1/models': async ({ response }) => {
-      const data = models.cards().flatMap((card) =>
-        [card.name, ...card.aliases].map((id) => ({
-          id,
-          object: 'model',
-          created: card.created,
-          owned_by: 'lathe',
-          root: card.name,
-          parent: null,
-          max_model_len: card.contextLimit,
-          permission: [],
-        })),
-      )
-      sendJson(response, 200, { object: 'list', data })
+    'GET /v1/models': async ({ response }) => sendJson(response, 200, { object: 'list', data: modelCards(models) }),
+    'GET /v1/models/*': async ({ response, rest }) => {
+      const card = modelCards(models).find(({ id }) => id === rest)
+      if (card === undefined) throw new ApiError(404, `The model \`${rest}\` does not exist.`, { param: 'model' })
+      sendJson(response, 200, card)
     },
     'POST /v1/chat/completions': async (exchange) => {
       const body = await readJson(exchange.request)

@@ -39,6 +39,7 @@ export function noLogprobs(): CompletionLogprobs {
 
 /** Completions: parallel lists. `offset` = characters of the answer before this piece. The sampled token is always among the top ones. */
 export function addPiece(into: CompletionLogprobs, tokenizer: ServedTokenizer, piece: ChoicePiece, count: number, offset: number): void {
+  let at = offset
   for (const [index, id] of piece.ids.entries()) {
     const text = tokenText(tokenizer, id)
     const logprob = finite(piece.logprobs[index])
@@ -48,7 +49,8 @@ export function addPiece(into: CompletionLogprobs, tokenizer: ServedTokenizer, p
     into.tokens.push(text)
     into.token_logprobs.push(logprob)
     into.top_logprobs.push(count === 0 ? null : Object.fromEntries([...top, [text, logprob]]))
-    into.text_offset.push(offset)
+    into.text_offset.push(at)
+    at += [...text].length
   }
 }
 
