@@ -2,9 +2,18 @@
  * The questions of capacity planning answered for one model on one kind of device: does it fit, at what context and concurrency, in which scheme,
  * how fast, within which SLO, for how many people, at what cost (specs/benchmark.md §7). Pure: everything it knows is handed in.
  */
-import type { CapacityPlan, CapacityRequest, Estimate, HardwareBenchmark, SchemeOption, StorageScheme } from '../contract/index.ts'
+import type {
+  CapacityPlan,
+  CapacityRequest,
+  Estimate,
+  HardwareBenchmark,
+  KvElement,
+  SchemeOption,
+  StorageScheme,
+} from '../contract/index.ts'
 import { activationBytesOf, logitBytesOf, reserveBytes, stagingBytesOf } from './budget.ts'
 import type { Device } from './devices.ts'
+import { DEFAULT_KV_DTYPE } from '../gpu/kv-format.ts'
 import type { StepParts } from '../gpu/step-costs.ts'
 import { fitOf, marginBytes } from './fit.ts'
 import { latheKvBytes, kvRoom, roundToBlocks, vllmKvBytes } from './kv-room.ts'
@@ -34,6 +43,8 @@ export interface PlanSubject {
   /** How the files are stored; the nearest scheme stands for its kernels. */
   readonly stored: StoredModel
   readonly measured: CapacityPlan['measured']
+  /** The type of cache that the checkpoint names; absent or null = none. */
+  readonly kvElement?: KvElement | null
 }
 
 /** The device, by table or by calibration. */
@@ -51,7 +62,15 @@ export interface PlanMachine {
   readonly software: boolean
 }
 
-export function planCapacity(request: CapacityRequest, subject: PlanSubject, machine: PlanMachine): CapacityPlan {
+/** A request with its cache decided. */
+type PlanRequest = CapacityRequest & { readonly kvElement: KvElement }
+
+export function planCapacity(asked: CapacityRequest, subject: PlanSubject, machine: PlanMachine): CapacityPlan {
+  const { kvElement: named = null } = subject
+  const request: PlanRequest = {
+    ...asked,
+    kvElement: asked.kvElement === 'auto' ? (named ?? DEFAULT_KV_DTYPE) : asked.kvElement,
+  }
   const chosen = STORAGE_SCHEMES.find((candidate) => candidate.id === request.schemeId)
   const current: StoredModel =
     chosen === undefined ? subject.stored : { title: chosen.title, scheme: chosen, weights: weightPartsOf(subject.shape, chosen) }
@@ -74,6 +93,7 @@ export function planCapacity(request: CapacityRequest, subject: PlanSubject, mac
       title: subject.title,
       parameters: subject.parameters,
       scheme: current.title,
+      ...(named !== null && { kvElement: named }),
       contextLimit: shape.contextLimit,
       caches: countCaches(shape),
     },
@@ -110,16 +130,16 @@ function sourceOf({ calibration, device }: PlanMachine): string {
   return 'nothing is known of its speed: run the benchmark on the Hardware screen'
 }
 
-function limitsFor(machine: PlanMachine, scheme: StorageSchemeSpec, request: CapacityRequest): LimitsRange | null {
+function limitsFor(machine: PlanMachine, scheme: StorageSchemeSpec, request: PlanRequest): LimitsRange | null {
   if (machine.calibration !== null && request.engine === 'lathe') return limitsOfCalibration(machine.calibration, scheme)
   return machine.device === null ? null : limitsOfDevice(machine.device, scheme, request.engine)
 }
 
-function placementOf(request: CapacityRequest, shape: ModelShape, weights: WeightParts, tensorParallel: number): Placement {
+function placementOf(request: PlanRequest, shape: ModelShape, weights: WeightParts, tensorParallel: number): Placement {
   return { shape, weights, kvBytesPerElement: kvElementBytes(request.kvElement, shape.headDim), tensorParallel }
 }
 
-function layoutOf(request: CapacityRequest, shape: ModelShape, weights: WeightParts, machine: PlanMachine, count: number) {
+function layoutOf(request: PlanRequest, shape: ModelShape, weights: WeightParts, machine: PlanMachine, count: number) {
   const { engine, contextTokens, concurrency } = request
   const { memoryBytes, software } = machine
   const residentBytes = engine === 'lathe' ? (machine.residentBytes ?? 0) : 0
@@ -175,7 +195,7 @@ function idealPerToken(
 type Choice = CapacityPlan['tensorParallel']['choices'][number]
 
 function parallelChoices(
-  request: CapacityRequest,
+  request: PlanRequest,
   shape: ModelShape,
   current: { readonly scheme: StorageSchemeSpec; readonly weights: WeightParts },
   machine: PlanMachine,
@@ -192,14 +212,14 @@ function parallelChoices(
 }
 
 /** As asked; else the least that fits; else the most that is allowed. */
-function chooseParallel(request: CapacityRequest, choices: readonly Choice[]): number {
+function chooseParallel(request: PlanRequest, choices: readonly Choice[]): number {
   if (request.engine === 'lathe') return 1
   if (request.tensorParallel !== null) return request.tensorParallel
   const allowed = choices.filter((choice) => choice.allowed)
   return (allowed.find((choice) => choice.fits === true) ?? allowed.at(-1))?.count ?? 1
 }
 
-function speedOf(placement: Placement, limits: LimitsRange, request: CapacityRequest): CapacityPlan['speed'] {
+function speedOf(placement: Placement, limits: LimitsRange, request: PlanRequest): CapacityPlan['speed'] {
   const { promptTokens, outputTokens, concurrency, contextTokens } = request
   const prompt = Math.min(promptTokens, contextTokens)
   const mean = Math.min(contextTokens, prompt + outputTokens / 2)
@@ -224,7 +244,7 @@ export function schemeFacts(scheme: StorageSchemeSpec, shape: ModelShape | null)
 }
 
 function schemeOption(
-  request: CapacityRequest,
+  request: PlanRequest,
   { shape }: PlanSubject,
   machine: PlanMachine,
   scheme: StorageSchemeSpec,
@@ -256,7 +276,7 @@ function countCaches(shape: ModelShape): CapacityPlan['subject']['caches'] {
 }
 
 function notesOf(
-  request: CapacityRequest,
+  request: PlanRequest,
   shape: ModelShape,
   machine: PlanMachine,
   facts: {

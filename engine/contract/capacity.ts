@@ -19,7 +19,8 @@ export const CapacitySubjectSchema = z.discriminatedUnion('kind', [
 export const KV_ELEMENTS = ['f32', 'f16', 'int8', 'fp8', 'int4'] as const
 
 /** What a cache setting counts as in a plan: two types as keys/values are the wider one, so that the answer errs towards "does not fit". */
-export function kvElementOf(setting: string): KvElement | null {
+export function kvElementOf(setting: string): CapacityRequest['kvElement'] | null {
+  if (setting === 'auto') return setting
   const parts = setting.split('/')
   return KV_ELEMENTS.find((element) => parts.includes(element)) ?? null
 }
@@ -34,7 +35,8 @@ export const CapacityRequestSchema = z.object({
   tensorParallel: z.number().int().min(1).max(64).nullable(),
   /** A storage scheme of the catalog; null = as the files are stored (BF16 for a published configuration). */
   schemeId: z.string().nullable(),
-  kvElement: z.enum(KV_ELEMENTS),
+  /** `auto`: what the checkpoint names, else f16. A plan's own request has it resolved. */
+  kvElement: z.enum([...KV_ELEMENTS, 'auto']),
   /** Longest sequence, prompt and answer together. */
   contextTokens: z.number().int().min(1).max(16_777_216),
   /** Sequences at once. */
@@ -59,7 +61,7 @@ export const CAPACITY_DEFAULTS = {
   engine: 'lathe',
   tensorParallel: null,
   schemeId: null,
-  kvElement: 'f16',
+  kvElement: 'auto',
   contextTokens: 4096,
   concurrency: 1,
   promptTokens: 1024,
@@ -135,6 +137,8 @@ export const CapacityPlanSchema = z.object({
     title: z.string(),
     parameters: z.number(),
     scheme: z.string(),
+    /** The type of cache that the checkpoint names; absent = none. */
+    kvElement: z.enum(KV_ELEMENTS).optional(),
     contextLimit: z.number().nullable(),
     /** Layers by what they keep per token. */
     caches: z.object({ full: z.number(), window: z.number(), latent: z.number(), constant: z.number() }),

@@ -46,6 +46,8 @@ export const LoadedModelSchema = z.object({
   contextLimit: z.number().int(),
   /** Type of cached keys and values, one for both or `keys/values`. */
   kvDtype: z.string().optional(),
+  /** The checkpoint itself names this type. */
+  kvNamedByCheckpoint: z.literal(true).optional(),
   /** Where the scales of an FP8 cache come from: the checkpoint's calibration, or each row. Absent = no side is FP8. */
   kvScales: z.enum(['checkpoint', 'rows']).optional(),
   busy: z.boolean(),

@@ -24,6 +24,8 @@ export const ArchitectureSchema = z.object({
   contextLength: z.number().int().nullable(),
   tiedEmbeddings: z.boolean().nullable(),
   slidingWindow: z.number().int().nullable(),
+  /** The type of KV cache that the checkpoint names, which loads take unless told otherwise; absent = none. */
+  kvCacheDtype: z.enum(['fp8']).optional(),
 })
 
 export const ModelSummarySchema = z.object({

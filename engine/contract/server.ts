@@ -39,6 +39,10 @@ export const ServedModelInfoSchema = z.object({
   name: z.string(),
   loaded: z.boolean(),
   contextLimit: z.number().int().nullable(),
+  /** Type of its cached keys and values; null until it is loaded. */
+  kvDtype: z.string().nullable().default(null),
+  /** The checkpoint itself names that type. */
+  kvNamedByCheckpoint: z.boolean().default(false),
   /** The first, which stays. */
   pinned: z.boolean().default(false),
   /** Requests that hold it now. */

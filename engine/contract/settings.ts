@@ -8,8 +8,8 @@ const fields = {
   adapter: z.string().nullable(),
   /** Where variants are written; null = inside the data folder. */
   variantsFolder: z.string().nullable(),
-  /** Default KV-cache dtype; the ones below 16 bits are quantized per token and head. */
-  kvDtype: z.enum(['f16', 'f32', 'fp8', 'int8', 'int4']),
+  /** Default KV-cache dtype; the ones below 16 bits are quantized per token and head. `auto`: what the checkpoint names, else f16. */
+  kvDtype: z.enum(['auto', 'f16', 'f32', 'fp8', 'int8', 'int4']),
   /** Context that FitBars and the runtime assume unless told otherwise. */
   contextTokens: z.number().int().min(64).max(1_048_576),
   evaluate: z.object({ perplexity: z.boolean(), tasks: z.boolean(), throughput: z.boolean() }),
@@ -31,7 +31,7 @@ export const DEFAULT_SETTINGS: Settings = {
   theme: 'system',
   adapter: null,
   variantsFolder: null,
-  kvDtype: 'f16',
+  kvDtype: 'auto',
   contextTokens: 4096,
   evaluate: { perplexity: true, tasks: true, throughput: true },
   notifications: false,

@@ -21,6 +21,22 @@ export function parseKvSetting(text: string): KvSetting | null {
   return known && parts.length <= 2 ? (text as KvSetting) : null
 }
 
+/** What somebody asks for: a type, or whatever the checkpoint itself names (vLLM's `--kv-cache-dtype auto`). */
+export type KvWish = KvSetting | 'auto'
+
+/** Of a cache where neither the wish nor the checkpoint names a type. */
+export const DEFAULT_KV_DTYPE = 'f16' satisfies KvSetting
+
+/** null for anything else. */
+export function parseKvWish(text: string): KvWish | null {
+  return text === 'auto' ? text : parseKvSetting(text)
+}
+
+/** An explicit type wins over the checkpoint's own (null = it names none). */
+export function resolveKvWish(wish: KvWish, own: KvSetting | null): KvSetting {
+  return wish === 'auto' ? (own ?? DEFAULT_KV_DTYPE) : wish
+}
+
 export function kvDtypesOf(setting: KvSetting): { readonly key: KvDtype; readonly value: KvDtype } {
   const [key, value] = setting.split('/') as [KvDtype, KvDtype | undefined]
   return { key, value: value ?? key }

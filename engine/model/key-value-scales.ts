@@ -1,7 +1,7 @@
 /**
  * Scales that a checkpoint brings for an FP8 key-value cache (specs/compressed-tensors.md §7): `self_attn.k_scale` and `v_scale` of every layer,
  * one number each or one per key-value head, absmax / 448 of what calibration saw. An FP8 cache of ours uses them as vLLM's does, so that what
- * is measured here is what is served there; every other cache finds its scales as it goes.
+ * is measured here is what is served there; every other cache finds its scales as it goes. And whether the checkpoint asks for such a cache.
  */
 import { widenToF32 } from '../checkpoint/dtypes.ts'
 import { UNSET_ARGS } from '../checkpoint/quantization-config.ts'
@@ -9,8 +9,16 @@ import type { Checkpoint, QuantizationArgs } from '../checkpoint/types.ts'
 import { LatheError } from '../contract/errors.ts'
 import type { KvStaticScales } from '../gpu/program.ts'
 
+const FP8_BITS = 8
+
 /** The only scheme that vLLM reads for a cache: FP8, one static scale for keys and one for values. */
 export const FP8_CACHE_ARGS: QuantizationArgs = { ...UNSET_ARGS, type: 'float' }
+
+/** The cache that the checkpoint names (`kv_cache_scheme`), as vLLM's `auto` takes it; null where it names none, or one that vLLM refuses too. */
+export function namedCacheType({ quantization }: Checkpoint): 'fp8' | null {
+  const scheme = quantization?.keyValueScheme ?? null
+  return scheme !== null && scheme.type === 'float' && scheme.numBits === FP8_BITS ? 'fp8' : null
+}
 
 /** Null where the checkpoint has none. Throws `checkpoint.missing-tensor` and `checkpoint.invalid-tensor` where only some fit. */
 export async function readKeyValueScales(checkpoint: Checkpoint, layers: number, kvHeads: number): Promise<KvStaticScales | null> {

@@ -126,8 +126,12 @@ class Manager implements ModelManager {
     return [...this.#entries].flatMap((entry) => {
       const { runtime, key, name, busy, lastUsedAt, closing } = entry
       if (runtime === null || closing !== null) return []
-      const { weightBytes, kvBytes, otherBytes, contextLimit, kvDtype, kvScales } = runtime.info
-      const cache = { kvDtype, ...(kvScales === undefined ? {} : { kvScales }) }
+      const { weightBytes, kvBytes, otherBytes, contextLimit, kvDtype, kvScales, checkpointKvDtype } = runtime.info
+      const cache = {
+        kvDtype,
+        ...(kvScales !== undefined && { kvScales }),
+        ...(checkpointKvDtype === kvDtype && { kvNamedByCheckpoint: true as const }),
+      }
       const used = new Date(lastUsedAt).toISOString()
       return [{ modelId: key.modelId, name, weightBytes, kvBytes, otherBytes, contextLimit, ...cache, busy, lastUsedAt: used }]
     })

@@ -6,8 +6,9 @@ import { setImmediate as nextTurn } from 'node:timers/promises'
 import { openCheckpoint } from '../checkpoint/open.ts'
 import type { Checkpoint } from '../checkpoint/types.ts'
 import { LatheError } from '../contract/errors.ts'
-import { valueDtypeOf } from '../gpu/kv-format.ts'
+import { valueDtypeOf, type KvSetting } from '../gpu/kv-format.ts'
 import type { KvLayout } from '../gpu/program.ts'
+import { namedCacheType } from '../model/key-value-scales.ts'
 import { loadModel } from '../model/load.ts'
 import type { LoadedModel } from '../model/load.ts'
 import { DEFAULT_BLOCK_SIZE } from '../model/memory.ts'
@@ -86,7 +87,8 @@ async function open(checkpoint: Checkpoint, options: OpenRuntimeOptions, began: 
     signal?.throwIfAborted()
     const build = options.handover === true ? await buildDigest(checkpoint, model.program) : null
     const speculator = await openSpeculator(options.speculation, { model, backend, owner, kvDtype, signal })
-    return createRuntime(model, { tokenizer, budget, speculator, build, owner, began, compiledBefore, options })
+    const checkpointKvDtype = namedCacheType(checkpoint)
+    return createRuntime(model, { tokenizer, checkpointKvDtype, budget, speculator, build, owner, began, compiledBefore, options })
   } catch (error) {
     model.dispose()
     throw error
@@ -94,6 +96,7 @@ async function open(checkpoint: Checkpoint, options: OpenRuntimeOptions, began: 
 }
 
 interface RuntimeSetting {
+  readonly checkpointKvDtype: KvSetting | null
   readonly tokenizer: Tokenizer | null
   readonly budget: StepBudget
   readonly speculator: Speculator | null
@@ -106,7 +109,7 @@ interface RuntimeSetting {
 
 function createRuntime(
   model: LoadedModel,
-  { tokenizer, budget, speculator, build, owner, began, compiledBefore, options }: RuntimeSetting,
+  { tokenizer, checkpointKvDtype, budget, speculator, build, owner, began, compiledBefore, options }: RuntimeSetting,
 ): Runtime {
   const { backend, modelId, kvDtype, prefixCache = true } = options
   const { spec, executable, contextTokens: contextLimit } = model
@@ -119,6 +122,7 @@ function createRuntime(
     modelContextLimit: spec.contextLimit,
     maxSequences: model.capacity.sequences,
     kvDtype,
+    ...(checkpointKvDtype !== null && { checkpointKvDtype }),
     ...kvScalesOf(model.kv.layout),
     kvBytesPerToken: model.kvBytes / (blocks * blockSize),
     vocabulary: spec.vocabulary,

@@ -198,6 +198,8 @@ export interface RuntimeInfo {
   readonly modelContextLimit: number
   readonly maxSequences: number
   readonly kvDtype: KvSetting
+  /** The type that the checkpoint itself names for its cache, whether it was followed or not. Absent = it names none. */
+  readonly checkpointKvDtype?: KvSetting | undefined
   /** Where the scales of an FP8 side of the cache come from: the checkpoint's calibration, or each row itself. Absent = no side is FP8. */
   readonly kvScales?: 'checkpoint' | 'rows' | undefined
   /** Of the cache, over all layers, scales and padding included; absent where there is no cache to ask. */

@@ -221,7 +221,14 @@ describe.skipIf(!existsSync(folder))('the demo model, served', () => {
     expect(events.at(-1)).toContain('"state":"loaded"')
     expect((await state())[0]).toEqual(['demo-model', 'loaded', true])
     const { slots } = (await (await fetch(`${origin}/studio/slots`)).json()) as { slots: { model: string; kv_blocks_total: number }[] }
-    expect(slots[0]).toMatchObject({ model: 'demo-model', running: 0, kv_blocks_used: 0, requests: [] })
+    expect(slots[0]).toMatchObject({
+      model: 'demo-model',
+      running: 0,
+      kv_blocks_used: 0,
+      requests: [],
+      kv_cache_dtype: 'f32',
+      kv_cache_named_by_checkpoint: false,
+    })
     expect(slots[0]!.kv_blocks_total).toBeGreaterThan(0)
     expect((await post('/studio/models/load', { model: 'nobody' })).status).toBe(404)
     expect((await fetch(`${origin}/health`)).status).toBe(200)

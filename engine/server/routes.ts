@@ -54,6 +54,8 @@ function modelCards(models: ServedModels) {
       root: card.name,
       parent: null,
       max_model_len: card.contextLimit,
+      kv_cache_dtype: card.cache?.kvDtype ?? null,
+      kv_cache_named_by_checkpoint: card.cache?.namedByCheckpoint ?? null,
       permission: [],
     })),
   )

@@ -6,7 +6,7 @@
 import { LatheError } from '../contract/errors.ts'
 import type { LoadProgress, Runtime } from '../runtime/types.ts'
 import type { Tokenizer } from '../tokenizer/tokenizer.ts'
-import { createServedModel, servedName } from './served-model.ts'
+import { cacheOf, createServedModel, servedName } from './served-model.ts'
 import type { FitEstimate, FitWish, ServedModel, ServedModelCard, ServedModelStatus, ServedModels } from './served-model.ts'
 
 export interface ServedEntry {
@@ -117,12 +117,12 @@ class Collection<E extends ServedEntry> implements ServedCollection {
   }
 
   cards(): readonly ServedModelCard[] {
-    return this.#slots.map(({ name, entry, created, served }) => ({
-      name,
-      aliases: entry.aliases ?? [],
-      created,
-      contextLimit: served === null || served.runtime.failure !== null ? null : served.runtime.info.contextLimit,
-    }))
+    return this.#slots.map(({ name, entry, created, served }) => {
+      const card = { name, aliases: entry.aliases ?? [], created }
+      if (served === null || served.runtime.failure !== null) return { ...card, contextLimit: null }
+      const { info } = served.runtime
+      return { ...card, contextLimit: info.contextLimit, cache: cacheOf(info) }
+    })
   }
 
   runtimes(): readonly Runtime[] {
@@ -232,6 +232,7 @@ class Collection<E extends ServedEntry> implements ServedCollection {
       inUse: holders - (pin === null ? 0 : 1),
       bytes: info === undefined || failed ? null : { weights: info.weightBytes, kv: info.kvBytes, other: info.otherBytes },
       contextLimit: info === undefined || failed ? null : info.contextLimit,
+      cache: info === undefined || failed ? null : cacheOf(info),
       loading,
       unloadAt,
     }

@@ -5,7 +5,7 @@
 import type { CapacityPlan, LoadedModel } from '../contract/index.ts'
 import { createGrammarEngine } from '../runtime/structured/grammar-engine.ts'
 import type { GrammarEngine } from '../runtime/structured/grammar-engine.ts'
-import type { LoadProgress, Runtime } from '../runtime/types.ts'
+import type { LoadProgress, Runtime, RuntimeInfo } from '../runtime/types.ts'
 import { pickTemplate } from '../tokenizer/chat-template.ts'
 import type { RenderOptions } from '../tokenizer/chat-template.ts'
 import type { Tokenizer } from '../tokenizer/tokenizer.ts'
@@ -40,6 +40,14 @@ export interface ServedModelCard {
   readonly created: number
   /** Effective context, which memory may have made smaller than the checkpoint's; null until loaded. */
   readonly contextLimit: number | null
+  /** Of its cached keys and values; absent until it is loaded. */
+  readonly cache?: ServedCache
+}
+
+/** How keys and values are kept, and whether the checkpoint itself names that. */
+export interface ServedCache {
+  readonly kvDtype: string
+  readonly namedByCheckpoint: boolean
 }
 
 /** A model of the server and what it holds of the machine, for people and scripts that manage it. */
@@ -54,6 +62,7 @@ export interface ServedModelStatus {
   /** Weights, cache and the rest on the device; null until loaded. */
   readonly bytes: { readonly weights: number; readonly kv: number; readonly other: number } | null
   readonly contextLimit: number | null
+  readonly cache: ServedCache | null
   readonly loading: LoadProgress | null
   /** Milliseconds since the epoch at which it is unloaded unless somebody asks for it; null = not planned. */
   readonly unloadAt: number | null
@@ -97,6 +106,10 @@ export interface FitEstimate {
   readonly measured: Pick<LoadedModel, 'weightBytes' | 'kvBytes' | 'otherBytes' | 'contextLimit' | 'kvDtype'> | null
   /** Everything that is loaded on the device; what nobody uses makes room. */
   readonly loaded: readonly { readonly name: string; readonly bytes: number; readonly inUse: boolean }[]
+}
+
+export function cacheOf({ kvDtype, checkpointKvDtype }: RuntimeInfo): ServedCache {
+  return { kvDtype, namedByCheckpoint: checkpointKvDtype === kvDtype }
 }
 
 /** A name as clients and metrics can use it. */

@@ -9,7 +9,8 @@ import { readJson, sendJson } from './http-exchange.ts'
 import type { Handler } from './http-exchange.ts'
 import type { ModelService } from './model-service.ts'
 import { optional, parseBody } from './parse-body.ts'
-import type { ServedModelStatus } from './served-model.ts'
+import { cacheOf } from './served-model.ts'
+import type { ServedCache, ServedModelStatus } from './served-model.ts'
 
 const ModelSchema = z.object({ model: z.string().min(1) })
 const LoadSchema = z.object({ model: z.string().min(1), stream: optional(z.boolean()) })
@@ -39,6 +40,7 @@ export function studioRoutes(service: ModelService): Readonly<Record<string, Han
               running,
               waiting,
               max_sequences: runtime.info.maxSequences,
+              ...cacheBody(cacheOf(runtime.info)),
               kv_blocks_used: kvBlocksUsed,
               kv_blocks_total: kvBlocksTotal,
               token_budget: tokenBudget,
@@ -84,8 +86,12 @@ function unknown(model: string): ApiError {
   return new ApiError(404, `The model \`${model}\` does not exist.`, { param: 'model' })
 }
 
+function cacheBody(cache: ServedCache | null): object {
+  return { kv_cache_dtype: cache?.kvDtype ?? null, kv_cache_named_by_checkpoint: cache?.namedByCheckpoint ?? null }
+}
+
 function statusBody(status: ServedModelStatus): object {
-  const { name, aliases, state, pinned, inUse, bytes, contextLimit, loading, unloadAt } = status
+  const { name, aliases, state, pinned, inUse, bytes, contextLimit, cache, loading, unloadAt } = status
   return {
     name,
     aliases,
@@ -96,6 +102,7 @@ function statusBody(status: ServedModelStatus): object {
     kv_bytes: bytes?.kv ?? null,
     other_bytes: bytes?.other ?? null,
     max_model_len: contextLimit,
+    ...cacheBody(cache),
     loading: loading === null ? null : { phase: loading.phase, done_bytes: loading.doneBytes, total_bytes: loading.totalBytes },
     unload_at: unloadAt === null ? null : new Date(unloadAt).toISOString(),
   }

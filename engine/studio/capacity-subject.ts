@@ -19,6 +19,7 @@ export function subjectOfFolder(title: string, facts: FolderFacts, measured: Pla
     parameters: facts.parameters,
     stored: { title: facts.scheme, scheme: nearestScheme(facts.scheme, shape, weights), weights, parts: facts.stepParts ?? null },
     measured,
+    kvElement: facts.kvCacheDtype ?? null,
   }
 }
 

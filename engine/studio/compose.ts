@@ -2,7 +2,7 @@
  * Puts the studio together over given engine ports: store, events, library, queue, chat, router. Hosts use it through studio.ts, tests with fakes.
  * The order of closing matters and is written down once, at the end.
  */
-import type { KvSetting } from '../gpu/kv-format.ts'
+import { resolveKvWish, type KvSetting, type KvWish } from '../gpu/kv-format.ts'
 import { randomUUID } from 'node:crypto'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
@@ -93,9 +93,14 @@ export async function composeStudio(options: StudioOptions, bind: (options: Bind
   const tokenizer = async (modelId: string) => ports.tokenizers.open((await library.usable(modelId)).path)
   const evidence = new Evidence({ library, results, tokenizer })
   const data = new EvaluationData(join(options.assetsFolder, 'demo-eval'))
-  const loadSettings = (): { contextTokens: number; kvDtype: KvSetting } => {
+  const loadSettings = (): { contextTokens: number; kvDtype: KvWish } => {
     const { contextTokens, kvDtype } = settings.get()
     return { contextTokens, kvDtype }
+  }
+  /** Two models are compared with caches of one type, so that the difference is that of their weights; what a cache costs is measured by itself. */
+  const measureSettings = (): { contextTokens: number; kvDtype: KvSetting } => {
+    const { contextTokens, kvDtype } = settings.get()
+    return { contextTokens, kvDtype: resolveKvWish(kvDtype, null) }
   }
   const evaluator = new Evaluator({
     models: ports.models,
@@ -104,7 +109,7 @@ export async function composeStudio(options: StudioOptions, bind: (options: Bind
     results,
     data,
     latheVersion: options.version,
-    loadSettings,
+    loadSettings: measureSettings,
   })
   const remotes = new Remotes({ library, results, latheVersion: options.version })
   const measuring = {
@@ -114,7 +119,7 @@ export async function composeStudio(options: StudioOptions, bind: (options: Bind
     models: ports.models,
     tokenizers: ports.tokenizers,
     gpu: ports.gpu,
-    loadSettings,
+    loadSettings: measureSettings,
     latheVersion: options.version,
   }
   const taskRuns = new TaskRuns({

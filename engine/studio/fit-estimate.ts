@@ -33,7 +33,7 @@ export async function estimateFit({ modelId, plan, models, usual }: FitSubject, 
   const all = models.loaded()
   return {
     plan: answer,
-    kvDtype,
+    kvDtype: kvDtype === 'auto' ? answer.request.kvElement : kvDtype,
     measured: all.find((model) => model.modelId === modelId) ?? null,
     loaded: all.map(({ name, weightBytes, kvBytes, otherBytes, busy }) => ({
       name,

@@ -5,7 +5,7 @@
  */
 import type { EnergyChoice } from '../benchmark/energy/energy-source.ts'
 import type { StepParts } from '../gpu/step-costs.ts'
-import type { KvSetting } from '../gpu/kv-format.ts'
+import type { KvWish } from '../gpu/kv-format.ts'
 import type { RecipePlan } from '../compress/authoring/recipe-plan.ts'
 import type { CalibrationNeeds } from '../compress/calibration/needs.ts'
 import type { LossTable, MixedTarget, SchemeMap } from '../compress/mixed-precision/scheme-map.ts'
@@ -69,6 +69,8 @@ export interface FolderFacts {
   readonly kvBytesPerToken: number | null
   /** The checkpoint brings scales for an FP8 KV cache, which such a cache then uses. */
   readonly hasKvScales?: boolean
+  /** The type of cache that the checkpoint names, which a load that asks for none gets; absent or null = none. */
+  readonly kvCacheDtype?: 'fp8' | null
   /** What a step of one token consists of; absent or null if not runnable. */
   readonly stepParts?: StepParts | null
 }
@@ -124,7 +126,7 @@ export interface ModelRef {
 
 export interface AcquireModel extends ModelRef {
   readonly contextTokens: number
-  readonly kvDtype: KvSetting
+  readonly kvDtype: KvWish
   /** Tokens that the cache of a new load holds over all sequences; default and least: one full context. */
   readonly kvTokens?: number | undefined
   /** Requests that a new load may answer at once; default: the runtime's own. */

@@ -53,7 +53,7 @@ function setup(options: EchoOptions = {}) {
     resolve: async (modelId) => ({ modelId, name: 'Pebble · Tide', folder: FOLDER }),
     plan: () => Promise.reject(new Error('not asked here')),
     find: async () => null,
-    loadSettings: () => ({ contextTokens: 256, kvDtype: 'f16' }),
+    loadSettings: () => ({ contextTokens: 256, kvDtype: 'auto' }),
     key: {
       read: () => key,
       write: (text) => {
@@ -164,7 +164,7 @@ test('room, cache type and speculation reach the load; what makes no sense is re
   })
   await serving.stop()
   await serving.start(CONFIG, never)
-  expect(acquired[1]).toMatchObject({ contextTokens: 256, kvDtype: 'f16', speculation: undefined })
+  expect(acquired[1]).toMatchObject({ contextTokens: 256, kvDtype: 'auto', speculation: undefined })
   expect(acquired[1]).not.toHaveProperty('kvTokens')
   await serving.stop()
   await expect(serving.start({ ...CONFIG, kvDtype: 'int3' }, never)).rejects.toThrow(/no cache type "int3"/)

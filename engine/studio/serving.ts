@@ -13,8 +13,8 @@ import type {
   ServerTest,
   ServerView,
 } from '../contract/index.ts'
-import { KV_DTYPES, parseKvSetting } from '../gpu/kv-format.ts'
-import type { KvSetting } from '../gpu/kv-format.ts'
+import { KV_DTYPES, parseKvWish } from '../gpu/kv-format.ts'
+import type { KvWish } from '../gpu/kv-format.ts'
 import { DEFAULT_BLOCK_SIZE } from '../model/memory.ts'
 import { startServer } from '../server/http-server.ts'
 import type { RunningServer } from '../server/http-server.ts'
@@ -38,7 +38,7 @@ export interface ServingParts {
   readonly find: (name: string) => Promise<string | null>
   /** Throws what keeps a model from running. */
   readonly resolve: (modelId: string) => Promise<ModelRef>
-  readonly loadSettings: () => { readonly contextTokens: number; readonly kvDtype: KvSetting }
+  readonly loadSettings: () => { readonly contextTokens: number; readonly kvDtype: KvWish }
   readonly saved: () => ServerConfig | null
   /** Without its key. */
   readonly save: (config: ServerConfig) => void
@@ -218,12 +218,12 @@ export class Serving {
   async #loadOptions(config: ServerConfig) {
     const { resolve, loadSettings } = this.#parts
     const settings = loadSettings()
-    const kvDtype = config.kvDtype === null ? settings.kvDtype : parseKvSetting(config.kvDtype)
+    const kvDtype = config.kvDtype === null ? settings.kvDtype : parseKvWish(config.kvDtype)
     if (kvDtype === null)
       throw new LatheError(
         'request.invalid',
         `There is no cache type "${config.kvDtype}".`,
-        `Use ${KV_DTYPES.join(', ')}, or two of them as keys/values.`,
+        `Use auto, ${KV_DTYPES.join(', ')}, or two of them as keys/values.`,
       )
     const contextTokens = config.contextTokens ?? settings.contextTokens
     return {
@@ -362,6 +362,8 @@ function servedInfo(
     name,
     loaded: status?.state === 'loaded',
     contextLimit: status?.contextLimit ?? null,
+    kvDtype: status?.cache?.kvDtype ?? null,
+    kvNamedByCheckpoint: status?.cache?.namedByCheckpoint ?? false,
     pinned: status?.pinned ?? false,
     inUse: status?.inUse ?? 0,
     bytes: status === undefined || status.bytes === null ? null : { ...status.bytes },

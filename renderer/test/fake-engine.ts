@@ -833,6 +833,8 @@ export class FakeEngine implements Connection {
             bytes: index === 0 ? { weights: this.#model(modelId).weightBytes, kv: 2_097_152, other: 1_048_576 } : null,
             unloadAt: null,
             loading: null,
+            kvDtype: 'f16',
+            kvNamedByCheckpoint: false,
             speculation: null,
           }))
           this.serverKey = input.apiKey ?? this.serverKey ?? 'a-drawn-secret-key'

@@ -94,7 +94,7 @@ async function ask(
     id: `chat-${messages.length}`,
     messages,
     sampling,
-    model: { ...model, contextTokens, kvDtype: 'f16' as const, signal: context.signal },
+    model: { ...model, contextTokens, kvDtype: 'auto' as const, signal: context.signal },
   }
   await answer(parts, request, (event) => {
     if (event.kind === 'loading') context.progress(loadingLine(model.name, event))

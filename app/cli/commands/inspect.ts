@@ -56,6 +56,7 @@ export const inspect: Command = {
         bytes_by_dtype: facts.bytesByDtype,
         bytes_by_kind: facts.bytesByKind,
         kv_bytes_per_token: facts.kvBytesPerToken,
+        kv_cache_dtype: facts.kvCacheDtype ?? null,
         kv_cache_scales: facts.hasKvScales === true,
         has_tokenizer: facts.hasTokenizer,
         has_chat_template: facts.hasChatTemplate,
@@ -73,10 +74,13 @@ export const inspect: Command = {
 function kvCacheLine({
   kvBytesPerToken,
   hasKvScales,
+  kvCacheDtype,
 }: {
   readonly kvBytesPerToken: number | null
   readonly hasKvScales?: boolean
+  readonly kvCacheDtype?: string | null
 }): string {
-  const scales = hasKvScales === true ? '; brings scales for --kv-dtype fp8' : ''
-  return kvBytesPerToken === null ? 'unknown' : `${formatBytes(kvBytesPerToken)} per token (f16)${scales}`
+  const named = (kvCacheDtype ?? null) === null ? '' : `; names ${kvCacheDtype}, which serving takes unless told otherwise`
+  const scales = hasKvScales === true ? (named === '' ? '; brings scales for --kv-dtype fp8' : ', and brings its scales') : ''
+  return kvBytesPerToken === null ? 'unknown' : `${formatBytes(kvBytesPerToken)} per token (f16)${named}${scales}`
 }

@@ -14,6 +14,7 @@ export function planJson(model: string, plan: CapacityPlan): Readonly<Record<str
     gpus_per_copy: tensorParallel.count,
     context: request.contextTokens,
     concurrency: request.concurrency,
+    kv_dtype: request.kvElement,
     weight_bytes: fit.weightBytes,
     kv_bytes: fit.kvBytes,
     kv_bytes_per_token: kv.bytesPerToken,

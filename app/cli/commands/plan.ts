@@ -35,7 +35,11 @@ export const plan: Command = {
     concurrency: { type: 'string', value: 'N', help: 'requests at once (1)' },
     engine: { type: 'string', value: 'NAME', help: 'lathe (this engine; the default here) or vllm (a server; the default with --gpu)' },
     scheme: { type: 'string', value: 'NAME', help: `what if it were stored as: ${STORAGE_SCHEMES.map((scheme) => scheme.id).join(', ')}` },
-    'kv-dtype': { type: 'string', value: 'NAME', help: `elements of the cache: ${KV_ELEMENTS.join(', ')} (f16)` },
+    'kv-dtype': {
+      type: 'string',
+      value: 'NAME',
+      help: `elements of the cache: ${KV_ELEMENTS.join(', ')} (what the checkpoint names, else f16)`,
+    },
     'tensor-parallel': { type: 'string', value: 'N', help: 'GPUs per copy of the model (the least that fits; vllm only)' },
     'prompt-tokens': { type: 'string', value: 'N', help: 'prompt of the usual request' },
     'output-tokens': { type: 'string', value: 'N', help: `answer of the usual request (${DEFAULT_OUTPUT_TOKENS})` },
@@ -101,7 +105,7 @@ function requestOf(
             STORAGE_SCHEMES.map((candidate) => candidate.id),
             scheme,
           ),
-    kvElement: args.oneOf('kv-dtype', KV_ELEMENTS, 'f16'),
+    kvElement: args.oneOf('kv-dtype', ['auto', ...KV_ELEMENTS], 'auto'),
     slo: {
       firstTokenMs: args.number('slo-first-token', { min: 0.001 }),
       perTokenMs: args.number('slo-per-token', { min: 0.001 }),

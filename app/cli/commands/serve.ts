@@ -3,7 +3,7 @@
  * (DESIGN §10), with or without --json, so that scripts can wait for it. The first model is loaded before that and stays; others are loaded when
  * they are asked for, and unloaded when nobody has asked for a while.
  */
-import { KV_DTYPES, parseKvSetting } from '../../../engine/gpu/kv-format.ts'
+import { KV_DTYPES, parseKvWish } from '../../../engine/gpu/kv-format.ts'
 import { randomBytes } from 'node:crypto'
 import { basename } from 'node:path'
 import { LatheError } from '../../../engine/contract/index.ts'
@@ -44,7 +44,7 @@ export const serve: Command = {
     'kv-dtype': {
       type: 'string',
       value: 'TYPE',
-      help: `type of the KV cache: ${KV_DTYPES.join(', ')}, or keys/values like int8/int4 (f16)`,
+      help: `type of the KV cache: ${KV_DTYPES.join(', ')}, or keys/values like int8/int4 (what the checkpoint names, else f16)`,
     },
     speculate: { type: 'string', value: 'MODE', help: `speculative decoding: ${SPECULATION_USAGE}; answers stay the same (off)` },
     'prefill-engines': {
@@ -73,9 +73,10 @@ export const serve: Command = {
   async run(args, context) {
     if (args.positionals.length === 0) throw args.invalid('The model folder is missing.')
     const port = args.integer('port', { min: 0, max: 65_535 }) ?? DEFAULT_PORT
-    const kvWish = args.text('kv-dtype') ?? 'f16'
-    const kvDtype = parseKvSetting(kvWish)
-    if (kvDtype === null) throw args.invalid(`--kv-dtype takes ${KV_DTYPES.join(', ')} or two of them as keys/values, not "${kvWish}".`)
+    const kvWish = args.text('kv-dtype') ?? 'auto'
+    const kvDtype = parseKvWish(kvWish)
+    if (kvDtype === null)
+      throw args.invalid(`--kv-dtype takes auto, ${KV_DTYPES.join(', ')} or two of them as keys/values, not "${kvWish}".`)
     const wish = args.text('speculate')
     const speculation = wish === null ? undefined : parseSpeculation(wish)
     const models = await Promise.all(args.positionals.map((folder) => modelAt(folder)))

@@ -1,5 +1,5 @@
 /** Loading a model for one command: the lease is released when the command ends, however it ends. */
-import type { KvSetting } from '../../../engine/gpu/kv-format.ts'
+import type { KvWish } from '../../../engine/gpu/kv-format.ts'
 import { resolve } from 'node:path'
 import type { LoadProgress, ModelLease, Speculation } from '../../../engine/runtime/types.ts'
 import { resolveModelFolder } from '../../../engine/studio/model-folder.ts'
@@ -9,7 +9,7 @@ import { formatBytes } from '../format.ts'
 
 export interface LoadOptions {
   readonly contextTokens: number
-  readonly kvDtype?: KvSetting
+  readonly kvDtype?: KvWish
   readonly kvTokens?: number | undefined
   readonly maxSequences?: number | undefined
   readonly speculation?: Speculation | undefined

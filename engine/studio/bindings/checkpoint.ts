@@ -14,8 +14,10 @@ import { inputElementsOf, schemeName } from '../../compress/scheme.ts'
 import { LatheError } from '../../contract/index.ts'
 import type { InputElement, TensorInfo, TensorStats } from '../../contract/index.ts'
 import { type StepParts, stepPartsOf } from '../../gpu/step-costs.ts'
+import { DEFAULT_KV_DTYPE } from '../../gpu/kv-format.ts'
 import { kvBytesPerToken } from '../../model/memory.ts'
 import { buildProgram } from '../../model/program-builder.ts'
+import { namedCacheType } from '../../model/key-value-scales.ts'
 import { describeModel } from '../../model/spec.ts'
 import { supportOf } from '../../model/support.ts'
 import type { FolderFacts } from '../ports.ts'
@@ -27,7 +29,6 @@ const MAX_CARD_BYTES = 256 * 1024
 const MAX_TOKENIZER_CONFIG_BYTES = 16 * 1024 * 1024
 
 /** The default KV dtype of the settings; what FitBars assume before the user chooses another. */
-const DEFAULT_KV_DTYPE = 'f16'
 
 /** Throws what `openCheckpoint` throws; an architecture that can't be run is a fact, not an error. */
 export async function inspectModelFolder(folder: string): Promise<FolderFacts> {
@@ -37,9 +38,10 @@ export async function inspectModelFolder(folder: string): Promise<FolderFacts> {
   const parameters = countParameters(checkpoint, linears)
   const weightBytes = tensors.reduce((sum, tensor) => sum + tensor.bytes, 0)
   const card = await readCard(folder)
+  const kvCacheDtype = namedCacheType(checkpoint)
   const fileNames = new Set(checkpoint.files.map((file) => file.name))
   return {
-    architecture: architectureOf(checkpoint.config),
+    architecture: { ...architectureOf(checkpoint.config), ...(kvCacheDtype !== null && { kvCacheDtype }) },
     parameters,
     weightBytes,
     diskBytes: checkpoint.files.reduce((sum, file) => sum + file.bytes, 0),
@@ -58,6 +60,7 @@ export async function inspectModelFolder(folder: string): Promise<FolderFacts> {
     unsupported: trouble ?? unsupportedReason(checkpoint),
     kvBytesPerToken: kvBytesOf(checkpoint),
     hasKvScales: checkpoint.tensors.has('model.layers.0.self_attn.k_scale'),
+    kvCacheDtype,
     stepParts: trouble === null && unsupportedReason(checkpoint) === null ? partsOf(checkpoint) : null,
   }
 }

@@ -1,11 +1,11 @@
 /** The models port over engine/runtime's manager: loads on the current backend, shares loads, and answers what a model holds of the device. */
-import { kvDtypesOf, kvRowBytes, type KvSetting } from '../../gpu/kv-format.ts'
+import { kvDtypesOf, kvRowBytes, resolveKvWish, type KvSetting } from '../../gpu/kv-format.ts'
 import { LatheError } from '../../contract/index.ts'
 import { createModelManager } from '../../runtime/manager.ts'
 import { openRuntime } from '../../runtime/open-runtime.ts'
 import { scorePair } from '../../runtime/pair.ts'
 import type { Disaggregation, MemoryReservation, ModelLease, ModelManager, ReserveOptions } from '../../runtime/types.ts'
-import type { AcquireModel, ModelsPort } from '../ports.ts'
+import type { AcquireModel, FolderFacts, ModelsPort } from '../ports.ts'
 import { inspectModelFolder } from './checkpoint.ts'
 import type { GpuBinding } from './gpu.ts'
 import { profileRuntime } from './profile.ts'
@@ -30,7 +30,7 @@ export class ModelsBinding implements ModelsPort {
     name,
     folder,
     contextTokens,
-    kvDtype,
+    kvDtype: kvWish,
     kvTokens,
     maxSequences,
     speculation,
@@ -41,7 +41,10 @@ export class ModelsBinding implements ModelsPort {
   }: AcquireModel): Promise<ModelLease> {
     this.#budgetBytes = await this.#gpu.budgetBytes()
     const { prefillEngines = 0, prefillAdapter = null } = disaggregation ?? {}
-    const oneBytes = await estimateBytes(folder, contextTokens, kvDtype, kvTokens)
+    // What can't be read the load itself explains.
+    const facts = await inspectModelFolder(folder).catch(() => null)
+    const kvDtype = resolveKvWish(kvWish, facts?.kvCacheDtype ?? null)
+    const oneBytes = facts === null ? null : estimateBytes(facts, contextTokens, kvDtype, kvTokens)
     return this.#manager.acquire({
       modelId,
       name,
@@ -126,15 +129,9 @@ export class ModelsBinding implements ModelsPort {
 /** Decides only how much a scale weighs beside its codes. */
 const USUAL_HEAD_DIM = 128
 
-/** Weights and cache exactly, from headers; null for what can't be read, which the load itself then explains. */
-async function estimateBytes(
-  folder: string,
-  contextTokens: number,
-  kvDtype: KvSetting,
-  kvTokens: number | undefined,
-): Promise<number | null> {
-  const facts = await inspectModelFolder(folder).catch(() => null)
-  if (facts === null || facts.kvBytesPerToken === null) return null
+/** Weights and cache exactly, from headers; null for what is no model that can be run. */
+function estimateBytes(facts: FolderFacts, contextTokens: number, kvDtype: KvSetting, kvTokens: number | undefined): number | null {
+  if (facts.kvBytesPerToken === null) return null
   const tokens = Math.max(kvTokens ?? 0, Math.min(contextTokens, facts.architecture.contextLength ?? contextTokens))
   const { key, value } = kvDtypesOf(kvDtype)
   // The facts are of f16, two bytes an element.

@@ -73,6 +73,13 @@ export class Evaluator {
     using baseline = target.baseline === null ? null : await this.#acquireBaseline(context, target.baseline)
     const plan = fitPlan(evaluationPlan(adapter.type, target.parameters), subject.runtime.info.contextLimit)
     context.log('info', `${plan.description} Adapter: ${adapter.name}.`)
+    const { kvDtype, checkpointKvDtype = kvDtype } = subject.runtime.info
+    if (checkpointKvDtype !== kvDtype) {
+      context.log(
+        'info',
+        `${target.subject.name} names an ${checkpointKvDtype} cache; it is measured with ${kvDtype}, as what it is compared with. Choose ${checkpointKvDtype} in the settings to measure both with that.`,
+      )
+    }
     const bench: Bench = {
       target,
       plan,

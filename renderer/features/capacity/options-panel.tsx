@@ -78,7 +78,10 @@ export function OptionsPanel({ request, parameters, ask, catalog, contextLimit }
               label="Cache as"
               value={request.kvElement}
               onChange={(kv) => ask({ kv })}
-              options={KV_ELEMENTS.map((element) => ({ value: element, title: element }))}
+              options={[
+                { value: 'auto', title: 'as the checkpoint says, else f16' },
+                ...KV_ELEMENTS.map((element) => ({ value: element, title: element })),
+              ]}
             />
           )}
         </Field>

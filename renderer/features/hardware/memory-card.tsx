@@ -62,6 +62,7 @@ export function MemoryCard({ hardware, updatedAt }: { readonly hardware: Hardwar
                     {formatBytes(model.weightBytes, 'memory')} weights, {formatBytes(model.kvBytes, 'memory')} KV cache for{' '}
                     {formatInteger(model.contextLimit)} tokens
                     {model.kvDtype !== undefined && ` as ${model.kvDtype}`}
+                    {model.kvNamedByCheckpoint === true && ', the format that its checkpoint names,'}
                     {model.kvScales === 'checkpoint' && ' with the scales of its calibration'}
                   </span>
                 </span>

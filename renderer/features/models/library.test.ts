@@ -23,6 +23,8 @@ test('a variant’s row does not repeat the name above it', () => {
 test('KV cache per token: layers × KV heads × head size × two × bytes', () => {
   expect(kvBytesPerToken(SAMPLE.architecture, 'f16')).toBe(6 * 2 * 64 * 2 * 2)
   expect(kvBytesPerToken(SAMPLE.architecture, 'f32')).toBe(6 * 2 * 64 * 2 * 4)
+  expect(kvBytesPerToken(SAMPLE.architecture, 'auto')).toBe(kvBytesPerToken(SAMPLE.architecture, 'f16'))
+  expect(kvBytesPerToken({ ...SAMPLE.architecture, kvCacheDtype: 'fp8' }, 'auto')).toBe(6 * 2 * 2 * (64 + 4))
   expect(kvBytesPerToken({ ...SAMPLE.architecture, headDim: null }, 'f16')).toBeNull()
 })
 

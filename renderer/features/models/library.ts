@@ -32,7 +32,7 @@ const SCALE_BYTES = 4
 export function kvBytesPerToken(architecture: Architecture, kvDtype: Settings['kvDtype']): number | null {
   const { layers, keyValueHeads, headDim } = architecture
   if (layers === null || keyValueHeads === null || headDim === null) return null
-  const element = KV_BYTES[kvDtype]
+  const element = KV_BYTES[kvDtype === 'auto' ? (architecture.kvCacheDtype ?? 'f16') : kvDtype]
   return 2 * layers * keyValueHeads * (headDim * element + (element < 2 ? SCALE_BYTES : 0))
 }
 

@@ -51,6 +51,13 @@ export function ServingFit({ model, contextTokens, parallel, kvDtype, onContext,
   return (
     <div className={styles.servingFit}>
       <FitBar fit={plan.fit} detail="full" />
+      {plan.subject.kvElement !== undefined && (
+        <p className={styles.servingNote}>
+          {plan.request.kvElement === plan.subject.kvElement
+            ? `Keys and values are cached as ${plan.subject.kvElement}, the format that the checkpoint names.`
+            : `Keys and values are cached as ${kvDtype}; the checkpoint names ${plan.subject.kvElement}.`}
+        </p>
+      )}
       <ul className={styles.solves} aria-label="Ways to make it fit">
         {onContext !== null && longest !== null && longest > 0 && longest !== contextTokens && (
           <Solve text="Longest context that fits:">

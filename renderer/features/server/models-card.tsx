@@ -66,12 +66,16 @@ function StateBadge({ model }: { readonly model: ServedModelInfo }) {
 }
 
 /** Exported for its test. */
-export function describe({ bytes, contextLimit, inUse, loading, pinned, speculation, unloadAt }: ServedModelInfo, now: number): string {
+export function describe(
+  { bytes, contextLimit, inUse, kvDtype, kvNamedByCheckpoint, loading, pinned, speculation, unloadAt }: ServedModelInfo,
+  now: number,
+): string {
   if (loading !== null)
     return loading.totalBytes === 0 ? '' : `${formatBytes(loading.doneBytes, 'memory')} of ${formatBytes(loading.totalBytes, 'memory')}`
   const parts: string[] = []
+  const cache = kvDtype === null ? 'cache' : `cache as ${kvDtype}${kvNamedByCheckpoint ? ', which its checkpoint names' : ''}`
   if (bytes !== null)
-    parts.push(`${formatBytes(bytes.weights + bytes.kv + bytes.other, 'memory')}, ${formatBytes(bytes.kv, 'memory')} of it cache`)
+    parts.push(`${formatBytes(bytes.weights + bytes.kv + bytes.other, 'memory')}, ${formatBytes(bytes.kv, 'memory')} of it ${cache}`)
   if (contextLimit !== null) parts.push(`${formatInteger(contextLimit)} tokens of context`)
   if (inUse > 0) parts.push(plural(inUse, 'request'))
   else if (unloadAt !== null)

@@ -18,7 +18,7 @@ interface RoomFieldsProps {
 }
 
 const PARALLEL_STEPS = [1, 2, 4, 8, 16, 32, MOST_PARALLEL]
-const KV_TYPES = ['f16', 'fp8', 'int8', 'int8/int4', 'int4'] as const
+const KV_TYPES = ['auto', 'f16', 'fp8', 'int8', 'int8/int4', 'int4'] as const
 const DRAFT = 'draft:'
 
 export function RoomFields({ model, models, settings, room, onChange }: RoomFieldsProps) {
@@ -67,7 +67,10 @@ export function RoomFields({ model, models, settings, room, onChange }: RoomFiel
               label="Cached keys and values"
               value={kvDtype}
               onChange={(next) => set({ kvDtype: next })}
-              options={withOption(KV_TYPES, kvDtype).map((value) => ({ value, title: KV_TITLES[value] ?? value }))}
+              options={withOption(KV_TYPES, kvDtype).map((value) => ({
+                value,
+                title: value === 'auto' ? autoTitle(model) : (KV_TITLES[value] ?? value),
+              }))}
             />
           )}
         </Field>
@@ -107,6 +110,11 @@ const KV_TITLES: Readonly<Record<string, string>> = {
   int8: '8 bits (INT8)',
   'int8/int4': 'Keys 8, values 4 bits',
   int4: '4 bits',
+}
+
+function autoTitle(model: ModelSummary | null): string {
+  const own = model?.architecture.kvCacheDtype
+  return own === undefined ? 'As the checkpoint says, else 16 bits' : `As the checkpoint says: ${KV_TITLES[own] ?? own}`
 }
 
 /** Smaller ones of the same family: they share its vocabulary, which guessing needs. */

@@ -180,6 +180,7 @@ function Models({ settings, update }: SectionProps) {
               value={settings.kvDtype}
               onChange={(kvDtype) => update({ kvDtype })}
               options={[
+                { value: 'auto', title: 'Automatic', hint: 'what the checkpoint names, else 16-bit; measurements use 16-bit' },
                 { value: 'f16', title: '16-bit', hint: 'half the memory' },
                 { value: 'f32', title: '32-bit', hint: 'exact' },
                 { value: 'int8', title: '8-bit integer', hint: 'a quarter, nearly exact' },
