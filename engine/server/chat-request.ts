@@ -81,10 +81,14 @@ export function parseChatRequest(value: unknown): ChatFields {
   if (maxTokens === 0) throw badRequest('max_tokens', '"max_tokens" must be at least 1.')
   const format = responseFormat(body.response_format)
   const tools = toolChoice(body.tools, body.tool_choice, body.parallel_tool_calls)
-  if (tools !== null && tools.choice !== 'auto' && format !== null)
-    throw badRequest('response_format', 'An answer that must be a tool call can have no other form.')
+  const generation = generationFields(body, maxTokens, format)
+  if (tools !== null && tools.choice !== 'auto' && generation.structured !== null)
+    throw badRequest(
+      format === null ? 'structured_outputs' : 'response_format',
+      'An answer that must be a tool call can have no other form. With "tool_choice": "auto", a form of your own binds the answer, calls and all.',
+    )
   return {
-    ...generationFields(body, maxTokens, format),
+    ...generation,
     prompt: {
       ...promptOf(body),
       variables: { ...(body.reasoning_effort !== undefined && { reasoning_effort: body.reasoning_effort }), ...body.chat_template_kwargs },

@@ -5,8 +5,9 @@
 import type { TokenMaskProvider } from '../types.ts'
 import { GrammarHost } from './grammar-host.ts'
 import type { GrammarVocabulary } from './grammar-host.ts'
-import { grammarText, invalid } from './grammar-source.ts'
+import { grammarText } from './grammar-source.ts'
 import type { StructuredOutput } from './grammar-source.ts'
+import { invalid } from './invalid.ts'
 
 export interface GrammarTokenizer {
   readonly vocabSize: number

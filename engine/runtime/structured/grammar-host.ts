@@ -3,8 +3,8 @@
  * known, so that it usually lies there when the next step is built. A thread that dies or hangs fails its own answers and no others.
  */
 import { Worker } from 'node:worker_threads'
-import { invalid } from './grammar-source.ts'
 import type { TokenMaskProvider } from '../types.ts'
+import { invalid } from './invalid.ts'
 import { MATCHER_HEADER, MatcherStatus, matcherBytes } from './matcher-memory.ts'
 
 /** The bytes of every token, end to end, shared by the threads of a model. */

@@ -2,11 +2,12 @@
  * What an answer may be bound to (specs/runtime.md §7), and the grammar that says so. Refuses what can't be enforced, so that an answer that
  * arrives is an answer that fits. Knows no tokens and no models.
  */
-import { LatheError } from '../../contract/errors.ts'
 import { GrammarRules, anyOf, literal, optional, repeated, sequence } from './ebnf.ts'
 import type { Ebnf } from './ebnf.ts'
+import { invalid } from './invalid.ts'
 import { JsonGrammar } from './json-grammar.ts'
 import { plainCharacter, regularExpression } from './regular-expression.ts'
+import { structuralTag } from './structural-tag.ts'
 
 export type StructuredOutput =
   /** Any JSON object. */
@@ -18,6 +19,8 @@ export type StructuredOutput =
   | { readonly kind: 'choice'; readonly choices: readonly string[] }
   /** EBNF in XGrammar's (GBNF-like) dialect with the rule `root`. */
   | { readonly kind: 'grammar'; readonly ebnf: string }
+  /** Tags in free text, in XGrammar's words or in their older form; not checked yet. `param` is what errors call it. */
+  | { readonly kind: 'structural-tag'; readonly tag: unknown; readonly param: string }
   /** For tool calls. */
   | { readonly kind: 'form'; readonly form: Form }
 
@@ -62,6 +65,8 @@ function textOf(output: StructuredOutput): string {
     case 'grammar':
       if (output.ebnf.trim() === '') throw invalid('The grammar is empty.', 'Give EBNF rules, one of them named root.')
       return output.ebnf
+    case 'structural-tag':
+      return rules.text(structuralTag(output.tag, output.param, rules))
     case 'form':
       return rules.text(formExpression(output.form, rules, new JsonGrammar(rules)))
   }
@@ -93,8 +98,4 @@ function choice(choices: readonly string[]): Ebnf {
     if (!text.isWellFormed()) throw invalid('A choice holds half a character.', 'Send whole Unicode characters.')
   }
   return anyOf(choices.map(literal))
-}
-
-export function invalid(message: string, hint: string): LatheError {
-  return new LatheError('runtime.invalid-request', message, hint)
 }

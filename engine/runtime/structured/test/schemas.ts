@@ -113,6 +113,7 @@ export async function sampleAnswer(
   model: OpinionlessModel,
   next: () => number,
   maxTokens: number,
+  { stopChance = 0.8, closing: ends = /^["}\]]/ }: { readonly stopChance?: number; readonly closing?: RegExp } = {},
 ): Promise<SampledAnswer> {
   const matcher = grammar.start()
   const ids: number[] = []
@@ -125,9 +126,9 @@ export async function sampleAnswer(
       const allowed = allowedIds(mask, model.vocabulary).filter((id) => mayContinue(bytes, model.bytesOf(id)))
       if (allowed.length === 0) throw new Error(`No token may follow ${JSON.stringify(Buffer.from(bytes).toString())}`)
       const stop = allowed.find((id) => model.stopTokenIds.includes(id))
-      const closing = allowed.filter((id) => /^["}\]]/.test(String.fromCharCode(model.bytesOf(id)[0] ?? 0)))
+      const closing = allowed.filter((id) => ends.test(String.fromCharCode(...model.bytesOf(id))))
       let id = allowed[Math.floor(next() * allowed.length)]!
-      if (stop !== undefined && next() < 0.8) id = stop
+      if (stop !== undefined && next() < stopChance) id = stop
       else if (closing.length > 0 && next() < 0.4) id = closing[Math.floor(next() * closing.length)]!
       // A model that tries something, takes it back, and goes on is what speculation looks like to a grammar.
       const tried = allowed[Math.floor(next() * allowed.length)]!
@@ -169,8 +170,9 @@ export function allowedIds(mask: Uint32Array, vocabulary: number): number[] {
 }
 
 /** Single bytes and common pieces, as small byte-level vocabularies have them; id 256 ends an answer, 257 is special. */
-export function pieceVocabulary() {
+export function pieceVocabulary(further: readonly string[] = []) {
   const pieces = [
+    ...further,
     '{"',
     '":',
     '": ',
