@@ -5,13 +5,14 @@
 import { createHash, randomBytes } from 'node:crypto'
 import { LatheError } from '../contract/errors.ts'
 import type { StructuredOutput } from '../runtime/structured/grammar-source.ts'
+import { openingText } from '../runtime/structured/structural-tag.ts'
 import type { TokenMaskProvider } from '../runtime/types.ts'
 import type { ChatTurn } from '../tokenizer/chat-template.ts'
 import { ApiError } from './api-error.ts'
 import type { ChatFields } from './chat-request.ts'
 import { fitPrompt, resolveMaxTokens } from './completion-run.ts'
 import type { Overlong, PromptRun } from './completion-run.ts'
-import { notImplemented } from './parse-body.ts'
+import { badRequest, notImplemented } from './parse-body.ts'
 import { ReasoningSplitter, afterReasoning, reasoningStart, thinkTagsOf } from './reasoning.ts'
 import type { ReasoningStart, ThinkTags } from './reasoning.ts'
 import type { ServedModel, ServedTokenizer } from './served-model.ts'
@@ -57,6 +58,13 @@ export function prepareChat(model: ServedModel, fields: ChatFields, overlong: Ov
     ...(reasoning === 'none' ? [] : [thinkTags.open, thinkTags.close]),
   ]
   const openId = specialId(model.tokenizer, thinkTags.open)
+  // A form that describes the thinking too binds it; any other one waits for its end.
+  const describesThinking = structured?.kind === 'structural-tag' && openingText(structured.tag)?.startsWith(thinkTags.open) === true
+  if (describesThinking && reasoning === 'inside')
+    throw badRequest(
+      structured.param,
+      `The chat template has begun the thinking already: leave ${thinkTags.open} and its content out of the format.`,
+    )
   return {
     promptTokens: tokens,
     maxTokens: resolveMaxTokens(tokens.length, fields.maxTokens, contextLimit, { param: 'messages', overlong }),
@@ -66,7 +74,9 @@ export function prepareChat(model: ServedModel, fields: ChatFields, overlong: Ov
     // Markup that is a special token would be left out of the text in which it is looked for.
     skipSpecialTokens: fields.skipSpecialTokens && !markup.some((mark) => isSpecial(model.tokenizer, mark)),
     wrapMask: (mask: TokenMaskProvider) =>
-      afterReasoning(mask, reasoning, { openId, close: thinkTags.close, tokenBytes: (id) => model.tokenizer.tokenBytes(id) }),
+      describesThinking
+        ? mask
+        : afterReasoning(mask, reasoning, { openId, close: thinkTags.close, tokenBytes: (id) => model.tokenizer.tokenBytes(id) }),
     ...(fields.thinkingBudget !== undefined && {
       limitMask: thinkingLimit(model, fields.thinkingBudget, reasoning, { openId, tags: thinkTags }),
     }),

@@ -26,6 +26,8 @@ const WEATHER = {
   },
 }
 
+const asTags = (format: object, more: object = {}) => ({ ...ASK, ...more, response_format: { type: 'structural_tag', format } as never })
+
 describe('the official client', () => {
   test('lists models, chats whole and streamed with usage', async () => {
     const { client } = await connect()
@@ -71,6 +73,66 @@ describe('the official client', () => {
       response_format: { type: 'json_schema', json_schema: { name: 'x', schema: { type: 'array', uniqueItems: true } } },
     })
     await expect(refused).rejects.toMatchObject({ status: 400, message: expect.stringContaining('#/uniqueItems') })
+  })
+
+  test('structural tags in both shapes: text is free, tags are bound, streamed and for several answers too', async () => {
+    const { client } = await connect({ script: 'Well: <get=city>{"city": "Rome", "days": 3}</get> ok' })
+    const schema = { type: 'object', properties: { city: { enum: ['Oslo', 'Bonn'] } }, required: ['city'] }
+    const content = { type: 'json_schema', json_schema: schema }
+    const newer = {
+      type: 'structural_tag',
+      format: { type: 'triggered_tags', triggers: ['<get='], tags: [{ type: 'tag', begin: '<get=city>', content, end: '</get>' }] },
+    }
+    const older = { type: 'structural_tag', triggers: ['<get='], structures: [{ begin: '<get=city>', schema, end: '</get>' }] }
+    const expected = expect.stringMatching(/^Well: <get=city>\{"city": "(Oslo|Bonn)"\}<\/get>/)
+    for (const format of [newer, older]) {
+      const whole = await client.chat.completions.create({ ...ASK, n: 2, temperature: 1, response_format: format as never })
+      expect(whole.choices.map((choice) => choice.message.content)).toEqual([expected, expected])
+    }
+    const streamed = await client.chat.completions.stream({ ...ASK, response_format: newer as never }).finalChatCompletion()
+    expect(streamed.choices[0]!.message.content).toEqual(expected)
+    for (const structural_tag of [newer, JSON.stringify(older)]) {
+      const body = { model: 'echo', prompt: 'x', max_tokens: 90, structured_outputs: { structural_tag } }
+      expect((await client.completions.create(body)).choices[0]!.text).toEqual(expected)
+    }
+    const refused = client.chat.completions.create({
+      ...ASK,
+      response_format: { type: 'structural_tag', format: { type: 'token', token: 1 } } as never,
+    })
+    await expect(refused).rejects.toMatchObject({
+      status: 400,
+      param: 'response_format.format.type',
+      message: expect.stringContaining('single tokens'),
+    })
+  })
+
+  test('structural tags beside thinking and beside tools', async () => {
+    const body = { type: 'regex', pattern: '[0-9]{2}' }
+    const answer = { type: 'tag', begin: '<n>', content: body, end: '</n>' }
+    const think = { type: 'tag', begin: '<think>', content: { type: 'any_text', excludes: ['!'] }, end: '</think>' }
+    const { client } = await connect({ script: '<think>\nhm!\n</think>12', template: '<think></think>' })
+    const bound = await client.chat.completions.create(asTags({ type: 'sequence', elements: [think, answer] }))
+    const { content, reasoning_content } = bound.choices[0]!.message as unknown as Record<string, string>
+    expect([content, reasoning_content]).toEqual([expect.stringMatching(/^<n>\d\d<\/n>$/), expect.stringMatching(/^hm[^!]*$/)])
+    // A format that writes calls as the template does gives calls; where a call is demanded, no other form can be.
+    const call = '<tool_call>\n{"name": "weather", "arguments": {"city": "Oslo", "days": 20}}\n</tool_call>'
+    const { client: caller } = await connect({ script: call, template: HERMES })
+    const json = { type: 'json_schema', json_schema: WEATHER.function.parameters }
+    const strict = { type: 'tag', begin: '<tool_call>\n{"name": "weather", "arguments": ', content: json, end: '}\n</tool_call>' }
+    const tags = { type: 'triggered_tags', triggers: ['<tool_call>'], tags: [strict] }
+    const auto = await caller.chat.completions.create(asTags(tags, { tools: [WEATHER] }))
+    const called = auto.choices[0]!.message.tool_calls![0] as { function: { arguments: string } }
+    expect(JSON.parse(called.function.arguments)).toEqual({ city: 'Oslo', days: 2 })
+    for (const form of [asTags(tags), { ...ASK, structured_outputs: { structural_tag: { format: tags } } }]) {
+      const forced = caller.chat.completions.create({ ...form, tools: [WEATHER], tool_choice: 'required' })
+      await expect(forced).rejects.toMatchObject({ status: 400, message: expect.stringContaining('must be a tool call') })
+    }
+    // Thinking that the prompt has begun already is free, and a format can't begin it again.
+    const { client: thinking } = await connect({ script: 'hm!</think>12', template: '<think></think>' })
+    const begun = { messages: [...ASK.messages, { role: 'assistant' as const, content: '<think>' }], continue_final_message: true }
+    const free = await thinking.chat.completions.create(asTags(answer, begun))
+    expect(free.choices[0]!.message).toMatchObject({ content: expect.stringMatching(/^<n>\d\d<\/n>$/), reasoning_content: 'hm!' })
+    await expect(thinking.chat.completions.create(asTags(think, begun))).rejects.toMatchObject({ status: 400, param: 'response_format' })
   })
 
   test('tools: auto, required, named and none', async () => {

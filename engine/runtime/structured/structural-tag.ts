@@ -75,6 +75,19 @@ export function structuralTag(tag: unknown, param: string, rules: GrammarRules):
   return grammar.triggered(fields, structures, OUTSIDE)
 }
 
+/** The text with which every answer begins, as far as the outermost formats say so; null = they don't. Never throws. */
+export function openingText(tag: unknown): string | null {
+  let format = (tag as { format?: unknown } | null)?.format
+  for (let depth = 0; depth < MAX_DEPTH; depth++) {
+    const { type, elements, begin, value } = (format ?? {}) as Readonly<Record<string, unknown>>
+    const text = type === 'tag' ? begin : type === 'const_string' ? value : null
+    if (typeof text === 'string') return text
+    if (type !== 'sequence' || !Array.isArray(elements)) return null
+    format = (elements as unknown[])[0]
+  }
+  return null
+}
+
 class TagGrammar {
   readonly #rules: GrammarRules
   readonly #json: JsonGrammar

@@ -118,11 +118,6 @@ export class TagJudge {
     const { content, elements } = format as unknown as { content: TagFormat; elements: readonly TagFormat[] }
     const each = (starts: Iterable<number>, part: TagFormat): Set<number> =>
       new Set([...starts].flatMap((start) => [...this.#ends(part, start, ends)]))
-    const many = (starts: ReadonlySet<number>, step: (start: number) => Iterable<number>): Set<number> => {
-      const all = new Set(starts)
-      for (const start of all) for (const end of step(start)) all.add(end)
-      return all
-    }
     switch (format.type) {
       case 'const_string':
         return this.#text.startsWith(format['value'] as string, from) ? new Set([from + (format['value'] as string).length]) : new Set()
@@ -277,4 +272,11 @@ interface Separated {
   readonly separator: string
   readonly at_least_one: boolean
   readonly stop_after_first: boolean
+}
+
+/** All places that steps lead to, however many. */
+function many(starts: ReadonlySet<number>, step: (start: number) => Iterable<number>): Set<number> {
+  const all = new Set(starts)
+  for (const start of all) for (const end of step(start)) all.add(end)
+  return all
 }
