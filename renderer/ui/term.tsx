@@ -25,6 +25,11 @@ const DEFINITIONS = {
   'non-inferior':
     'Tested on the same items: as good when the loss is smaller than what you allow, with 95 % confidence. Where the items can’t tell, nothing is claimed.',
   wilson: 'The range in which the true score lies with 95 % confidence, given how many items were asked.',
+  'same-text': 'Greedy answers to the same items that are the same to the byte.',
+  'first-difference':
+    'Where answers that differ leave the original’s, counted from 0: a late place means a long common beginning. One other word is enough to part.',
+  lead: 'How much more probable the original’s own token was than its second choice, where the answers part. Near 1× it was a tie that rounding alone can turn: then the words differ, and the models hardly. Not known for servers that do not tell, and for answers kept by earlier versions.',
+  'to-edit': 'What would have to be put in, left out or replaced to turn one answer into the other, as a share of the longer one.',
   'prefix-cache': 'Share of prompt tokens that were not computed because an earlier request began the same way.',
   speculation: 'Share of the tokens guessed ahead by a draft that the model itself would have chosen.',
   'software-adapter': 'The graphics driver runs on the CPU here. Results are the same; speeds say nothing about a real GPU.',

@@ -1,9 +1,8 @@
 /** The same items answered by both models, side by side: which answers changed, and in free text where the words part. */
 import { keepPreviousData, useQuery } from '@tanstack/react-query'
 import { useState } from 'react'
-import type { FreeTextDrift, SampleQuery } from '../../../engine/contract/index.ts'
+import type { SampleQuery } from '../../../engine/contract/index.ts'
 import { useEngine } from '../../data/engine.tsx'
-import { formatInteger, formatPercent } from '../../lib/format.ts'
 import { useQueryChoice, useQueryParameter } from '../../lib/url-state.ts'
 import { Select } from '../../ui/controls.tsx'
 import { Card } from '../../ui/page.tsx'
@@ -11,6 +10,7 @@ import { SkeletonLines } from '../../ui/skeleton.tsx'
 import { ErrorCard } from '../../ui/state.tsx'
 import { Segmented } from '../../ui/tabs.tsx'
 import styles from './evidence.module.css'
+import { FreeTextRow } from './free-text-row.tsx'
 import type { Entry } from './metrics.ts'
 import { Pager } from './pager.tsx'
 import { SampleItem } from './sample-item.tsx'
@@ -69,25 +69,6 @@ export function Samples({ entries, baseline, source }: SamplesProps) {
         names={{ baseline: entryTitle(baseline, source), own: entryTitle(entry, source) }}
       />
     </Card>
-  )
-}
-
-function FreeTextRow({ drift }: { readonly drift: FreeTextDrift }) {
-  const { unit, firstDifferenceMedian: first, identicalInterval, editDistanceMean } = drift
-  const parts = [
-    `Same text ${formatPercent(drift.identicalShare)}`,
-    ...(first === null ? [] : [`first differs at ${unit === 'tokens' ? 'token' : 'character'} ${formatInteger(Math.round(first))}`]),
-    `edit distance ${editDistanceMean.toFixed(2)}`,
-  ]
-  const title = [
-    `Greedy answers to the same ${formatInteger(drift.n)} items: the same to the byte (95 %: ${formatPercent(identicalInterval[0])}–${formatPercent(identicalInterval[1])}),`,
-    `where those that differ part (median, counted in ${unit} from 0), and the share of ${unit} to edit (mean).`,
-    'A near-tie of two words is enough for answers to part, so this exaggerates how far the model moved.',
-  ].join(' ')
-  return (
-    <p className={styles.quiet} title={title}>
-      {parts.join(' · ')}
-    </p>
   )
 }
 
