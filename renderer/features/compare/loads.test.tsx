@@ -21,11 +21,13 @@ test('a load’s times are shown under the names of the tool that is picked', as
   const rows = () => table.getAllByRole('row').map((row) => [...row.children].map((cell) => cell.textContent))
   expect(rows()).toEqual([
     ['Load', 'Latency', 'Mean', 'Median', 'p90', 'p99', 'Values'],
-    ['concurrent, 1 at once', 'ttft_ms', '20.0 ms', '19.0 ms', '24.0 ms', '30.0 ms', '40'],
-    ['', 'itl_ms', '—', '—', '—', '—', '—'],
-    ['concurrent, 4 at once', 'ttft_ms', '80.0 ms', '76.0 ms', '96.0 ms', '120 ms', '40'],
-    ['', 'itl_ms', '8.00 ms', '7.60 ms', '9.60 ms', '12.0 ms', '40'],
+    ['concurrent, 1 at once', 'Time to first token', '20.0 ms', '19.0 ms', '24.0 ms', '30.0 ms', '40'],
+    ['', 'Between tokens', '—', '—', '—', '—', '—'],
+    ['concurrent, 4 at once', 'Time to first token', '80.0 ms', '76.0 ms', '96.0 ms', '120 ms', '40'],
+    ['', 'Between tokens', '8.00 ms', '7.60 ms', '9.60 ms', '12.0 ms', '40'],
   ])
+  await user.click(table.getAllByRole('button', { name: 'Between tokens' })[0] ?? document.body)
+  expect(await screen.findByText('Every pause between two tokens, of all requests together.')).toBeDefined()
   await user.click(screen.getByRole('combobox', { name: 'Times as defined by' }))
   await user.click(await screen.findByRole('option', { name: 'AIPerf' }))
   await waitFor(() => expect(table.getAllByText('time_to_first_token').length).toBe(2))

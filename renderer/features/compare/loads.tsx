@@ -8,6 +8,7 @@ import { useEngine } from '../../data/engine.tsx'
 import { formatDuration, formatInteger } from '../../lib/format.ts'
 import { useQueryChoice, useQueryParameter } from '../../lib/url-state.ts'
 import { Select } from '../../ui/controls.tsx'
+import { Info } from '../../ui/info.tsx'
 import { Card } from '../../ui/page.tsx'
 import { SkeletonLines } from '../../ui/skeleton.tsx'
 import { ErrorCard } from '../../ui/state.tsx'
@@ -32,6 +33,25 @@ const CONVENTIONS: Readonly<Record<LatencyConvention, { readonly title: string; 
     means: 'From sending. Its inter-token latency is the mean gap of a request; inter-chunk latency pools the gaps between chunks.',
   },
 }
+/** Lathe's own latencies in words; other tools' stay as those tools print them, since that is what their readers look for. */
+const WORDS: Readonly<Record<string, { readonly title: string; readonly means: string }>> = {
+  ttft_ms: { title: 'Time to first token', means: 'From the moment that the request was due to its first token.' },
+  itl_ms: { title: 'Between tokens', means: 'Every pause between two tokens, of all requests together.' },
+  tpot_ms: {
+    title: 'Each token after the first',
+    means: 'The mean pause of a request: from its first token to its last, by the tokens after the first.',
+  },
+  e2e_ms: { title: 'Whole answer', means: 'From the moment that the request was due to its last token.' },
+  queue_ms: {
+    title: 'Waiting to be sent',
+    means: 'From the moment that the request was due until it was sent: the limit of requests at once, or a slow client.',
+  },
+  e2e_per_token_ms: {
+    title: 'Whole answer, by token',
+    means: 'From sending to the last token, by the number of tokens, the first included.',
+  },
+}
+
 const NAMES = Object.keys(CONVENTIONS) as LatencyConvention[]
 
 const COLUMNS: readonly { readonly title: string; readonly of: (summary: LatencySummary) => number }[] = [
@@ -75,6 +95,21 @@ export function Loads({ entries, source }: LoadsProps) {
   )
 }
 
+function LatencyName({
+  name,
+  words,
+}: {
+  readonly name: string
+  readonly words: { readonly title: string; readonly means: string } | undefined
+}) {
+  if (words === undefined) return <code>{name}</code>
+  return (
+    <Info underlined card={words.means}>
+      {words.title}
+    </Info>
+  )
+}
+
 function LoadTable({ modelId, convention }: { readonly modelId: string; readonly convention: LatencyConvention }) {
   const { queries } = useEngine()
   const loads = useQuery({
@@ -103,7 +138,7 @@ function LoadTable({ modelId, convention }: { readonly modelId: string; readonly
             <Row key={`${index} ${name}`}>
               <Cell>{place === 0 ? loadOf(run) : ''}</Cell>
               <Cell>
-                <code>{name}</code>
+                <LatencyName name={name} words={convention === 'lathe' ? WORDS[name] : undefined} />
               </Cell>
               {COLUMNS.map(({ title, of }) => (
                 <Cell key={title} align="end">
