@@ -2,16 +2,22 @@
 
 const UNITS = ['B', 'kB', 'MB', 'GB', 'TB'] as const
 
+/** Three significant digits, never in powers of ten: "9.31", "1,480". */
+export function formatSignificant(value: number): string {
+  const text = value.toPrecision(3)
+  return text.includes('e+') ? Number(text).toLocaleString('en-US') : text
+}
+
 /** Decimal units as disks have them, three significant digits: "9.31 MB". */
 export function formatBytes(bytes: number): string {
   const exponent = bytes < 1 ? 0 : Math.min(UNITS.length - 1, Math.floor(Math.log10(bytes) / 3))
   const value = bytes / 1000 ** exponent
-  return `${exponent === 0 ? value : value.toPrecision(3)} ${UNITS[exponent]}`
+  return `${exponent === 0 ? value : formatSignificant(value)} ${UNITS[exponent]}`
 }
 
 export function formatCount(count: number): string {
   if (count < 1e6) return count.toLocaleString('en-US')
-  return count < 1e9 ? `${(count / 1e6).toPrecision(3)} M` : `${(count / 1e9).toPrecision(3)} B`
+  return count < 1e9 ? `${formatSignificant(count / 1e6)} M` : `${formatSignificant(count / 1e9)} B`
 }
 
 export function formatSeconds(seconds: number): string {

@@ -92,6 +92,7 @@ describe('what is not understood', () => {
       failure(['compress', demo, '--preset', 'quick-4bit']),
       failure(['chat', demo, '--prompt', 'x', '--temperature', '9']),
       failure(['inspect', demo, '--adapter']),
+      failure(['chat', demo, '--prompt', ' ']),
     ])
     expect(errors.map((error) => [error.code, error.message, error.hint].join(' | '))).toEqual([
       'request.invalid | There is no command "inspct". | Did you mean "inspect"?',
@@ -104,6 +105,7 @@ describe('what is not understood', () => {
       expect.stringMatching(/^request\.invalid \| --out is missing/),
       expect.stringMatching(/^request\.invalid \| --temperature must be a number from 0 to 2, not "9"/),
       expect.stringMatching(/^request\.invalid \| .*--adapter/),
+      expect.stringMatching(/^request\.invalid \| --prompt is empty/),
     ])
     expect(readdirSync(folder)).toEqual([])
   })
@@ -188,6 +190,12 @@ describe('serve', () => {
       message: expect.stringMatching(/--prefill-engines/),
     })
     expect(await failure(['serve', demo, '--kv-dtype', 'int9'])).toMatchObject({ message: expect.stringMatching(/int8, int4/) })
+    for (const key of ['', 'two words'])
+      expect(await failure(['serve', demo, '--api-key', key])).toMatchObject({ message: expect.stringMatching(/^--api-key is empty/) })
+    expect(await failure(['serve', demo, '--host', '192.0.2.1', '--port', '0'])).toMatchObject({
+      code: 'request.invalid',
+      message: '192.0.2.1 is no address of this machine.',
+    })
   })
 })
 
@@ -401,10 +409,10 @@ describe('eval, chat, bench', () => {
     expect((await json(ask))['text']).toBe(answer['text'])
     const plain = await lathe(ask)
     expect(plain.out).toBe(`${String(answer['text'])}\n`)
-    const talk = await lathe(['chat', demo, '--temperature', '0', '--max-tokens', '12'], {
-      input: 'Hello\n/clear\nWhere is the Old Lighthouse?\n',
+    const talk = await lathe(['chat', demo, '--temperature', '0', '--max-tokens', '12', '--context', '64'], {
+      input: `Hello\n/clear\n${'too long '.repeat(64)}\nWhere is the Old Lighthouse?\n`,
     })
-    expect(talk).toMatchObject({ code: 0 })
+    expect(talk).toMatchObject({ code: 0, err: expect.stringMatching(/the context holds 64.*The message was not sent/) })
     expect(talk.out).toMatch(/Lighthouse/)
   })
 

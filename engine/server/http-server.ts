@@ -6,6 +6,7 @@
 import { createHash, randomUUID, timingSafeEqual } from 'node:crypto'
 import { createServer } from 'node:http'
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
+import { LatheError } from '../contract/errors.ts'
 import { ApiError, toApiError } from './api-error.ts'
 import type { Overlong } from './completion-run.ts'
 import type { Exchange } from './http-exchange.ts'
@@ -74,6 +75,9 @@ function requestIdOf(request: IncomingMessage): string {
 /** Starts listening and resolves when requests are accepted. Rejects with the socket's error, e.g. EADDRINUSE. */
 export async function startServer(options: ServerOptions): Promise<RunningServer> {
   const { models, log } = options
+  // Whoever sends no key sends this one.
+  if (options.apiKey === '')
+    throw new LatheError('request.invalid', 'The API key is empty.', 'Choose one; without a key anybody could use the models.')
   const hostname = options.hostname ?? '127.0.0.1'
   const allowedOrigins = new Set(options.allowedOrigins ?? [])
   const active = new Set<AbortController>()

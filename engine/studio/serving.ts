@@ -17,6 +17,7 @@ import { KV_DTYPES, parseKvWish } from '../gpu/kv-format.ts'
 import type { KvWish } from '../gpu/kv-format.ts'
 import { DEFAULT_BLOCK_SIZE } from '../model/memory.ts'
 import { startServer } from '../server/http-server.ts'
+import { checkAddress, listenError } from '../server/listening.ts'
 import type { RunningServer } from '../server/http-server.ts'
 import { LiveRequests } from '../server/live-requests.ts'
 import type { LiveRequest } from '../server/live-requests.ts'
@@ -280,6 +281,8 @@ export class Serving {
     this.#opening = entries.map(({ ref, name }) => ({ modelId: ref.modelId, name }))
     this.#collection = collection
     try {
+      // Before other models make way for one that could not be reached.
+      await checkAddress(config)
       for (const { ref } of entries) await this.#makeWay(ref)
       await collection.start(signal)
       this.#live = new LiveRequests(() => this.#parts.onChange())
@@ -406,17 +409,4 @@ function uniqueNames(names: readonly string[]): readonly string[] {
     taken.add(unique)
     return unique
   })
-}
-
-function listenError(error: unknown, { host, port }: ServerConfig): unknown {
-  const code = error instanceof Error && 'code' in error ? error.code : null
-  if (code === 'EADDRINUSE')
-    return new LatheError('request.invalid', `Port ${port} is in use.`, 'Choose another port, or 0 for any free one.', { cause: error })
-  if (code === 'EACCES')
-    return new LatheError('request.invalid', `Port ${port} may not be opened.`, 'Use a port above 1023.', { cause: error })
-  if (code === 'EADDRNOTAVAIL' || code === 'ENOTFOUND')
-    return new LatheError('request.invalid', `${host} is no address of this machine.`, 'Use 127.0.0.1, or 0.0.0.0 for every interface.', {
-      cause: error,
-    })
-  return error
 }

@@ -7,6 +7,7 @@ import { DEFAULT_SAMPLING } from '../../../engine/studio/chat.ts'
 import type { ModelRef, PromptMessage } from '../../../engine/studio/ports.ts'
 import type { Arguments } from '../arguments.ts'
 import type { Command, CommandContext } from '../command.ts'
+import { formatSeconds, formatSignificant } from '../format.ts'
 import { loadingLine, modelAt } from './with-model.ts'
 
 const DEFAULT_CONTEXT = 4096
@@ -33,6 +34,8 @@ export const chat: Command = {
     const system = args.text('system')
     const history: PromptMessage[] = system === null ? [] : [{ role: 'system', content: system }]
     const prompt = args.text('prompt')
+    if (prompt !== null && prompt.trim() === '')
+      throw args.invalid('--prompt is empty.', 'Say something, or leave the option out for a conversation.')
     if (prompt === null) {
       if (context.json) throw args.invalid('--json needs --prompt: a conversation has no single result.')
       await converse(context, model, history, sampling, contextTokens)
@@ -160,10 +163,17 @@ async function converse(
         history.push({ role: 'user', content })
         answering = new AbortController()
         const signal = AbortSignal.any([answering.signal, context.signal])
-        const { text, stats } = await ask({ ...context, signal }, model, history, sampling, contextTokens)
+        try {
+          const { text, stats } = await ask({ ...context, signal }, model, history, sampling, contextTokens)
+          history.push({ role: 'assistant', content: text })
+          context.note(describe(stats))
+        } catch (error) {
+          // A prompt that does not fit ends itself, not what was said before it.
+          if (!(error instanceof LatheError) || error.code !== 'runtime.context-exceeded') throw error
+          history.pop()
+          context.note(`${error.message} The message was not sent: shorten it, or /clear forgets what was said.`)
+        }
         answering = null
-        history.push({ role: 'assistant', content: text })
-        context.note(describe(stats))
       }
       prompt()
     }
@@ -174,7 +184,7 @@ async function converse(
 
 function describe(stats: AnswerStats): string {
   const parts = [
-    `first token ${(stats.timeToFirstTokenMs / 1000).toPrecision(3)} s`,
+    `first token ${formatSeconds(stats.timeToFirstTokenMs / 1000)}`,
     `prefill ${rate(stats.prefillTokensPerSecond)}`,
     `decode ${rate(stats.decodeTokensPerSecond)}`,
     `${stats.promptTokens} + ${stats.completionTokens} tokens`,
@@ -186,5 +196,5 @@ function describe(stats: AnswerStats): string {
 }
 
 function rate(value: number | null): string {
-  return value === null ? '–' : `${value.toPrecision(3)} tok/s`
+  return value === null ? '–' : `${formatSignificant(value)} tok/s`
 }

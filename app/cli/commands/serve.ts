@@ -6,9 +6,9 @@
 import { KV_DTYPES, parseKvWish } from '../../../engine/gpu/kv-format.ts'
 import { randomBytes } from 'node:crypto'
 import { basename } from 'node:path'
-import { LatheError } from '../../../engine/contract/index.ts'
 import { SPECULATION_USAGE, parseSpeculation } from '../../../engine/runtime/speculation/parse.ts'
 import { startServer } from '../../../engine/server/http-server.ts'
+import { checkAddress, listenError } from '../../../engine/server/listening.ts'
 import { createServedCollection } from '../../../engine/server/served-collection.ts'
 import { loadTokenizer } from '../../../engine/tokenizer/tokenizer.ts'
 import { latheVersion } from '../assets.ts'
@@ -80,7 +80,8 @@ export const serve: Command = {
     const wish = args.text('speculate')
     const speculation = wish === null ? undefined : parseSpeculation(wish)
     const models = await Promise.all(args.positionals.map((folder) => modelAt(folder)))
-    const apiKey = args.text('api-key') ?? randomBytes(24).toString('base64url')
+    const apiKey = keyOf(args)
+    const host = args.text('host') ?? '127.0.0.1'
     const contextTokens = args.integer('context', { min: 64 }) ?? DEFAULT_CONTEXT
     const disaggregation = disaggregationOf(args)
     const readers = disaggregation?.prefillAdapter === null ? disaggregation.prefillEngines : 0
@@ -98,6 +99,8 @@ export const serve: Command = {
       aliases: index === 0 ? args.texts('alias') : [],
       pinned: index === 0,
     }))
+    // Loading takes minutes; that nobody could reach the model is said before.
+    await checkAddress({ host, port })
     const engine = await context.engine()
     await using served = createServedCollection(
       entries,
@@ -126,14 +129,14 @@ export const serve: Command = {
       models: served,
       apiKey,
       port,
-      hostname: args.text('host') ?? '127.0.0.1',
-      allowedHosts: args.texts('allow-host').map((host) => host.toLowerCase()),
+      hostname: host,
+      allowedHosts: args.texts('allow-host').map((name) => name.toLowerCase()),
       allowedOrigins: args.texts('cors-origin'),
       overlong,
       version: latheVersion(),
       log: (level, text) => context.note(`${level}: ${text}`),
     }).catch((error: unknown) => {
-      throw listenError(error, port)
+      throw listenError(error, { host, port })
     })
     try {
       const cards = served.cards().map((card) => card.name)
@@ -145,6 +148,18 @@ export const serve: Command = {
     }
     return null
   },
+}
+
+/** An empty key would let everybody in: it is what an unset variable of a shell comes to. */
+function keyOf(args: Arguments): string {
+  const key = args.text('api-key')
+  if (key === null) return randomBytes(24).toString('base64url')
+  if (key === '' || /[^\x21-\x7e]/.test(key))
+    throw args.invalid(
+      '--api-key is empty, or holds what no header can carry.',
+      'Use printable ASCII without spaces, or leave the option out for a random key.',
+    )
+  return key
 }
 
 /** An adapter of its own means one engine on it, unless it says how many. */
@@ -161,17 +176,4 @@ function aborted(signal: AbortSignal): Promise<void> {
   if (signal.aborted) resolve()
   else signal.addEventListener('abort', () => resolve(), { once: true })
   return promise
-}
-
-function listenError(error: unknown, port: number): unknown {
-  const code = error instanceof Error && 'code' in error ? error.code : null
-  if (code === 'EADDRINUSE') {
-    return new LatheError('request.invalid', `Port ${port} is in use.`, `Use --port ${port + 1}, or --port 0 for any free one.`, {
-      cause: error,
-    })
-  }
-  if (code === 'EACCES') {
-    return new LatheError('request.invalid', `Port ${port} may not be opened.`, 'Use a port above 1023.', { cause: error })
-  }
-  return error
 }
