@@ -1,6 +1,6 @@
 /** POST /v1/chat/completions, streamed and whole (specs/runtime.md §12, §13, §15). */
 import type { ScoreResult } from '../runtime/types.ts'
-import { AnswerAssembler, prepareChat } from './chat-run.ts'
+import { AnswerAssembler, compileForm, prepareChat } from './chat-run.ts'
 import type { AnswerPart, PreparedChat } from './chat-run.ts'
 import type { ChatFields } from './chat-request.ts'
 import { finishReasonOf, metricsOf, runChoices, usageOf } from './completion-run.ts'
@@ -125,8 +125,7 @@ function deltaOf(part: AnswerPart): object {
  */
 export async function streamChatCompletion(run: RequestRun, fields: ChatFields, open: () => EventStream): Promise<void> {
   const prepared = prepareChat(run.model, fields, run.overlong)
-  // A form that can't be compiled is refused while there is still a status to refuse it with.
-  if (prepared.structured) (await run.model.grammars.compile(prepared.structured, run.signal))[Symbol.dispose]()
+  await compileForm(run, prepared)
   const stream = open()
   const started = performance.now()
   const choices = newChoices(fields, prepared)

@@ -11,7 +11,7 @@ import type { ChatTurn } from '../tokenizer/chat-template.ts'
 import { ApiError } from './api-error.ts'
 import type { ChatFields } from './chat-request.ts'
 import { fitPrompt, resolveMaxTokens } from './completion-run.ts'
-import type { Overlong, PromptRun } from './completion-run.ts'
+import type { Overlong, PromptRun, RequestRun } from './completion-run.ts'
 import { badRequest, notImplemented } from './parse-body.ts'
 import { ReasoningSplitter, afterReasoning, reasoningStart, thinkTagsOf } from './reasoning.ts'
 import type { ReasoningStart, ThinkTags } from './reasoning.ts'
@@ -86,6 +86,11 @@ export function prepareChat(model: ServedModel, fields: ChatFields, overlong: Ov
     continued: prompt.continueFinalMessage ? String(prompt.messages.at(-1)?.content ?? '') : '',
     dropped,
   }
+}
+
+/** Before a stream begins: a form that can't be compiled is refused while there is still a status to refuse it with. */
+export async function compileForm({ model, signal }: RequestRun, { structured }: PreparedChat): Promise<void> {
+  if (structured) (await model.grammars.compile(structured, signal))[Symbol.dispose]()
 }
 
 /** Throws ApiError 501 for a model whose end of thinking is spread over several tokens: there is no single one to demand. */

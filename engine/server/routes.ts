@@ -14,6 +14,7 @@ import type { ModelService } from './model-service.ts'
 import type { ServedModels } from './served-model.ts'
 import { optional, parseBody } from './parse-body.ts'
 import { tokenText } from './token-logprobs.ts'
+import { responsesRoutes } from './responses/routes.ts'
 import { studioRoutes } from './studio-routes.ts'
 import { ToolSchema, templateTools } from './tools/tool-request.ts'
 
@@ -35,14 +36,7 @@ const AbortSchema = z.object({
 })
 
 /** Known to OpenAI's clients and not built: told from a mistyped path. */
-const NOT_BUILT = [
-  '/v1/responses',
-  '/v1/images/generations',
-  '/v1/audio/speech',
-  '/v1/audio/transcriptions',
-  '/v1/moderations',
-  '/v1/files',
-]
+const NOT_BUILT = ['/v1/images/generations', '/v1/audio/speech', '/v1/audio/transcriptions', '/v1/moderations', '/v1/files']
 
 function modelCards(models: ServedModels) {
   return models.cards().flatMap((card) =>
@@ -81,7 +75,7 @@ export function serverRoutes(
       async () => {
         throw new ApiError(
           404,
-          `${path} is not built in this server. Use /v1/chat/completions, /v1/completions, /v1/messages or /v1/embeddings.`,
+          `${path} is not built in this server. Use /v1/chat/completions, /v1/completions, /v1/responses, /v1/messages or /v1/embeddings.`,
         )
       },
     ]),
@@ -89,6 +83,7 @@ export function serverRoutes(
   return {
     ...refused,
     ...anthropicRoutes(service),
+    ...responsesRoutes(service),
     ...studioRoutes(service),
     'GET /health': health(service),
     'GET /ping': health(service),

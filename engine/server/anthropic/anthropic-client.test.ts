@@ -70,6 +70,11 @@ describe("Anthropic's client", () => {
     await expect(
       client.messages.create({ ...ASK, messages: [{ role: 'user', content: [{ type: 'image' } as never] }] }),
     ).rejects.toBeInstanceOf(Anthropic.BadRequestError)
+    const result = { type: 'tool_result' as const, tool_use_id: 't', content: [{ type: 'image' } as never] }
+    await expect(client.messages.create({ ...ASK, messages: [{ role: 'user', content: [result] }] })).rejects.toMatchObject({
+      status: 400,
+      message: expect.stringContaining('The result of a tool holds a part of type') as string,
+    })
     await expect(new Anthropic({ apiKey: 'wrong', baseURL: origin, maxRetries: 0 }).messages.create(ASK)).rejects.toBeInstanceOf(
       Anthropic.AuthenticationError,
     )

@@ -1,6 +1,6 @@
 /** POST /v1/messages and /v1/messages/count_tokens in Anthropic's shapes, streamed and whole, over the same run as the OpenAI endpoint. */
 import type { ChatFields } from '../chat-request.ts'
-import { AnswerAssembler, prepareChat } from '../chat-run.ts'
+import { AnswerAssembler, compileForm, prepareChat } from '../chat-run.ts'
 import type { AnswerPart, PreparedChat } from '../chat-run.ts'
 import { runChoices, usageOf } from '../completion-run.ts'
 import type { ChoiceEnd, RequestRun } from '../completion-run.ts'
@@ -142,8 +142,7 @@ class BlockWriter {
 
 async function streamMessage(run: RequestRun, fields: ChatFields, open: () => EventStream): Promise<void> {
   const prepared = prepareChat(run.model, fields, run.overlong)
-  // A form that can't be compiled is refused while there is still a status to refuse it with.
-  if (prepared.structured) (await run.model.grammars.compile(prepared.structured, run.signal))[Symbol.dispose]()
+  await compileForm(run, prepared)
   const stream = open()
   const assembler = new AnswerAssembler(prepared, fields)
   const blocks = new BlockWriter(stream)

@@ -1,9 +1,14 @@
 /** Ready-made calls of the server, to paste into a terminal or a program. The key is named, not shown: what is pasted is often shared. */
 
-export const SNIPPET_KINDS = ['curl', 'python', 'javascript'] as const
+export const SNIPPET_KINDS = ['curl', 'python', 'javascript', 'responses'] as const
 export type SnippetKind = (typeof SNIPPET_KINDS)[number]
 
-export const SNIPPET_TITLES: Readonly<Record<SnippetKind, string>> = { curl: 'curl', python: 'Python', javascript: 'JavaScript' }
+export const SNIPPET_TITLES: Readonly<Record<SnippetKind, string>> = {
+  curl: 'curl',
+  python: 'Python',
+  javascript: 'JavaScript',
+  responses: 'Responses API',
+}
 
 export function snippet(kind: SnippetKind, url: string, model: string): string {
   switch (kind) {
@@ -32,6 +37,13 @@ const stream = await client.chat.completions.create({
   stream: true,
 })
 for await (const chunk of stream) process.stdout.write(chunk.choices[0]?.delta?.content ?? '')`
+    case 'responses':
+      return `import os
+from openai import OpenAI
+
+client = OpenAI(base_url="${url}", api_key=os.environ["LATHE_API_KEY"])
+answer = client.responses.create(model="${model}", input="Hello!", store=False)
+print(answer.output_text)`
   }
 }
 
