@@ -55,9 +55,17 @@ export const ServedRunSchema = z.object({
   warmup: z.number().int(),
   requestsPerSecond: z.number(),
   inputTokensPerSecond: z.number(),
+  /** Of tokens that came within the window, whichever request they belong to. */
   outputTokensPerSecond: z.number(),
   totalTokensPerSecond: z.number(),
+  /** Time-weighted mean of the requests in flight during the window, those of the warm-up included. */
   meanConcurrency: z.number(),
+  /** Failed of all that were counted; absent, as the next two, in records of earlier versions. */
+  errorShare: z.number().optional(),
+  /** Of each request, without its first token: what one user sees. */
+  tokensPerSecondPerUser: LatencySummarySchema.nullable().optional(),
+  /** From sending: beside `e2eMs` it shows what waiting for a place cost. */
+  e2eFromSendMs: LatencySummarySchema.nullable().optional(),
   /** Requests that met `level`, per second and as a share. */
   goodput: z.object({ level: ServiceLevelSchema, requestsPerSecond: z.number(), share: z.number() }).nullable(),
   /** Scheduled → sent: what a closed loop hides. */
@@ -119,7 +127,7 @@ export const StartServedBenchmarkSchema = z.object({
   seed: z.number().int().nonnegative().default(1),
 })
 
-export const BenchmarkExportFormatSchema = z.enum(['guidellm', 'vllm', 'csv', 'raw'])
+export const BenchmarkExportFormatSchema = z.enum(['guidellm', 'guidellm-csv', 'vllm', 'csv', 'raw'])
 
 /** Service levels to choose from, from GuideLLM's documentation. Limits on gaps are on each request's mean gap. */
 export const SERVICE_LEVELS: readonly ServiceLevel[] = [

@@ -47,7 +47,7 @@ export const LOAD_OPTIONS: Readonly<Record<string, OptionSpec>> = {
     type: 'string',
     multiple: true,
     value: 'FILE',
-    help: 'write .csv, .json (GuideLLM’s form), .jsonl (vLLM’s keys) or .raw.json (all timestamps)',
+    help: 'write .csv, .json or .guidellm.csv (GuideLLM’s forms), .jsonl (vLLM’s keys) or .raw.json (all timestamps)',
   },
   model: { type: 'string', value: 'NAME', help: 'for an address: the model’s name (the only one served)' },
   'api-key': { type: 'string', value: 'K', help: 'for an address: its key (LATHE_API_KEY)' },
@@ -143,14 +143,17 @@ export async function runLoadCommand(
   for (const path of args.texts('export')) {
     const format = path.endsWith('.raw.json')
       ? 'raw'
-      : extname(path) === '.csv'
-        ? 'csv'
-        : extname(path) === '.jsonl'
-          ? 'vllm'
-          : extname(path) === '.json'
-            ? 'guidellm'
-            : null
-    if (format === null) throw args.invalid(`--export can't write "${path}".`, 'Use a name that ends in .csv, .json, .jsonl or .raw.json.')
+      : path.endsWith('.guidellm.csv')
+        ? 'guidellm-csv'
+        : extname(path) === '.csv'
+          ? 'csv'
+          : extname(path) === '.jsonl'
+            ? 'vllm'
+            : extname(path) === '.json'
+              ? 'guidellm'
+              : null
+    if (format === null)
+      throw args.invalid(`--export can't write "${path}".`, 'Use a name that ends in .csv, .json, .guidellm.csv, .jsonl or .raw.json.')
     const { text } = exportBenchmark({ ...outcome, startedAt, latheVersion: latheVersion() }, format)
     await writeFile(resolve(path), text)
     files.push(resolve(path))
@@ -188,6 +191,9 @@ function runsJson({ benchmark, records }: BenchmarkOutcome, convention: LatencyC
     e2e_ms: percentiles(run.e2eMs),
     queue_ms: percentiles(run.queueMs),
     ttft_from_send_ms: percentiles(run.ttftFromSendMs),
+    e2e_from_send_ms: percentiles(run.e2eFromSendMs ?? null),
+    tokens_per_second_per_user: percentiles(run.tokensPerSecondPerUser ?? null),
+    error_share: run.errorShare ?? null,
     mean_concurrency: run.meanConcurrency,
     completed: run.completed,
     failed: run.failed,

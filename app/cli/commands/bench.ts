@@ -2,6 +2,7 @@
  * `lathe bench`: prefill and decode speed of the engine itself, alone or in turn with a baseline, and what a folder's model or a server does under
  * a load profile. A folder's model is driven in this process, without HTTP; `protocol` says so.
  */
+import { loadRoom, MOST_PLACES, USUAL_PLACES } from '../../../engine/benchmark/load/load-room.ts'
 import { createRuntimeLoadTarget } from '../../../engine/benchmark/load/runtime-load-target.ts'
 import { SERVER_ENERGY } from '../../../engine/studio/jobs/benchmark-job.ts'
 import { evaluationPlan } from '../../../engine/studio/jobs/evaluation-plan.ts'
@@ -24,6 +25,11 @@ export const bench: Command = {
     warmups: { type: 'string', value: 'N', help: 'for a folder: runs of the engine that are not counted' },
     repeats: { type: 'string', value: 'N', help: 'for a folder: runs of the engine that are' },
     baseline: { type: 'string', value: 'FOLDER', help: 'for a folder: another model measured in turn with it, for ratios' },
+    parallel: {
+      type: 'string',
+      value: 'N',
+      help: `for a folder under load: requests that it works on at once, with a cache for all (those of --concurrency, else ${USUAL_PLACES}; 1 to ${MOST_PLACES})`,
+    },
     grid: { type: 'boolean', help: 'for a folder: prefill by length, decode by batch and context, share of the memory’s speed' },
     batches: { type: 'string', value: 'N,N…', help: 'with --grid: sequences at once (1,2,4,8)' },
     contexts: { type: 'string', value: 'N,N…', help: 'with --grid: tokens of prompts and in the cache (128,512,2048,8192)' },
@@ -77,13 +83,18 @@ export const bench: Command = {
     const modelLimit = facts.architecture.contextLength ?? Infinity
     const contextTokens = Math.max(
       throughput.promptTokens + throughput.generatedTokens,
-      ...(load?.trace ?? []).map((entry) => entry.promptTokens + entry.outputTokens),
+      load === null ? 0 : loadRoom(load).requestTokens,
       ...(grid === null
         ? []
         : [...grid.prefillTokens.map((tokens) => tokens + 1), ...grid.contexts.map((n) => n + grid.decodeTokens)]
       ).filter((tokens) => tokens <= modelLimit),
     )
-    const memory = { contextTokens, kvTokens: grid === null ? undefined : cacheTokens(grid, modelLimit) }
+    const room = load === null ? null : loadRoom(load, args.integer('parallel', { min: 1, max: MOST_PLACES }))
+    const memory = {
+      contextTokens,
+      kvTokens: Math.max(grid === null ? 0 : cacheTokens(grid, modelLimit), room?.kvTokens ?? 0),
+      maxSequences: Math.max(grid === null ? 0 : Math.max(...grid.batches), room?.maxSequences ?? USUAL_PLACES),
+    }
     using baseline = baselineRef === null ? null : await acquire(context, baselineRef, memory)
     using lease = await acquire(context, ref, memory)
     const subjects: EngineSubject[] = [

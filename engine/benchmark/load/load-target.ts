@@ -20,6 +20,8 @@ export interface LoadTarget {
   readonly kind: 'server' | 'in-process'
   readonly model: string
   readonly url: string | null
+  /** Requests of so many tokens that it can work on at once; absent where nobody says. */
+  readonly places?: (tokens: number) => number
   /** Calls `onChunk` when tokens arrive, with how many where that is known. Rejects when the request fails. */
   send(prompt: LoadPrompt, id: number, onChunk: (tokens?: number) => void, signal: AbortSignal): Promise<LoadEnd>
 }

@@ -3,7 +3,8 @@ import type { Server } from 'node:http'
 import { afterEach, describe, expect, test } from 'vitest'
 import type { LatencySummary, ServedBenchmark } from '../../contract/index.ts'
 import { OpenAiClient } from '../../evaluate/remote/openai-client.ts'
-import { benchmarkCsv, guideLlmJson, vllmJson } from './export-benchmark.ts'
+import { benchmarkCsv } from './export-benchmark.ts'
+import { guideLlmJson } from './guidellm-export.ts'
 import { createHttpLoadTarget } from './http-load-target.ts'
 import type { LoadClock, LoadPrompt, LoadTarget, RequestRecord } from './load-target.ts'
 import { runLoad } from './run-load.ts'
@@ -11,6 +12,7 @@ import { constantSchedule, parseTrace, poissonSchedule } from './schedule.ts'
 import { runServedBenchmark, sweepRates } from './served-benchmark.ts'
 import type { ServedBenchmarkOptions } from './served-benchmark.ts'
 import { latencyTable, latenciesOf, summarizeRun, summarizeValues } from './summarize-load.ts'
+import { vllmJson } from './vllm-export.ts'
 import { syntheticPrompts } from './synthetic-prompts.ts'
 
 /** Time that passes only when everybody waits for it. */
@@ -302,7 +304,7 @@ describe('definitions (specs/benchmark.md §3)', () => {
       time_per_output_token_ms: 54,
       request_latency_ms: 180,
     })
-    expect(means('vllm')).toEqual({ ttft_ms: 90, tpot_ms: 10, itl_ms: 20, e2el_ms: 180 })
+    expect(means('vllm')).toEqual({ ttft_ms: 90, tpot_ms: 20, itl_ms: 20, e2el_ms: 180 })
     expect(means('aiperf')).toEqual({
       time_to_first_token: 90,
       time_to_second_token: 20,
@@ -334,7 +336,8 @@ describe('definitions (specs/benchmark.md §3)', () => {
     ]
     expect(exported.metrics['inter_token_latency_ms']!['successful']).toMatchObject({
       mean: 20,
-      count: 1,
+      // weighted by its nine gaps
+      count: 9,
       percentiles: { p50: 20, p999: 20 },
     })
     // weighted by tokens: 10 of 28 ms and 1 of 80 ms
@@ -352,7 +355,7 @@ describe('definitions (specs/benchmark.md §3)', () => {
       total_input_tokens: 50,
       total_output_tokens: 11,
       mean_ttft_ms: 90,
-      median_tpot_ms: 10,
+      median_tpot_ms: 20,
       p99_itl_ms: 20,
       queue_times: [0.05, 0],
       itls: [Array.from({ length: 9 }, () => 0.02), []],

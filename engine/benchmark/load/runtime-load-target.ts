@@ -1,6 +1,7 @@
 /** A model in this process under load, without HTTP between: what the engine itself does with many requests. */
 import { randomUUID } from 'node:crypto'
 import { LatheError } from '../../contract/errors.ts'
+import { DEFAULT_BLOCK_SIZE } from '../../model/memory.ts'
 import type { Runtime } from '../../runtime/types.ts'
 import type { LoadEnd, LoadTarget } from './load-target.ts'
 
@@ -12,6 +13,8 @@ export function createRuntimeLoadTarget(runtime: Runtime, model: string): LoadTa
     kind: 'in-process',
     model,
     url: null,
+    places: (tokens) =>
+      Math.min(runtime.info.maxSequences, Math.floor(runtime.telemetry().kvBlocksTotal / Math.ceil(tokens / DEFAULT_BLOCK_SIZE))),
     async send(prompt, id, onChunk, signal): Promise<LoadEnd> {
       const { info } = runtime
       // Ids from another tokenizer would be outside the vocabulary; they are folded into it.

@@ -180,7 +180,8 @@ async function oneRun(
   // The histogram's resolution of 1 ms is in every value.
   const clientLagP99Ms = lag.count > 0 ? Math.max(0, lag.percentile(99) / 1e6 - 1) : null
   const uniquePrompts = step.profile === 'trace' || options.sharedPrefixTokens === 0
-  const run = summarizeRun(raw, { ...step, level: options.level, clientLagP99Ms, uniquePrompts })
+  const places = target.places?.(Math.max(...prompts.map((prompt) => prompt.promptTokens + prompt.outputTokens))) ?? null
+  const run = summarizeRun(raw, { ...step, level: options.level, clientLagP99Ms, uniquePrompts, places })
   return { run: hooks.energy === undefined ? run : { ...run, energy: await energyOfRun(hooks.energy, recording, raw, startMs) }, raw }
 }
 

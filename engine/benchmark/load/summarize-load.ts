@@ -15,7 +15,7 @@ export interface RequestLatencies {
   readonly e2eFromSendMs: number
   /** Mean gap without the first token; null for one token. */
   readonly tpotMs: number | null
-  /** Every gap between tokens: a chunk of k tokens is one gap of the chunk and k − 1 of nothing, divided evenly. */
+  /** Every gap between tokens: that before a chunk of k tokens is k gaps of a k-th each. */
   readonly itlMs: readonly number[]
   /** Every gap between chunks. */
   readonly chunkGapsMs: readonly number[]
@@ -29,8 +29,9 @@ export function latenciesOf(record: RequestRecord): RequestLatencies | null {
   const last = record.chunksMs.at(-1)
   if (first === undefined || last === undefined || record.outputTokens < 1) return null
   const gaps = record.chunksMs.slice(1).map((at, i) => at - (record.chunksMs[i] ?? at))
-  // Servers may put several tokens into a chunk and don't say how many: they are spread evenly over the chunks after the first.
+  // Where it is not said how many tokens a chunk has, they are spread evenly over the chunks after the first, which may make no whole number.
   const tokensPerGap = gaps.length === 0 ? 1 : Math.max(1, (record.outputTokens - 1) / gaps.length)
+  const tokensOf = (gap: number): number | null => record.chunkTokens?.[gap + 1] ?? null
   return {
     queueMs: record.sentMs - record.scheduledMs,
     ttftMs: first - record.scheduledMs,
@@ -38,7 +39,10 @@ export function latenciesOf(record: RequestRecord): RequestLatencies | null {
     e2eMs: last - record.scheduledMs,
     e2eFromSendMs: last - record.sentMs,
     tpotMs: record.outputTokens > 1 ? (last - first) / (record.outputTokens - 1) : null,
-    itlMs: gaps.map((gap) => gap / tokensPerGap),
+    itlMs: gaps.flatMap((gap, i) => {
+      const tokens = tokensOf(i)
+      return tokens === null ? [gap / tokensPerGap] : Array.from({ length: tokens }, () => gap / tokens)
+    }),
     chunkGapsMs: gaps,
     e2ePerTokenMs: (last - record.sentMs) / record.outputTokens,
   }
@@ -64,7 +68,8 @@ export function summarizeValues(values: readonly number[]): LatencySummary | nul
   }
 }
 
-function isGood({ ttftMs, tpotMs, e2eMs }: RequestLatencies, level: ServiceLevel): boolean {
+/** An answer of one token has no gaps to be too long. */
+export function isGood({ ttftMs, tpotMs, e2eMs }: Pick<RequestLatencies, 'ttftMs' | 'tpotMs' | 'e2eMs'>, level: ServiceLevel): boolean {
   return (
     (level.ttftMs === null || ttftMs <= level.ttftMs) &&
     (level.tpotMs === null || (tpotMs ?? 0) <= level.tpotMs) &&
@@ -100,6 +105,28 @@ export function tokensWithin(records: readonly RequestRecord[], { fromMs, toMs }
   }, 0)
 }
 
+/** Milliseconds that requests were in flight within a window, added up. */
+function flightMs(records: readonly RequestRecord[], { fromMs, toMs }: SteadyWindow): number {
+  return records.reduce((sum, { sentMs, endMs }) => sum + Math.max(0, Math.min(endMs, toMs) - Math.max(sentMs, fromMs)), 0)
+}
+
+/** Most requests in flight at once; one that ends as another is sent leaves its place to it. */
+export function mostInFlight(records: readonly RequestRecord[]): number {
+  const events = records
+    .flatMap((record) => [[record.sentMs, 1] as const, [record.endMs, -1] as const])
+    .toSorted((a, b) => a[0] - b[0] || a[1] - b[1])
+  let now = 0
+  return events.reduce((most, [, change]) => Math.max(most, (now += change)), 0)
+}
+
+/** Many in flight at a model with few places measure the line before it. */
+function crowdWarnings(inFlight: number, places: number | null): string[] {
+  if (places === null || inFlight <= places) return []
+  return [
+    `Up to ${inFlight} requests were in flight, and the model was loaded with room for ${places} of this length: the others waited, which is in their time to the first token.`,
+  ]
+}
+
 /** As the target counted them; else spread evenly, and a token a chunk of a request that never said how many it made. */
 function tokensOfChunks({ chunksMs, chunkTokens, outputTokens }: RequestRecord): readonly number[] {
   return chunkTokens ?? chunksMs.map(() => Math.max(1, outputTokens / chunksMs.length))
@@ -111,6 +138,8 @@ export interface RunFacts {
   readonly rate: number | null
   readonly level: ServiceLevel | null
   readonly clientLagP99Ms: number | null
+  /** Requests of this length that the target can work on at once; absent or null: unknown. */
+  readonly places?: number | null
   /** No two prompts begin alike, so that a cache has nothing to give. */
   readonly uniquePrompts?: boolean
 }
@@ -119,9 +148,8 @@ export function summarizeRun(records: readonly RequestRecord[], facts: RunFacts)
   const counted = records.filter((record) => !record.isWarmup)
   const completed = counted.filter((record) => record.status === 'completed')
   const latencies = completed.map(latenciesOf).filter((value) => value !== null)
-  const from = Math.min(...counted.map((record) => record.scheduledMs))
-  const to = Math.max(...counted.map((record) => record.endMs))
-  const seconds = counted.length === 0 ? 0 : Math.max(0, to - from) / 1000
+  const steady = steadyWindow(records)
+  const seconds = steady === null ? 0 : Math.max(0, steady.toMs - steady.fromMs) / 1000
   const fullSeconds =
     records.length === 0
       ? 0
@@ -129,7 +157,8 @@ export function summarizeRun(records: readonly RequestRecord[], facts: RunFacts)
   const sum = (of: (record: RequestRecord) => number): number => completed.reduce((total, record) => total + of(record), 0)
   const per = (total: number): number => (seconds > 0 ? total / seconds : 0)
   const input = sum((record) => record.inputTokens)
-  const output = sum((record) => record.outputTokens)
+  // By their own times: of a request that overlaps the edge of the warm-up, the tokens after it count.
+  const output = steady === null ? 0 : tokensWithin(records, steady)
   const good = facts.level === null ? 0 : latencies.filter((value) => isGood(value, facts.level as ServiceLevel)).length
   const itl = summarizeValues(latencies.flatMap((value) => value.itlMs))
   const failures = counted.filter((record) => record.status === 'failed')
@@ -148,7 +177,10 @@ export function summarizeRun(records: readonly RequestRecord[], facts: RunFacts)
     inputTokensPerSecond: per(input),
     outputTokensPerSecond: per(output),
     totalTokensPerSecond: per(input + output),
-    meanConcurrency: per(counted.reduce((total, record) => total + (record.endMs - record.sentMs), 0) / 1000),
+    meanConcurrency: per(steady === null ? 0 : flightMs(records, steady) / 1000),
+    errorShare: counted.length === 0 ? 0 : failures.length / counted.length,
+    tokensPerSecondPerUser: summarizeValues(latencies.flatMap(({ tpotMs }) => (tpotMs === null || tpotMs === 0 ? [] : 1000 / tpotMs))),
+    e2eFromSendMs: summarizeValues(latencies.map((value) => value.e2eFromSendMs)),
     goodput:
       facts.level === null
         ? null
@@ -164,6 +196,7 @@ export function summarizeRun(records: readonly RequestRecord[], facts: RunFacts)
     cachedTokens: cached,
     clientLagP99Ms: facts.clientLagP99Ms,
     warnings: [
+      ...crowdWarnings(mostInFlight(records), facts.places ?? null),
       ...warningsOf(latencies.length, failures.length, counted.length, itl, facts.clientLagP99Ms),
       ...(facts.uniquePrompts === true && cached > MOST_CACHED * input
         ? [
@@ -222,10 +255,10 @@ export function latencyTable(
         request_latency_ms: of((v) => v.e2eFromSendMs),
       }
     case 'vllm':
-      // Its ITL pools the gaps between chunks, whatever they hold; a one-token answer has a TPOT of 0.
+      // Its ITL pools the gaps between chunks, whatever they hold; a one-token answer has no TPOT (in its goodput alone one of 0).
       return {
         ttft_ms: of((v) => v.ttftFromSendMs),
-        tpot_ms: of((v) => v.tpotMs ?? 0),
+        tpot_ms: of((v) => v.tpotMs),
         itl_ms: of((v) => v.chunkGapsMs),
         e2el_ms: of((v) => v.e2eFromSendMs),
       }

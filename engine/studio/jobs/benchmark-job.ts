@@ -8,6 +8,7 @@ import { z } from 'zod'
 import type { EnergyChoice } from '../../benchmark/energy/energy-source.ts'
 import { exportBenchmark } from '../../benchmark/load/export-benchmark.ts'
 import { createHttpLoadTarget } from '../../benchmark/load/http-load-target.ts'
+import { loadRoom } from '../../benchmark/load/load-room.ts'
 import type { LoadTarget, RequestRecord } from '../../benchmark/load/load-target.ts'
 import { createRuntimeLoadTarget } from '../../benchmark/load/runtime-load-target.ts'
 import { readTrace } from '../../benchmark/load/schedule.ts'
@@ -194,8 +195,11 @@ export class BenchmarkWorker implements JobWorker {
     context.working(`Loading ${record.name}`)
     const adapter = await this.#parts.gpu.current()
     const settings = this.#parts.loadSettings()
-    const contextTokens = Math.max(settings.contextTokens, request.promptTokens + request.outputTokens)
-    const lease = stack.use(await this.#parts.models.acquire({ ...refOf(record), ...settings, contextTokens, signal: context.signal }))
+    const { requestTokens, maxSequences, kvTokens } = loadRoom({ ...request, trace: await this.#trace(request) })
+    const contextTokens = Math.max(settings.contextTokens, requestTokens)
+    const lease = stack.use(
+      await this.#parts.models.acquire({ ...refOf(record), ...settings, contextTokens, maxSequences, kvTokens, signal: context.signal }),
+    )
     const codec = await this.#parts.tokenizers.open(record.path)
     const tokenize: Tokenize = async (text) => [...codec.encode(text, { addSpecialTokens: false })]
     return {

@@ -26,7 +26,7 @@ const CONVENTIONS: Readonly<Record<LatencyConvention, { readonly title: string; 
   },
   vllm: {
     title: 'vLLM bench',
-    means: 'From sending. Its ITL pools the gaps between chunks, whatever they hold; an answer of one token has a TPOT of 0.',
+    means: 'From sending. Its ITL pools the gaps between chunks, whatever they hold; an answer of one token has no TPOT.',
   },
   aiperf: {
     title: 'AIPerf',

@@ -281,6 +281,7 @@ const FORMATS: readonly { readonly format: BenchmarkExportFormat; readonly title
   [
     { format: 'csv', title: 'Loads as a table', hint: '.csv', type: 'text/csv' },
     { format: 'guidellm', title: 'Loads as GuideLLM has them', hint: '.json', type: 'application/json' },
+    { format: 'guidellm-csv', title: 'Loads as GuideLLM’s table', hint: '.csv', type: 'text/csv' },
     { format: 'vllm', title: 'Loads as vLLM bench has them', hint: '.jsonl', type: 'application/jsonl' },
     { format: 'raw', title: 'Loads, every time stamp', hint: '.json', type: 'application/json' },
   ]
