@@ -69,7 +69,8 @@ export function comparePaired(scores: PairedScores): PairedComparison {
     verdict,
     itemsNeeded: verdict === 'inconclusive' && margin !== null ? itemsNeeded(difference * sign, variance, margin, binary) : null,
     minimumDetectableDifference: binary
-      ? minimumDetectableDifference(Math.max(gained + lost, Math.min(n, RULE_OF_THREE)) / n, n)
+      ? // Shares can't differ by more than all of the items.
+        Math.min(1, minimumDetectableDifference(Math.max(gained + lost, Math.min(n, RULE_OF_THREE)) / n, n))
       : standardError === null
         ? null
         : (Z95 + Z_POWER) * standardError,
@@ -85,10 +86,21 @@ export function comparePaired(scores: PairedScores): PairedComparison {
   }
 }
 
-/** A score beside one whose items are not known: only both standard errors are left, and no test on items. */
+export interface UnpairedScore {
+  readonly value: number
+  /** null where nobody says. */
+  readonly standardError: number | null
+  /** Items; 0 where nobody says. */
+  readonly n: number
+}
+
+/**
+ * A score beside one whose items are not known: only both standard errors are left, and no test on items. Without them there is no verdict, and the
+ * interval, which has no width then, means nothing.
+ */
 export function compareUnpaired(
-  baseline: { readonly id: string; readonly value: number; readonly standardError: number | null },
-  candidate: { readonly value: number; readonly standardError: number | null },
+  baseline: UnpairedScore & { readonly id: string },
+  candidate: UnpairedScore,
   options: {
     readonly higherIsBetter: boolean
     readonly margin: number | null
@@ -97,11 +109,13 @@ export function compareUnpaired(
   },
 ): PairedComparison {
   const difference = candidate.value - baseline.value
-  const known = baseline.standardError !== null && candidate.standardError !== null
-  const standardError = known ? Math.hypot(baseline.standardError ?? 0, candidate.standardError ?? 0) : null
+  const errors = [baseline, candidate].map((score) => (options.isShare ? errorOfShare(score) : score.standardError))
+  const [ofBaseline = null, ofCandidate = null] = errors
+  const standardError = ofBaseline === null || ofCandidate === null ? null : Math.hypot(ofBaseline, ofCandidate)
   const half = Z95 * (standardError ?? 0)
   const sign = options.higherIsBetter ? 1 : -1
   const [top, bottom] = options.higherIsBetter ? [candidate.value, baseline.value] : [baseline.value, candidate.value]
+  const detectable = standardError === null ? null : (Z95 + Z_POWER) * standardError
   return {
     baselineId: baseline.id,
     difference,
@@ -113,7 +127,7 @@ export function compareUnpaired(
     margin: options.margin,
     verdict: options.margin === null || standardError === null ? null : verdictOfMean(difference * sign, standardError, options.margin),
     itemsNeeded: null,
-    minimumDetectableDifference: standardError === null ? null : (Z95 + Z_POWER) * standardError,
+    minimumDetectableDifference: detectable === null ? null : options.isShare ? Math.min(1, detectable) : detectable,
     recoveryInterval: null,
     adjustedRecovery: null,
     adjustedRecoveryInterval: null,
@@ -122,8 +136,21 @@ export function compareUnpaired(
     changed: null,
     holmP: null,
     logLikelihoodDifference: null,
-    warnings: [...options.warnings],
+    warnings: [
+      ...options.warnings,
+      ...(standardError === null ? ['A standard error is not known: there is no telling whether the two scores differ.'] : []),
+    ],
   }
+}
+
+/**
+ * With two more of each answer (Agresti and Coull, The American Statistician 52, 1998): all of 40 right has an error of 0 by the usual formula, as if
+ * another 40 could not turn out otherwise. Never less than what is said, which may know of clusters. null where neither error nor items are known.
+ */
+function errorOfShare({ value, standardError, n }: UnpairedScore): number | null {
+  if (n < 1) return standardError === 0 ? null : standardError
+  const share = (value * n + 2) / (n + 4)
+  return Math.max(standardError ?? 0, Math.sqrt((share * (1 - share)) / (n + 4)))
 }
 
 interface Flips {
@@ -224,6 +251,7 @@ export function withMargin(paired: PairedComparison, margin: number, n: number, 
   const gain = paired.difference * (higherIsBetter ? 1 : -1)
   const { lost, gained, standardError } = paired
   const binary = lost !== null && gained !== null
+  if (!binary && paired.pairing === 'unpaired' && standardError === null) return { ...paired, margin }
   const verdict = binary ? verdictOfFlips({ lost, gained, n }, margin) : verdictOfMean(gain, standardError, margin)
   const variance = (standardError ?? 0) ** 2 * n
   return { ...paired, margin, verdict, itemsNeeded: verdict === 'inconclusive' ? itemsNeeded(gain, variance, margin, binary) : null }

@@ -10,7 +10,7 @@ import type { SampleRow, TaskResult } from '../contract/index.ts'
 import { pythonText } from './tasks/python-literal.ts'
 import { docHash, sha256 } from './tasks/prompts.ts'
 import type { Doc } from './tasks/template.ts'
-import { Z95 } from './statistics.ts'
+import { wilsonInterval, Z95 } from './statistics.ts'
 
 export interface PublishedResults {
   readonly modelName: string
@@ -38,6 +38,8 @@ function finite(value: unknown): number | null {
   return typeof number === 'number' && Number.isFinite(number) ? number : null
 }
 
+/** Metrics that are shares in every version of lm-eval: a percentage in their place would stand beside shares. */
+const ALWAYS_SHARE = /^(?:acc(?:_norm|_bytes|_mutual_info)?|exact_match)$/
 const LOWER_IS_BETTER = /perplexity|bits_per_byte|brier|^ter$|^wer$/
 /** A results file is a few hundred kilobytes. */
 const MAX_RESULTS_BYTES = 64 * 1024 * 1024
@@ -53,6 +55,9 @@ export function parseLmEvalResults(name: string, content: string): PublishedResu
   const results = object(root['results'])
   if (Object.keys(results).length === 0) throw invalid('has no "results"')
   const tasks = Object.entries(results).flatMap(([task, entry]) => publishedTask(task, object(entry), root))
+  const percentage = tasks.find(({ metric, value }) => ALWAYS_SHARE.test(metric) && (value < 0 || value > 1))
+  if (percentage !== undefined)
+    throw invalid(`says ${percentage.metric} = ${percentage.value} for ${percentage.task}, which must lie between 0 and 1`)
   if (tasks.length === 0) throw invalid('has no figure that can be read')
   const config = object(root['config'])
   return {
@@ -105,11 +110,12 @@ function publishedTask(task: string, entry: Json, root: Json): TaskResult[] {
     const filter = comma < 0 ? 'none' : key.slice(comma + 1)
     const value = finite(raw)
     if (value === null || typeof raw === 'string' || metric.endsWith('_stderr') || key === 'sample_len' || key === 'samples') return []
-    const error = finite(entry[comma < 0 ? `${metric}_stderr` : `${metric}_stderr,${filter}`])
-    return [{ metric, filter, value, error }]
+    const stated = finite(entry[comma < 0 ? `${metric}_stderr` : `${metric}_stderr,${filter}`])
+    return [{ metric, filter, value, error: stated !== null && stated >= 0 ? stated : null }]
   })
   return figures.map(({ metric, filter, value, error }, index) => {
     const half = Z95 * (error ?? 0)
+    const isCounted = ALWAYS_SHARE.test(metric) && n >= 1
     return {
       name: index === 0 ? task : `${task}:${metric}${filter === 'none' ? '' : `,${filter}`}`,
       title:
@@ -119,7 +125,8 @@ function publishedTask(task: string, entry: Json, root: Json): TaskResult[] {
       metric,
       value,
       standardError: error,
-      interval: [value - half, value + half],
+      // Without width where nothing is known of its uncertainty.
+      interval: isCounted ? wilsonInterval(value * n, n) : [value - half, value + half],
       n: Math.max(0, Math.round(n)),
       chance: null,
       paired: null,

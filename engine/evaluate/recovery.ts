@@ -11,6 +11,8 @@ const BOOTSTRAP_SEED = 20261123
 /** Picks of one bootstrap; fewer resamples for long lists keep it under a second. */
 const BOOTSTRAP_RESAMPLES = 10_000
 const BOOTSTRAP_PICKS = 20e6
+/** Below this many disagreements a bootstrap knows too few of them; with none it would claim certainty. */
+const FEW_DISAGREEMENTS = 10
 /** Chance-adjusted recovery divides by the baseline's distance from chance, which must be known to some digits (specs/evaluation.md §8). */
 const LEAST_DISTANCE_IN_ERRORS = 3
 
@@ -44,13 +46,20 @@ export function recoveryOf({ baseline, candidate, higherIsBetter, chance, cluste
   const floor = chance ?? 0
   const binary =
     clusters === null && higherIsBetter && [baseline, candidate].every((values) => values.every((value) => value === 0 || value === 1))
+  const counts = binary ? countsOf(baseline, candidate) : null
+  const rawInterval = counts === null ? bootstrapPaired(baseline, candidate, (b, c) => of(b, c, 0), { clusters }) : ratioInterval(counts)
+  // The same bounds of the candidate's score, above chance: the baseline's own error hardly matters to a ratio near 1.
+  const isBootstrapped = counts === null || counts.lost + counts.gained >= FEW_DISAGREEMENTS
+  const aboveChance = (ratio: number): number => of(base.mean, ratio * base.mean, floor)
   return {
     raw,
-    rawInterval: binary
-      ? ratioInterval(countsOf(baseline, candidate))
-      : bootstrapPaired(baseline, candidate, (b, c) => of(b, c, 0), { clusters }),
+    rawInterval,
     adjusted: canAdjust ? of(base.mean, meanWithError(candidate).mean, floor) : null,
-    adjustedInterval: canAdjust ? bootstrapPaired(baseline, candidate, (b, c) => of(b, c, floor), { clusters }) : null,
+    adjustedInterval: !canAdjust
+      ? null
+      : isBootstrapped
+        ? bootstrapPaired(baseline, candidate, (b, c) => of(b, c, floor), { clusters })
+        : rawInterval && [aboveChance(rawInterval[0]), aboveChance(rawInterval[1])],
   }
 }
 

@@ -20,6 +20,11 @@ afterEach(() => {
   for (const folder of folders.splice(0)) rmSync(folder, { recursive: true, force: true })
 })
 
+/** Published figures of 40 items of one task. */
+function fileOf(figures: object): string {
+  return JSON.stringify({ results: { arc: figures }, 'n-samples': { arc: { effective: 40 } } })
+}
+
 const FACTS: ResultsFileFacts = {
   modelName: 'org/My Model',
   modelPath: '/models/mine',
@@ -146,6 +151,19 @@ describe('lm-eval’s files', () => {
       { name: 'wikitext', metric: 'word_perplexity', value: 12.5, standardError: null, higherIsBetter: false },
     ])
     for (const task of published.tasks) expect(() => TaskResultSchema.parse(task)).not.toThrow()
+  })
+
+  test('what cannot be is refused or unknown: percentages for shares, errors below 0 or absent', () => {
+    expect(() => parseLmEvalResults('f', fileOf({ 'acc,none': 75 }))).toThrow('says acc = 75 for arc')
+    expect(parseLmEvalResults('f', fileOf({ 'f1,none': 75 })).tasks[0]).toMatchObject({ value: 75 })
+    const [negative] = parseLmEvalResults('f', fileOf({ 'acc,none': 1, 'acc_stderr,none': -0.5 })).tasks
+    // Wilson: 40 of 40.
+    expect(negative).toMatchObject({ standardError: null, interval: [expect.closeTo(0.9124, 4), 1] })
+    expect(parseLmEvalResults('f', '{"results":{"arc":{"acc,none":0.5,"acc_stderr,none":NaN}}}').tasks[0]).toMatchObject({
+      standardError: null,
+      interval: [0.5, 0.5],
+      n: 0,
+    })
   })
 
   test(`any text is results or a LatheError (seed ${SEED})`, () => {

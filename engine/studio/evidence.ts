@@ -109,11 +109,7 @@ export class Evidence {
       const warnings = ['One side is published: another engine, and its items are not known here.']
       const options = { higherIsBetter: payload.higherIsBetter, margin: isShare ? margin : null, warnings, isShare }
       return {
-        paired: compareUnpaired(
-          { id: baselineId, value: other.payload.value, standardError: other.payload.standardError },
-          payload,
-          options,
-        ),
+        paired: compareUnpaired({ ...other.payload, id: baselineId }, payload, options),
         reason: null,
       }
     }

@@ -112,39 +112,23 @@ function driftJson(drift: DriftResult) {
   }
 }
 
+const Z_95 = 1.96
+
 export function describe(measured: TextMeasurement | null, tasks: MeasuredTasks): string {
-  const rows: string[][] = [['Measure', 'Value', 'Baseline', 'n', 'Verdict']]
-  if (measured !== null) {
-    const { perplexity, baseline, drift } = measured
-    rows.push([
-      `Perplexity (${perplexity.protocol}, ${perplexity.window})`,
-      show(perplexity.value),
-      baseline === null ? '' : show(baseline.value),
-      `${perplexity.tokens} tokens`,
-    ])
-    rows.push(['Bits per byte', show(perplexity.bitsPerByte), baseline === null ? '' : show(baseline.bitsPerByte), ''])
-    if (drift !== null) {
-      rows.push([
-        drift.boundedByTop === null || drift.boundedByTop === undefined ? 'KLD mean' : 'KLD mean, at least',
-        `${show(drift.kldMean, 3)} ± ${show(drift.kldMeanStandardError, 2)}`,
-        '',
-        `${drift.tokens} tokens`,
-      ])
-      rows.push(['KLD 99 %', show(drift.kldP99, 3), '', ''])
-      rows.push(['Top-1 agreement', percent(drift.top1Agreement), '', ''])
-    }
-    if (perplexity.withoutDrift !== undefined) rows.push(['KLD', 'n/a', '', '', perplexity.withoutDrift])
-  }
+  const rows: string[][] = [['Measure', 'Value (95 %)', 'Baseline', 'Difference (95 %)', 'n', 'Verdict']]
+  if (measured !== null) rows.push(...textRows(measured))
   for (const result of tasks.results) {
     const other = tasks.baseline.get(result.name) ?? null
     const isShare = result.chance !== null || /^acc|^exact_match$|^consistency$|_unsafe$|_safe$/.test(result.metric)
     const figure = isShare ? percent : (value: number | null) => show(value, 4)
+    const points = isShare ? (value: number) => `${(value * 100).toFixed(1)} pp` : (value: number) => show(value, 4)
     rows.push([
       result.outputType === 'probe'
         ? result.title
         : `${result.task ?? result.name} (${result.metric}${result.filter === 'none' ? '' : `, ${result.filter}`})`,
-      `${figure(result.value)} ± ${figure(result.standardError)}`,
+      within(figure(result.value), result.interval, figure),
       other === null ? '' : figure(other.value),
+      differenceText(result, points),
       `${result.n} items`,
       verdictText(result),
     ])
@@ -152,7 +136,8 @@ export function describe(measured: TextMeasurement | null, tasks: MeasuredTasks)
     if (freeText !== null && result.primary) {
       rows.push([
         `${result.task ?? result.name} (same text)`,
-        percent(freeText.identicalShare),
+        within(percent(freeText.identicalShare), freeText.identicalInterval, percent),
+        '',
         '',
         `${freeText.n} items`,
         partText(freeText),
@@ -160,6 +145,71 @@ export function describe(measured: TextMeasurement | null, tasks: MeasuredTasks)
     }
   }
   return formatTable(rows)
+}
+
+function textRows({ perplexity, baseline, drift }: TextMeasurement): string[][] {
+  const { value, standardError } = perplexity
+  // Of the logarithm, so that the interval is a ratio.
+  const range =
+    value === null || standardError === null
+      ? null
+      : ([value * Math.exp(-Z_95 * standardError), value * Math.exp(Z_95 * standardError)] as const)
+  const rows = [
+    [
+      `Perplexity (${perplexity.protocol}, ${perplexity.window})`,
+      within(show(value), range, show),
+      baseline === null ? '' : show(baseline.value),
+      '',
+      `${perplexity.tokens} tokens`,
+    ],
+    ['Bits per byte', show(perplexity.bitsPerByte), baseline === null ? '' : show(baseline.bitsPerByte)],
+  ]
+  if (drift === null) return rows
+  const tokens = `${drift.tokens} tokens`
+  const around = (mean: number | null, error: number | null, most = Infinity) =>
+    mean === null || error === null ? null : ([Math.max(0, mean - Z_95 * error), Math.min(most, mean + Z_95 * error)] as const)
+  const { logPerplexityRatio: ratio, logPerplexityRatioStandardError: ratioError } = drift
+  if (ratio !== null && ratio !== undefined) {
+    const ends = ratioError === null || ratioError === undefined ? null : ([ratio - Z_95 * ratioError, ratio + Z_95 * ratioError] as const)
+    rows.push(['Perplexity ratio, paired', '', '', within(`×${times(ratio)}`, ends, times), tokens])
+  }
+  return [
+    ...rows,
+    [
+      drift.boundedByTop === null || drift.boundedByTop === undefined ? 'KLD mean' : 'KLD mean, at least',
+      within(show(drift.kldMean, 3), around(drift.kldMean, drift.kldMeanStandardError), (end) => show(end, 3)),
+      '',
+      '',
+      tokens,
+    ],
+    ['KLD 99 %', show(drift.kldP99, 3)],
+    [
+      'Top-1 agreement',
+      within(percent(drift.top1Agreement), around(drift.top1Agreement, drift.top1AgreementStandardError, 1), percent),
+      '',
+      '',
+      tokens,
+    ],
+  ]
+}
+
+function times(logarithm: number): string {
+  return Math.exp(logarithm).toFixed(4)
+}
+
+/** "95.0 % (83.5–98.6 %)"; an interval without width is one that is not known. */
+function within(value: string, interval: readonly [number, number] | null, figure: (end: number) => string): string {
+  if (interval === null || !(interval[0] < interval[1])) return value
+  return `${value} (${figure(interval[0]).replace(/ %$/, '')}–${figure(interval[1])})`
+}
+
+/** "−2.5 pp (−12.9 to +6.5 pp)" */
+function differenceText({ paired }: TaskResult, unit: (value: number) => string): string {
+  if (paired === null) return ''
+  const signed = (value: number): string => (value > 0 ? `+${unit(value)}` : unit(value).replace('-', '−'))
+  const { difference, interval } = paired
+  if (!(interval[0] < interval[1])) return signed(difference)
+  return `${signed(difference)} (${signed(interval[0]).replace(/ pp$/, '')} to ${signed(interval[1])})`
 }
 
 /** "first differs at token 14 (median), margin 0.21 nats there; edit distance 0.21" */
@@ -172,13 +222,17 @@ function partText({ unit, firstDifferenceMedian, editDistanceMean, divergenceMar
   return `${where}edit distance ${editDistanceMean.toFixed(2)}`
 }
 
-/** "inconclusive, needs about 900 items; shows differences from 4.4 %" */
+/** "inconclusive at 1.0 pp, needs about 900 items; shows differences from 4.4 pp" */
 function verdictText({ paired }: TaskResult): string {
-  if (paired === null || paired.verdict === null || paired.margin === null) return ''
+  if (paired === null) return ''
+  if (paired.standardError === null && paired.pairing === 'unpaired') return 'none: a standard error is not known'
+  if (paired.verdict === null || paired.margin === null) return ''
   const needs = paired.itemsNeeded === null ? '' : `, needs about ${paired.itemsNeeded} items`
   const detectable =
-    paired.minimumDetectableDifference === null ? '' : `; shows differences from ${percent(paired.minimumDetectableDifference)}`
-  return `${paired.verdict} at ${percent(paired.margin)}${needs}${detectable}${paired.pairing === 'unpaired' ? ' (unpaired)' : ''}`
+    paired.minimumDetectableDifference === null
+      ? ''
+      : `; shows differences from ${(paired.minimumDetectableDifference * 100).toFixed(1)} pp`
+  return `${paired.verdict} at ${(paired.margin * 100).toFixed(1)} pp${needs}${detectable}${paired.pairing === 'unpaired' ? ' (unpaired)' : ''}`
 }
 
 function show(value: number | null, digits = 5): string {

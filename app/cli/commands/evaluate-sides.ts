@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs'
 import { extname, join, resolve } from 'node:path'
 import { modelFingerprint } from '../../../engine/evaluate/model-fingerprint.ts'
 import type { PerplexityOptions, TextSample } from '../../../engine/evaluate/perplexity.ts'
-import { findPublishedResults } from '../../../engine/evaluate/published-results.ts'
+import { findPublishedResults, readPublishedResults } from '../../../engine/evaluate/published-results.ts'
 import { OpenAiClient } from '../../../engine/evaluate/remote/openai-client.ts'
 import type { RemoteModel } from '../../../engine/evaluate/remote/openai-client.ts'
 import { cachedTextSource } from '../../../engine/evaluate/remote/cached-source.ts'
@@ -51,7 +51,7 @@ export async function remoteOrPublished(context: CommandContext, args: Arguments
   const baseline = args.text('baseline')
   if (baseline === null) return null
   if (isAddress(baseline)) return { kind: 'target', id: baseline, target: (await connect(context, args, baseline)).target }
-  if (await isPublished(baseline)) return { kind: 'published', id: baseline, path: resolve(baseline) }
+  if (await isPublished(baseline)) return { kind: 'published', id: baseline, results: await readPublishedResults(resolve(baseline)) }
   throw args.invalid(`"${baseline}" is neither a model folder, nor an address, nor published results.`)
 }
 

@@ -1,7 +1,8 @@
 /** The task part of `lathe eval`: task files and probes on one target, beside a baseline that is another target or a published results file. */
 import { LatheError } from '../../../engine/contract/index.ts'
 import type { FreeTextDrift, TaskResult } from '../../../engine/contract/index.ts'
-import { publishedRows, readPublishedResults } from '../../../engine/evaluate/published-results.ts'
+import { publishedRows } from '../../../engine/evaluate/published-results.ts'
+import type { PublishedResults } from '../../../engine/evaluate/published-results.ts'
 import { compareWithPublished } from '../../../engine/evaluate/matched-items.ts'
 import { compareUnpaired } from '../../../engine/evaluate/paired.ts'
 import { measureProbe } from '../../../engine/evaluate/probes/probe-work.ts'
@@ -28,7 +29,7 @@ export interface TaskPlan {
 
 export type TaskBaseline =
   | { readonly kind: 'target'; readonly id: string; readonly target: EvaluationTarget }
-  | { readonly kind: 'published'; readonly id: string; readonly path: string }
+  | { readonly kind: 'published'; readonly id: string; readonly results: PublishedResults }
 
 export interface MeasuredTasks {
   readonly results: readonly TaskResult[]
@@ -44,6 +45,7 @@ export async function measureTasks(
   baseline: TaskBaseline | null,
   plan: TaskPlan,
 ): Promise<MeasuredTasks> {
+  if (baseline?.kind === 'published') mustShareTask(plan.file, baseline.results)
   const run = async (who: EvaluationTarget, label: string): Promise<ScoredTask[]> => {
     const scored: ScoredTask[] = []
     for (const task of plan.file.tasks) {
@@ -75,7 +77,7 @@ export async function measureTasks(
   })
   const results = [...own, ...groups.flatMap((group) => group.results)]
   if (baseline?.kind === 'published') {
-    const beside = besidePublished(results, scored, await readPublishedResults(baseline.path), plan.margin)
+    const beside = besidePublished(results, scored, baseline.results, plan.margin)
     return { results: [...beside.results, ...probed.results], baseline: beside.baseline, scored, groups }
   }
   const baselineResults = [
@@ -119,7 +121,7 @@ async function measureProbes(
 function besidePublished(
   results: readonly TaskResult[],
   scored: readonly ScoredTask[],
-  published: Awaited<ReturnType<typeof readPublishedResults>>,
+  published: PublishedResults,
   margin: number,
 ): Pick<MeasuredTasks, 'results' | 'baseline'> {
   const found = new Map<string, TaskResult>()
@@ -143,17 +145,25 @@ function besidePublished(
     const options = { higherIsBetter: result.higherIsBetter, margin: isShare ? margin : null, warnings, isShare }
     return {
       ...result,
-      paired: compareUnpaired({ id: published.modelName, value: other.value, standardError: other.standardError }, result, options),
+      paired: compareUnpaired({ ...other, id: published.modelName }, result, options),
     }
   })
-  if (found.size === 0) {
-    throw new LatheError(
-      'evaluate.incomparable',
-      `The published results have none of these tasks; they have ${[...new Set(published.tasks.map((task) => task.task))].slice(0, 8).join(', ')}.`,
-      'Evaluate a task of the same name, metric and filter.',
-    )
-  }
+  if (found.size === 0) throw noSharedTask(published)
   return { results: compared, baseline: found }
+}
+
+/** Asked before anything is measured. */
+function mustShareTask(file: TaskFile, published: PublishedResults): void {
+  const names = new Set([...file.tasks.map(({ name }) => name), ...file.groups.map(({ name }) => name)])
+  if (names.size > 0 && !published.tasks.some(({ task }) => names.has(task ?? ''))) throw noSharedTask(published)
+}
+
+function noSharedTask({ tasks }: PublishedResults): LatheError {
+  return new LatheError(
+    'evaluate.incomparable',
+    `The published results have none of these tasks; they have ${[...new Set(tasks.map(({ task }) => task))].slice(0, 8).join(', ')}.`,
+    'Evaluate a task of the same name, metric and filter.',
+  )
 }
 
 export function taskJson(result: TaskResult, baseline: TaskResult | null) {
@@ -181,7 +191,8 @@ export function taskJson(result: TaskResult, baseline: TaskResult | null) {
             pairing: paired.pairing,
             difference: paired.difference,
             stderr: paired.standardError,
-            interval: paired.interval,
+            // Two scores of which one has no error: an interval without width would say that they are known.
+            interval: paired.pairing === 'unpaired' && paired.standardError === null ? null : paired.interval,
             margin: paired.margin,
             verdict: paired.verdict,
             items_needed: paired.itemsNeeded,

@@ -148,6 +148,8 @@ export const evaluate: Command = {
     const baselinePath = args.text('baseline')
     const baselineIsFolder = baselinePath !== null && !isAddress(baselinePath) && !(await isPublished(baselinePath))
     const baselineRef = baselineIsFolder ? await modelAt(baselinePath) : null
+    // A file that can't be read, or a server that does not answer, is found out before anything is measured.
+    const elsewhere = baselineRef === null ? await remoteOrPublished(context, args) : null
     const wantedWindow = args.integer('window', { min: 2 })
     const maxWindows = args.integer('windows', { min: 1 })
     const { text, tasks: all } = await withBundled(
@@ -179,7 +181,7 @@ export const evaluate: Command = {
     const target = await localTarget(context, model, ref)
     const other: TaskBaseline | null =
       subjects.baseline === null
-        ? await remoteOrPublished(context, args)
+        ? elsewhere
         : {
             kind: 'target',
             id: subjects.baseline.ref.modelId,
