@@ -70,6 +70,12 @@ function scaled(model: ModelSummary, factor: number, change: Partial<ResultSet> 
   }
 }
 
+const ON_SERVER = {
+  ...PROVENANCE,
+  adapter: 'remote: http://vllm-prod-eu-west-1.internal:8000/v1',
+  adapterType: 'unknown',
+  driver: 'meta-llama/Llama-3.1-8B-Instruct, vllm 0.25.1',
+} as const
 const OTHER_MACHINE = { ...PROVENANCE, adapter: 'NVIDIA GeForce RTX 4090', adapterType: 'discrete', driver: 'NVIDIA 575.64' } as const
 
 export const CROWDED_RESULTS: readonly ResultSet[] = [
@@ -80,7 +86,14 @@ export const CROWDED_RESULTS: readonly ResultSet[] = [
   scaled(QUICK, 1.04),
   // on another machine, and without tasks
   scaled(THREE, 6.2, { tasks: [], provenance: { ...w4.provenance, throughput: OTHER_MACHINE } }),
-  scaled(REMOTE, 1, { perplexity: null, throughput: null, tensorErrors: [], drift: null }),
+  // what two engines tell of each other is a bound
+  scaled(REMOTE, 1.3, {
+    throughput: null,
+    tensorErrors: [],
+    drift: w4.drift === null ? null : { ...w4.drift, kldMean: 0.0057, boundedByTop: 20 },
+    provenance: { perplexity: ON_SERVER, drift: ON_SERVER, tasks: ON_SERVER },
+    protocolKeys: { ...w4.protocolKeys, perplexity: `${w4.protocolKeys['perplexity']}:served`, drift: `${w4.protocolKeys['drift']}:top20` },
+  }),
   scaled(PUBLISHED, 1, {
     perplexity: null,
     throughput: null,

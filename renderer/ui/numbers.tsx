@@ -84,10 +84,16 @@ function FigureText({ text }: { readonly text: string }): ReactNode {
   )
 }
 
+/** Where it ran: a device and its driver here, or a server and what it says of itself. */
+function deviceRows({ adapter, adapterType, driver }: MeasuredWith['provenance']): Record<string, string> {
+  const address = /^remote: (.*)$/.exec(adapter)?.[1]
+  if (address !== undefined) return { Server: address, ...(driver === '' ? {} : { 'Model there': driver }) }
+  return { Device: adapterType === 'software' ? `${adapter} (software adapter)` : adapter, Driver: driver }
+}
+
 export function ProvenanceCard({ provenance, details = {} }: MeasuredWith) {
   const rows = {
-    Device: provenance.adapterType === 'software' ? `${provenance.adapter} (software adapter)` : provenance.adapter,
-    Driver: provenance.driver,
+    ...deviceRows(provenance),
     ...details,
     Measured: formatDateTime(provenance.measuredAt),
     Lathe: `${provenance.latheVersion} on ${provenance.platform}`,

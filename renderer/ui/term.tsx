@@ -5,6 +5,9 @@ import { Info } from './info.tsx'
 const DEFINITIONS = {
   kld: 'KL divergence: how differently the two models predict the next token, in nats per token. 0 is identical.',
   perplexity: 'How surprised the model is by held-out text. Lower is better; compare only on the same text and protocol.',
+  'bits-per-byte':
+    'The same surprise per byte of the text instead of per token: models of different tokenizers can be compared by it. Lower is better.',
+  'delta-p': 'How much the probability of the token that stands in the text changed, as a root mean square over the text. 0 is identical.',
   top1: 'How often both models pick the same most likely next token.',
   ttft: 'Time to first token: from sending the prompt to the first token of the answer.',
   itl: 'Inter-token latency: the pause between two tokens of an answer.',

@@ -13,7 +13,7 @@ async function fill(user: ReturnType<typeof renderApp>['user'], field: HTMLEleme
   await user.paste(text)
 }
 
-test('a model on a server joins the board, has no size, and is measured by a load and the original’s tasks', async () => {
+test('a model on a server joins the board, has no size, and is measured by text, the original’s tasks and a load', async () => {
   const { engine, user } = renderApp('/compare/m-pebble')
   const dialog = await openDialog(user, /on a server/)
   await fill(user, dialog.getByLabelText('Address'), 'http://gpu:8000/v1')
@@ -28,6 +28,10 @@ test('a model on a server joins the board, has no size, and is measured by a loa
   )
   const asked = engine.calls.find((call) => call.path === 'results.evaluateTasks')?.input
   expect(asked).toMatchObject({ options: { tasks: ['world_facts', 'reading', 'arithmetic', 'completion'] } })
+  expect(engine.calls.find((call) => call.path === 'results.evaluate')?.input).toMatchObject({
+    evaluate: { perplexity: true, tasks: false, throughput: false },
+    baselineId: null,
+  })
 })
 
 test('a server that can’t be reached is said so in the dialog, which stays', async () => {

@@ -5,7 +5,7 @@ import { Card } from '../../ui/page.tsx'
 import { Term } from '../../ui/term.tsx'
 import { barTop } from './bar-top.ts'
 import styles from './compare.module.css'
-import { differenceOf, formatDifference, incomparableReason, type Entry, type Metric, type Reading } from './metrics.ts'
+import { differenceOf, formatDifference, incomparableReason, printReading, type Entry, type Metric, type Reading } from './metrics.ts'
 import { SeriesMark, entryTitle, seriesColor } from './series.tsx'
 
 const CHARTED = ['size', 'peak', 'perplexity', 'kld', 'top1', 'decode', 'prefill', 'ttft', 'energy'] as const
@@ -52,7 +52,7 @@ function MetricBars({ metric, entries, baseline, source, mode }: Omit<BarsSectio
                 ? delta === null
                   ? '—'
                   : formatDifference(metric, delta)
-                : metric.format(reading.value)
+                : printReading(metric, reading)
           return (
             <li key={entry.model.id} className={styles.barRow} data-incomparable={reason !== null || undefined}>
               <span className={styles.barName} title={entry.model.name}>

@@ -50,7 +50,7 @@ export function Board({ entries, picker, margin, onMargin }: BoardProps) {
   const baseline = entries.find((entry) => entry.model.id === baselineId) ?? entries[0]
   if (baseline === undefined) return null
   const shown = entries.filter((entry) => entry === baseline || !hidden.has(entry.model.id))
-  const metrics = metricsOf(shown)
+  const metrics = metricsOf(shown, baseline)
   const source = entries.find((entry) => entry.isSource)
   const software = shown.some((entry) => ['software', 'reference'].includes(entry.result?.provenance['throughput']?.adapterType ?? ''))
   return (
@@ -95,7 +95,7 @@ export function Board({ entries, picker, margin, onMargin }: BoardProps) {
             ]}
           />
         </div>
-        <Unmeasured entries={shown} source={source} />
+        <Unmeasured entries={shown} baseline={baseline} source={source} />
         <div className={styles.top} data-many={shown.length > MOST_BESIDE || undefined}>
           <Scatter entries={shown} baseline={baseline} source={source} metrics={metrics} />
           <Glance entries={shown} baseline={baseline} source={source} />
@@ -105,7 +105,7 @@ export function Board({ entries, picker, margin, onMargin }: BoardProps) {
         <ResultsTable entries={shown} baseline={baseline} source={source} metrics={metrics} mode={mode} />
         <Loads entries={shown} source={source} />
         <ErrorHeatmap entries={shown} source={source} />
-        <Tokens entries={shown} source={source} />
+        <Tokens entries={shown} baseline={baseline} source={source} />
         <Samples entries={shown} baseline={baseline} source={source} />
       </div>
     </Page>
@@ -156,15 +156,13 @@ function OriginMark({ origin }: { readonly origin: Entry['model']['origin'] }) {
   )
 }
 
-function BoardActions({
-  entries,
-  baseline,
-  source,
-}: {
+interface BoardActionsProps {
   readonly entries: readonly Entry[]
   readonly baseline: Entry
   readonly source: Entry | undefined
-}) {
+}
+
+function BoardActions({ entries, baseline, source }: BoardActionsProps) {
   const { queries } = useEngine()
   const settings = useQuery(queries.settings.get.queryOptions()).data ?? DEFAULT_SETTINGS
   const evaluate = useMeasure()
@@ -173,7 +171,11 @@ function BoardActions({
   const make = useReport({ name, entries, baseline, source })
   return (
     <>
-      <Button icon={Gauge} busy={evaluate.isPending} onClick={() => evaluate.mutate({ entries, source, evaluate: settings.evaluate })}>
+      <Button
+        icon={Gauge}
+        busy={evaluate.isPending}
+        onClick={() => evaluate.mutate({ entries, source, baseline, evaluate: settings.evaluate })}
+      >
         Measure again
       </Button>
       <MeasureMore entries={entries} />
@@ -199,7 +201,7 @@ function BoardActions({
 }
 
 /** Says which of the shown models have nothing to compare yet, and what is being done about it. */
-function Unmeasured({ entries, source }: { readonly entries: readonly Entry[]; readonly source: Entry | undefined }) {
+function Unmeasured({ entries, baseline, source }: Pick<BoardActionsProps, 'entries' | 'baseline' | 'source'>) {
   const evaluate = useMeasure()
   const { running, queued } = useJobs()
   const missing = entries.filter((entry) => !isMeasured(entry) && entry.model.origin !== 'published')
@@ -240,6 +242,7 @@ function Unmeasured({ entries, source }: { readonly entries: readonly Entry[]; r
             evaluate.mutate({
               entries: missing,
               source,
+              baseline,
               evaluate: { perplexity: true, tasks: true, throughput: true },
             })
           }

@@ -227,7 +227,7 @@ test('a tensor is found under the name its folder stores it by', () => {
 })
 
 describe('exports', () => {
-  const table = { entries, source, metrics: [metric('size'), metric('decode')] }
+  const table = { entries, baseline: source, source, metrics: [metric('size'), metric('decode')] }
   test('Markdown as printed, CSV as numbers, formulas disarmed', () => {
     expect(toMarkdown(table)).toBe(
       [

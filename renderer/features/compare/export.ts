@@ -1,22 +1,36 @@
 /** The board's table as text to take away, Markdown or CSV; and saving a file. */
-import type { Entry, Metric } from './metrics.ts'
+import { incomparableReason, printReading, type Entry, type Metric } from './metrics.ts'
 import { entryTitle } from './series.tsx'
 
 interface TableInput {
   readonly entries: readonly Entry[]
+  readonly baseline: Entry
   readonly source: Entry | undefined
   readonly metrics: readonly Metric[]
 }
 
-function printedRows({ entries, metrics }: TableInput): readonly (readonly string[])[] {
-  return metrics.map((metric) => [
-    metric.title,
-    ...entries.map((entry) => {
-      const reading = metric.read(entry)
-      if (reading !== null) return metric.format(reading.value)
-      return (metric.missing?.(entry) ?? null) === null ? '—' : 'not measured'
-    }),
-  ])
+/** What stands under the table: cells that are marked, and why. */
+class Footnotes {
+  readonly #texts: string[] = []
+
+  /** The mark; equal texts share one. */
+  mark(text: string): string {
+    const known = this.#texts.indexOf(text)
+    const number = known >= 0 ? known + 1 : this.#texts.push(text)
+    return ` [${number}]`
+  }
+
+  get lines(): readonly string[] {
+    return this.#texts.map((text, index) => `[${index + 1}] ${text}`)
+  }
+}
+
+function printedCell(metric: Metric, entry: Entry, baseline: Entry, notes: Footnotes): string {
+  const reading = metric.read(entry)
+  const missing = metric.missing?.(entry) ?? null
+  if (reading === null) return missing === null ? '—' : `not measured${notes.mark(`Not measured: ${missing}`)}`
+  const reason = incomparableReason(metric, entry, baseline)
+  return `${printReading(metric, reading)}${reason === null ? '' : notes.mark(`Not comparable: ${reason}.`)}`
 }
 
 function escapeMarkdown(cell: string): string {
@@ -33,11 +47,15 @@ function quoteCsv(cell: string): string {
 }
 
 export function toMarkdown(table: TableInput): string {
+  const { entries, baseline, metrics } = table
+  const notes = new Footnotes()
+  const rows = metrics.map((metric) => [metric.title, ...entries.map((entry) => printedCell(metric, entry, baseline, notes))])
   const header = ['Metric', ...table.entries.map((entry) => entryTitle(entry, table.source))]
   return [
     markdownLine(header),
     markdownLine(header.map((_, index) => (index === 0 ? ':--' : '--:'))),
-    ...printedRows(table).map(markdownLine),
+    ...rows.map(markdownLine),
+    ...notes.lines.flatMap((line) => ['', line]),
   ].join('\n')
 }
 

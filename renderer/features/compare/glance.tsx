@@ -3,6 +3,7 @@ import { formatPercent, formatSignificant } from '../../lib/format.ts'
 import { Card } from '../../ui/page.tsx'
 import styles from './compare.module.css'
 import { incomparableReason, metricsOf, type Entry, type Metric } from './metrics.ts'
+import { driftFrom } from './quality-metrics.ts'
 import { SeriesMark, entryTitle } from './series.tsx'
 
 interface GlanceProps {
@@ -50,7 +51,7 @@ interface GlanceFact {
 
 /** Size and speed as ratios, quality as what is kept. Only what is measured and comparable is said. */
 export function glanceFacts(entry: Entry, baseline: Entry): readonly GlanceFact[] {
-  const metrics = new Map(metricsOf([baseline, entry]).map((metric) => [metric.id, metric]))
+  const metrics = new Map(metricsOf([baseline, entry], baseline).map((metric) => [metric.id, metric]))
   const ratio = (metric: Metric | undefined): number | null => {
     if (metric === undefined || incomparableReason(metric, entry, baseline) !== null) return null
     // ratios of speeds are those of runs that took turns
@@ -63,7 +64,7 @@ export function glanceFacts(entry: Entry, baseline: Entry): readonly GlanceFact[
   const size = ratio(metrics.get('size'))
   const tasks = ratio(metrics.get('tasks') ?? [...metrics.values()].find((metric) => metric.group === 'Tasks'))
   const decode = ratio(metrics.get('decode'))
-  const top1 = baseline.isSource ? metrics.get('top1')?.read(entry)?.value : undefined
+  const top1 = driftFrom(entry, baseline) === null ? undefined : metrics.get('top1')?.read(entry)?.value
   return [
     ...(size === null ? [] : [{ title: 'of the size', text: formatPercent(size, 0) }]),
     ...(tasks === null ? [] : [{ title: 'of task accuracy', text: formatPercent(tasks) }]),

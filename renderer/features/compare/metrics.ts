@@ -6,7 +6,9 @@ import type { ModelSummary, Provenance, ResultSet } from '../../../engine/contra
 import { formatBytes, formatDuration, formatPercent, formatRate, formatSignificant } from '../../lib/format.ts'
 import type { TermName } from '../../ui/term.tsx'
 import { energyMetric } from './energy-metrics.ts'
-import { fact, measured, Z_95 } from './reading.ts'
+import { qualityMetrics } from './quality-metrics.ts'
+import { fact, measured } from './reading.ts'
+import { protocolReason } from './same-protocol.ts'
 import { servedMetrics } from './served-metrics.ts'
 import { meanTasks, taskMean, taskMetric } from './task-metrics.ts'
 
@@ -20,6 +22,8 @@ export interface Entry {
 
 export interface Reading {
   readonly value: number
+  /** What it is of is at least this much. */
+  readonly atLeast?: true
   /** Lower and upper end of its uncertainty, where there is one. */
   readonly range: readonly [number, number] | null
   readonly rangeMeaning: string | null
@@ -49,13 +53,10 @@ export interface Metric {
   readonly missing?: (entry: Entry) => string | null
   /** What must be the same besides protocol and adapter before two values may meet: a counter. */
   readonly basis?: (entry: Entry) => string | null
+  /** In place of the protocol, where more than that decides what may meet. */
+  readonly incomparable?: (entry: Entry, baseline: Entry) => string | null
   /** The difference from this baseline as it was measured beside it, in the manner of `delta`; null where they were measured apart. */
   readonly paired?: (entry: Entry, baselineId: string) => number | null
-}
-
-/** A model does not drift from itself: its zero is a definition, and stands only where drift is measured at all. */
-function isMeasuredSource(entry: Entry): boolean {
-  return entry.isSource && entry.result !== null && entry.result.perplexity !== null
 }
 
 const percent = (value: number) => formatPercent(value)
@@ -101,96 +102,6 @@ const FIXED_METRICS: readonly Metric[] = [
     perAdapter: true,
     read: (entry) => measured(entry, 'throughput', entry.result?.throughput?.peakGpuBytes ?? null),
   },
-  {
-    id: 'perplexity',
-    title: 'Perplexity',
-    group: 'Quality',
-    term: 'perplexity',
-    better: 'down',
-    format: (value) => formatSignificant(value, 4),
-    delta: 'absolute',
-    protocol: 'perplexity',
-    perAdapter: false,
-    read: (entry) => {
-      const perplexity = entry.result?.perplexity ?? null
-      if (perplexity === null) return null
-      const { value, standardError } = perplexity
-      return measured(entry, 'perplexity', value, {
-        // The standard error is of ln(perplexity), so the interval is a ratio.
-        range:
-          value === null || standardError === null
-            ? null
-            : [value * Math.exp(-Z_95 * standardError), value * Math.exp(Z_95 * standardError)],
-        rangeMeaning: '95 %, bootstrap over windows',
-        details: {
-          Text: perplexity.dataset,
-          Protocol: `${perplexity.protocol}, window ${perplexity.window}`,
-          Tokens: perplexity.tokens.toLocaleString('en-US'),
-          ...ratioDetails(entry),
-        },
-      })
-    },
-  },
-  {
-    id: 'kld',
-    title: 'KL divergence, mean',
-    group: 'Quality',
-    term: 'kld',
-    better: 'down',
-    unit: 'nats',
-    format: (value) => formatSignificant(value),
-    delta: 'absolute',
-    protocol: 'drift',
-    perAdapter: false,
-    read: (entry) => {
-      if (isMeasuredSource(entry)) return fact(0)
-      const drift = entry.result?.drift ?? null
-      if (drift === null) return null
-      const { kldMean, kldMeanStandardError } = drift
-      return measured(entry, 'drift', kldMean, {
-        range:
-          kldMean === null || kldMeanStandardError === null
-            ? null
-            : [Math.max(0, kldMean - Z_95 * kldMeanStandardError), kldMean + Z_95 * kldMeanStandardError],
-        rangeMeaning: '95 %',
-        details: { Text: drift.dataset, Tokens: drift.tokens.toLocaleString('en-US') },
-      })
-    },
-  },
-  {
-    id: 'kld99',
-    title: 'KL divergence, 99th percentile',
-    group: 'Quality',
-    term: 'kld',
-    better: 'down',
-    unit: 'nats',
-    format: (value) => formatSignificant(value),
-    delta: 'absolute',
-    protocol: 'drift',
-    perAdapter: false,
-    read: (entry) => (isMeasuredSource(entry) ? fact(0) : measured(entry, 'drift', entry.result?.drift?.kldP99 ?? null)),
-  },
-  {
-    id: 'top1',
-    title: 'Top-1 agreement',
-    group: 'Quality',
-    term: 'top1',
-    better: 'up',
-    format: (value) => formatPercent(value, 2),
-    delta: 'points',
-    protocol: 'drift',
-    perAdapter: false,
-    read: (entry) => {
-      if (isMeasuredSource(entry)) return fact(1)
-      const drift = entry.result?.drift ?? null
-      const value = drift?.top1Agreement ?? null
-      const error = drift?.top1AgreementStandardError ?? null
-      return measured(entry, 'drift', value, {
-        range: value === null || error === null ? null : [value - Z_95 * error, Math.min(1, value + Z_95 * error)],
-        rangeMeaning: '95 %',
-      })
-    },
-  },
   speedMetric('decode', 'Decode', 'decode', 'up', tokensPerSecond, 'decodeTokensPerSecond', 'decodeRatio'),
   speedMetric('prefill', 'Prefill', 'prefill', 'up', tokensPerSecond, 'prefillTokensPerSecond', 'prefillRatio'),
   speedMetric('ttft', 'Time to first token', 'ttft', 'down', milliseconds, 'timeToFirstTokenMs', 'timeToFirstTokenRatio'),
@@ -205,14 +116,6 @@ const FIXED_METRICS: readonly Metric[] = [
     }),
   }),
 ]
-
-/** The ratio of two perplexities of the same tokens is known far better than either. */
-function ratioDetails(entry: Entry): Record<string, string> {
-  const { logPerplexityRatio: ratio = null, logPerplexityRatioStandardError: error = null } = entry.result?.drift ?? {}
-  if (ratio === null) return {}
-  const range = error === null ? '' : ` (${Math.exp(ratio - Z_95 * error).toFixed(4)}–${Math.exp(ratio + Z_95 * error).toFixed(4)})`
-  return { 'Ratio to the original, paired': `×${Math.exp(ratio).toFixed(4)}${range}` }
-}
 
 type Throughput = NonNullable<ResultSet['throughput']>
 
@@ -270,8 +173,8 @@ function versusDetails(
   return { 'Beside its baseline, in turns': `${times(median)} (${times(min)}–${times(max)})` }
 }
 
-/** Metrics in the order they are read: size, quality, tasks as they were run, speed. */
-export function metricsOf(entries: readonly Entry[]): readonly Metric[] {
+/** Metrics in the order they are read: size, quality, tasks as they were run, speed. Drift is from the baseline where it was measured from there. */
+export function metricsOf(entries: readonly Entry[], baseline?: Entry): readonly Metric[] {
   const tasks = new Map(entries.flatMap((entry) => entry.result?.tasks ?? []).map((task) => [task.name, task]))
   const averaged = meanTasks(entries)
   const mean: Metric = {
@@ -289,6 +192,7 @@ export function metricsOf(entries: readonly Entry[]): readonly Metric[] {
   const index = FIXED_METRICS.findIndex((metric) => metric.group === 'Speed')
   return [
     ...FIXED_METRICS.slice(0, index),
+    ...qualityMetrics(entries, baseline),
     ...(averaged.length > 1 ? [mean] : []),
     ...[...tasks].map(([name, task]) => taskMetric(name, task.title, task)),
     ...FIXED_METRICS.slice(index),
@@ -299,17 +203,14 @@ export function metricsOf(entries: readonly Entry[]): readonly Metric[] {
 /** Why two readings of one metric must not meet on an axis; null when they may. */
 export function incomparableReason(metric: Metric, entry: Entry, baseline: Entry): string | null {
   if (metric.protocol === null || entry.model.id === baseline.model.id) return null
-  const key = (of: Entry) =>
-    of.result?.protocolKeys[metric.protocol ?? ''] ??
-    (metric.protocol?.startsWith('task:') === true ? of.result?.protocolKeys['tasks'] : undefined)
-  const mine = key(entry)
-  const theirs = key(baseline)
-  if (mine !== undefined && theirs !== undefined && mine !== theirs)
-    return 'measured under another protocol or on other data than the baseline'
+  if (metric.incomparable !== undefined) return metric.incomparable(entry, baseline)
+  const reason = protocolReason(metric.protocol, entry, baseline)
+  if (reason !== null) return reason
   const [ownBasis, theirBasis] = [metric.basis?.(entry) ?? null, metric.basis?.(baseline) ?? null]
   if (ownBasis !== null && theirBasis !== null && ownBasis !== theirBasis) return `read from ${ownBasis}, the baseline from ${theirBasis}`
   if (!metric.perAdapter) return null
-  const adapter = (of: Entry) => of.result?.provenance[metric.protocol ?? '']?.adapter
+  const { protocol } = metric
+  const adapter = (of: Entry) => of.result?.provenance[protocol]?.adapter
   const here = adapter(entry)
   const there = adapter(baseline)
   if (here !== undefined && there !== undefined && here !== there) return `measured on ${here}, the baseline on ${there}`
@@ -353,7 +254,11 @@ export function bestOf(metric: Metric, readings: readonly (Pick<Reading, 'value'
   return new Set(readings.flatMap((reading, index) => (reading?.value === winner.value ? [index] : [])))
 }
 
-/** What stands along an axis. */
-export function axisTitle({ title, unit }: Metric): string {
-  return unit === undefined ? title : `${title} (${unit})`
+/** What stands along an axis; `atLeast` where its points are lower bounds. */
+export function axisTitle({ title, unit }: Metric, atLeast = false): string {
+  return `${title}${atLeast ? ', at least' : ''}${unit === undefined ? '' : ` (${unit})`}`
+}
+
+export function printReading(metric: Metric, reading: Reading): string {
+  return `${reading.atLeast === true ? '≥ ' : ''}${metric.format(reading.value)}`
 }

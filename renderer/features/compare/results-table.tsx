@@ -15,7 +15,16 @@ import { Term } from '../../ui/term.tsx'
 import { showToast } from '../../ui/toast.tsx'
 import styles from './compare.module.css'
 import { toCsv, toMarkdown } from './export.ts'
-import { bestOf, differenceOf, formatDifference, incomparableReason, type Entry, type Metric, type MetricGroup } from './metrics.ts'
+import {
+  bestOf,
+  differenceOf,
+  formatDifference,
+  incomparableReason,
+  printReading,
+  type Entry,
+  type Metric,
+  type MetricGroup,
+} from './metrics.ts'
 import { EntryHeaderCell } from './series.tsx'
 
 interface ResultsTableProps {
@@ -34,7 +43,7 @@ export function ResultsTable({ entries, baseline, source, metrics, mode }: Resul
   const present = metrics.filter((metric) => entries.some((entry) => metric.read(entry) !== null || missingOf(metric, entry) !== null))
   const rows = filter === 'all' ? present : present.filter((metric) => new Set(entries.map((entry) => printed(metric, entry))).size > 1)
   const copy = async (format: 'Markdown' | 'CSV') => {
-    const table = { entries, source, metrics: rows }
+    const table = { entries, baseline, source, metrics: rows }
     await host.copyText(format === 'Markdown' ? toMarkdown(table) : toCsv(table))
     showToast({ type: 'success', title: `Copied as ${format}` })
   }
@@ -106,7 +115,7 @@ function missingOf(metric: Metric, entry: Entry): string | null {
 
 function printed(metric: Metric, entry: Entry): string {
   const reading = metric.read(entry)
-  return reading === null ? '' : metric.format(reading.value)
+  return reading === null ? '' : printReading(metric, reading)
 }
 
 function MetricRow({
@@ -164,13 +173,13 @@ function Figure({ metric, entry, baseline, mode, reason, best }: FigureProps) {
   if (reason !== null) {
     return (
       <Info card={`Not comparable: ${reason}.`} className={styles.quiet}>
-        {metric.format(reading.value)}
+        {printReading(metric, reading)}
       </Info>
     )
   }
   const delta = differenceOf(metric, entry, baseline)
   const text =
-    mode === 'differences' && entry !== baseline ? (delta === null ? '—' : formatDifference(metric, delta)) : metric.format(reading.value)
+    mode === 'differences' && entry !== baseline ? (delta === null ? '—' : formatDifference(metric, delta)) : printReading(metric, reading)
   const content = (
     <>
       {text}

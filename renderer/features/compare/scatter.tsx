@@ -17,7 +17,7 @@ import { Select } from '../../ui/controls.tsx'
 import { Card } from '../../ui/page.tsx'
 import styles from './compare.module.css'
 import { placeLabels, type LabelPlace } from './label-places.ts'
-import { axisTitle, type Entry, type Metric } from './metrics.ts'
+import { axisTitle, printReading, type Entry, type Metric } from './metrics.ts'
 import { axisDomain, niceTicks } from './pareto.ts'
 import { pointsOf, type Point } from './points.ts'
 import { useFitLimit } from './use-fit-limit.ts'
@@ -159,7 +159,10 @@ function ScatterChart({ points, x, y, row, limit, onSelect }: ScatterChartProps)
             ticks={[...yTicks]}
             interval={0}
             label={{
-              value: axisTitle(y),
+              value: axisTitle(
+                y,
+                points.some((point) => y.read(point.entry)?.atLeast === true),
+              ),
               position: 'top',
               offset: 10,
               dx: 34,
@@ -271,7 +274,7 @@ function PointCard({ active, payload, x, y, row }: PointCardProps) {
             reading !== null && (
               <div key={metric.id}>
                 <dt>{metric.title}</dt>
-                <dd className="numeric">{metric.format(reading.value)}</dd>
+                <dd className="numeric">{printReading(metric, reading)}</dd>
               </div>
             )
           )

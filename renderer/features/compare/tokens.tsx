@@ -14,6 +14,8 @@ import { Term } from '../../ui/term.tsx'
 import styles from './evidence.module.css'
 import type { Entry } from './metrics.ts'
 import { Pager } from './pager.tsx'
+import { driftFrom, driftReference } from './quality-metrics.ts'
+import { entryTitle } from './series.tsx'
 import { shownText, tokenLevel } from './token-level.ts'
 import { VariantSelect } from './variant-select.tsx'
 
@@ -21,11 +23,13 @@ const PAGE = 400
 
 interface TokensProps {
   readonly entries: readonly Entry[]
+  readonly baseline: Entry
   readonly source: Entry | undefined
 }
 
-export function Tokens({ entries, source }: TokensProps) {
-  const candidates = entries.filter((entry) => entry.result?.drift?.hasTokens === true)
+export function Tokens({ entries, baseline, source }: TokensProps) {
+  const reference = driftReference(entries, baseline)
+  const candidates = entries.filter((entry) => driftFrom(entry, reference)?.hasTokens === true)
   const [chosenId, setChosenId] = useQueryParameter('read')
   const [order, setOrder] = useQueryChoice('order', ['text', 'worst'], 'text')
   const entry = candidates.find((candidate) => candidate.model.id === chosenId) ?? candidates.at(-1)
@@ -48,17 +52,41 @@ export function Tokens({ entries, source }: TokensProps) {
         </>
       }
     >
-      <TokenPages key={`${entry.model.id} ${order}`} modelId={entry.model.id} order={order} />
+      <TokenPages
+        key={`${entry.model.id} ${reference?.model.id ?? ''} ${order}`}
+        modelId={entry.model.id}
+        baselineId={reference?.model.id ?? null}
+        told={{
+          from: reference === null ? 'the original' : entryTitle(reference, source),
+          atLeast: (driftFrom(entry, reference)?.boundedByTop ?? null) !== null,
+        }}
+        order={order}
+      />
     </Card>
   )
 }
 
-function TokenPages({ modelId, order }: { readonly modelId: string; readonly order: 'text' | 'worst' }) {
+/** How a position is told of. */
+interface Told {
+  /** Whom the model is compared with. */
+  readonly from: string
+  /** Divergences are lower bounds. */
+  readonly atLeast: boolean
+}
+
+interface TokenPagesProps {
+  readonly modelId: string
+  readonly baselineId: string | null
+  readonly told: Told
+  readonly order: 'text' | 'worst'
+}
+
+function TokenPages({ modelId, baselineId, told, order }: TokenPagesProps) {
   const { queries } = useEngine()
   const [offset, setOffset] = useState(0)
   const limit = order === 'text' ? PAGE : 25
   const page = useQuery({
-    ...queries.results.tokens.queryOptions({ input: { modelId, offset, limit, sort: order === 'text' ? 'position' : 'kld' } }),
+    ...queries.results.tokens.queryOptions({ input: { modelId, baselineId, offset, limit, sort: order === 'text' ? 'position' : 'kld' } }),
     placeholderData: keepPreviousData,
   })
   if (page.error !== null) return <ErrorCard error={page.error} onRetry={() => void page.refetch()} />
@@ -66,7 +94,7 @@ function TokenPages({ modelId, order }: { readonly modelId: string; readonly ord
   const { rows, total, dataset } = page.data
   return (
     <>
-      {order === 'text' ? <TokenText rows={rows} /> : <TokenTable rows={rows} />}
+      {order === 'text' ? <TokenText rows={rows} told={told} /> : <TokenTable rows={rows} told={told} />}
       <Pager label="positions" offset={offset} count={rows.length} total={total} step={limit} onMove={setOffset}>
         of {dataset}
       </Pager>
@@ -79,7 +107,7 @@ function probability(logprob: number | null): string {
 }
 
 /** One stop for Tab; arrows move from token to token. What is current is told in words below. */
-function TokenText({ rows }: { readonly rows: readonly TokenRow[] }) {
+function TokenText({ rows, told }: { readonly rows: readonly TokenRow[]; readonly told: Told }) {
   const [current, setCurrent] = useState(0)
   const statusId = useId()
   const row = rows[current] ?? rows[0]
@@ -120,15 +148,15 @@ function TokenText({ rows }: { readonly rows: readonly TokenRow[] }) {
       <Legend />
       {row !== undefined && (
         <p id={statusId} className={styles.detail} role="status">
-          <code>{shownText(row.text)}</code> was given {probability(row.baselineLogprob)} by the original, {probability(row.logprob)} by
-          this variant; {row.kld === null ? 'no finite divergence' : `${formatSignificant(row.kld)} nats`}.{' '}
+          <code>{shownText(row.text)}</code> was given {probability(row.baselineLogprob)} by {told.from}, {probability(row.logprob)} by this
+          variant; {row.kld === null ? 'no finite divergence' : `${told.atLeast ? 'at least ' : ''}${formatSignificant(row.kld)} nats`}.{' '}
           {row.agrees ? (
             <>
               Both thought <code>{shownText(row.top)}</code> most likely.
             </>
           ) : (
             <>
-              Most likely: <code>{shownText(row.baselineTop)}</code> for the original, <code>{shownText(row.top)}</code> here.
+              Most likely: <code>{shownText(row.baselineTop)}</code> for {told.from}, <code>{shownText(row.top)}</code> here.
             </>
           )}
         </p>
@@ -158,17 +186,18 @@ function Legend() {
   )
 }
 
-function TokenTable({ rows }: { readonly rows: readonly TokenRow[] }) {
+function TokenTable({ rows, told }: { readonly rows: readonly TokenRow[]; readonly told: Told }) {
+  const isOriginal = told.from === 'the original'
   return (
     <Table label="Positions, worst first" onSurface dense>
       <thead>
         <tr>
           <HeaderCell align="end">Position</HeaderCell>
           <HeaderCell>Token</HeaderCell>
-          <HeaderCell align="end">Divergence, nats</HeaderCell>
-          <HeaderCell align="end">Original gave it</HeaderCell>
+          <HeaderCell align="end">{told.atLeast ? 'Divergence, nats, at least' : 'Divergence, nats'}</HeaderCell>
+          <HeaderCell align="end">{isOriginal ? 'Original' : 'Baseline'} gave it</HeaderCell>
           <HeaderCell align="end">This gives it</HeaderCell>
-          <HeaderCell>Original’s first</HeaderCell>
+          <HeaderCell>{isOriginal ? 'Original' : 'Baseline'}’s first</HeaderCell>
           <HeaderCell>First here</HeaderCell>
         </tr>
       </thead>

@@ -1,4 +1,4 @@
-/** Measuring what stands on a board: folders as they always are, servers by a load and by the tasks that their original has answered. */
+/** Measuring what stands on a board: folders as they always are, servers by text, by the tasks that their original has answered, and by a load. */
 import { useMutation } from '@tanstack/react-query'
 import type { EvaluationOptions, Job } from '../../../engine/contract/index.ts'
 import { useEngine } from '../../data/engine.tsx'
@@ -10,6 +10,8 @@ import type { Entry } from './metrics.ts'
 interface Measure {
   readonly entries: readonly Entry[]
   readonly source: Entry | undefined
+  /** Pinned; drift is measured from it. */
+  readonly baseline: Entry
   readonly evaluate: EvaluationOptions
 }
 
@@ -23,16 +25,22 @@ export function useMeasure() {
   const { client } = useEngine()
   const setJobsTrayOpen = useViewStore((state) => state.setJobsTrayOpen)
   return useMutation({
-    mutationFn: async ({ entries, source, evaluate }: Measure): Promise<readonly Job[]> => {
+    mutationFn: async ({ entries, source, baseline, evaluate }: Measure): Promise<readonly Job[]> => {
       const idsOf = (origin: Entry['model']['origin']) =>
         entries.filter((entry) => entry.model.origin === origin).map((entry) => entry.model.id)
       const [folders, servers] = [idsOf('folder'), idsOf('remote')]
       const tasks = tasksOf(source)
+      // A results file can't be asked.
+      const baselineId = baseline.isSource || baseline.model.origin === 'published' ? null : baseline.model.id
       const jobs: Job[] = []
-      if (folders.length > 0) jobs.push(...(await client.results.evaluate({ modelIds: folders, evaluate })))
-      if (evaluate.throughput) for (const modelId of servers) jobs.push(await client.benchmarks.start({ modelId, profile: 'concurrent' }))
+      if (folders.length > 0) jobs.push(...(await client.results.evaluate({ modelIds: folders, evaluate, baselineId })))
+      if (evaluate.perplexity && servers.length > 0) {
+        const text = { perplexity: true, tasks: false, throughput: false }
+        jobs.push(...(await client.results.evaluate({ modelIds: servers, evaluate: text, baselineId })))
+      }
       if (evaluate.tasks && servers.length > 0 && tasks.length > 0)
         jobs.push(...(await client.results.evaluateTasks({ modelIds: servers, options: { tasks } })))
+      if (evaluate.throughput) for (const modelId of servers) jobs.push(await client.benchmarks.start({ modelId, profile: 'concurrent' }))
       return jobs
     },
     onSuccess: (jobs) => {

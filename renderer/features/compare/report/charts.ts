@@ -104,6 +104,8 @@ interface BarsInput {
     readonly title: string
     readonly series: number
     readonly value: number | null
+    /** The value as it is written; null with it. */
+    readonly text: string | null
     readonly reason: string | null
   }[]
   /** Value at full width. */
@@ -114,13 +116,13 @@ export function barChart({ metric, rows, top }: BarsInput): Markup {
   return html`<div>
     <h3>${metric.title} <span class="muted">${metric.better === 'up' ? 'higher is better' : 'lower is better'}</span></h3>
     ${rows.map(
-      ({ title, series, value, reason }) =>
+      ({ title, series, value, text, reason }) =>
         html`<div class="bar">
           <span>${title}</span>
           <span class="track"
             >${value === null || reason !== null ? null : html`<span class="fill" style="display:block;width:${Math.min(100, (value / top) * 100).toFixed(1)}%;background:${seriesVariable(series)}"></span>`}</span
           >
-          <span>${value === null ? '—' : metric.format(value)}</span>
+          <span>${text ?? '—'}</span>
         </div>`,
     )}
   </div>`

@@ -10,6 +10,7 @@ import {
   formatDifference,
   incomparableReason,
   metricsOf,
+  printReading,
   type Entry,
   type Metric,
   type MetricGroup,
@@ -58,7 +59,7 @@ export function reportJson({ name, entries, baseline, runs, madeAt }: ReportInpu
 
 export function reportHtml(input: ReportInput): string {
   const { name, entries, baseline, source, madeAt } = input
-  const all = metricsOf(entries).filter((metric) => entries.some((entry) => metric.read(entry) !== null))
+  const all = metricsOf(entries, baseline).filter((metric) => entries.some((entry) => metric.read(entry) !== null))
   const byId = new Map(all.map((metric) => [metric.id, metric]))
   const x = byId.get('size') ?? byId.get('peak') ?? byId.get('decode')
   const y = byId.get('kld') ?? byId.get('perplexity') ?? all.find((metric) => metric.group === 'Tasks')
@@ -151,11 +152,11 @@ function figureRow(metric: Metric, entries: readonly Entry[], baseline: Entry): 
       const reason = reasons[index] ?? null
       if (reason !== null)
         return html`<td class="not-comparable" title="Not comparable: ${reason}">
-          ${metric.format(reading.value)}<span class="range">not comparable: ${reason}</span>
+          ${printReading(metric, reading)}<span class="range">not comparable: ${reason}</span>
         </td>`
       const delta = entry === baseline ? null : differenceOf(metric, entry, baseline)
       return html`<td class="${best.has(index) ? 'best' : ''}">
-        ${metric.format(reading.value)}${delta === null ? null : html`<span class="delta">${formatDifference(metric, delta)}</span>`}${reading.range === null ? null : html`<span class="range">${metric.format(reading.range[0])}–${metric.format(reading.range[1])}</span>`}
+        ${printReading(metric, reading)}${delta === null ? null : html`<span class="delta">${formatDifference(metric, delta)}</span>`}${reading.range === null ? null : html`<span class="range">${metric.format(reading.range[0])}–${metric.format(reading.range[1])}</span>`}
       </td>`
     })}
   </tr>`
@@ -219,7 +220,12 @@ function barsOf(metric: Metric, entries: readonly Entry[], baseline: Entry, sour
     metric,
     rows.map((row) => (row.reason === null ? row.reading : null)),
   )
-  return barChart({ metric, rows: rows.map(({ reading, ...row }) => ({ ...row, value: reading?.value ?? null })), top })
+  const printed = rows.map(({ reading, ...row }) => ({
+    ...row,
+    value: reading?.value ?? null,
+    text: reading === null ? null : printReading(metric, reading),
+  }))
+  return barChart({ metric, rows: printed, top })
 }
 
 function layersSection(entries: readonly Entry[], source: Entry | undefined): Markup | null {
@@ -269,10 +275,22 @@ function recipeOf({ model, ...entry }: Entry, source: Entry | undefined, run: Re
 }
 
 function provenanceLines(entries: readonly Entry[], source: Entry | undefined): readonly string[] {
+  const nameOf = (part: string, parts: readonly string[]): string | null => {
+    // "drift" is one of those that name their baseline.
+    if (part === 'drift' && parts.some((other) => other.startsWith('drift:'))) return null
+    const from = part.startsWith('drift:') ? entries.find(({ model }) => part === `drift:${model.id}`) : undefined
+    return from === undefined ? part : `drift from ${entryTitle(from, source)}`
+  }
   return entries.flatMap((entry) =>
-    Object.entries(entry.result?.provenance ?? {}).map(
-      ([part, from]) =>
-        `${entryTitle(entry, source)}, ${part}: ${from.adapter} (${from.adapterType}), ${from.driver}, Lathe ${from.latheVersion}, ${from.platform}, ${formatDateTime(from.measuredAt)}; ${entry.result?.protocolKeys[part] ?? ''}`,
-    ),
+    Object.entries(entry.result?.provenance ?? {}).flatMap(([part, from], _, all) => {
+      const name = nameOf(
+        part,
+        all.map(([other]) => other),
+      )
+      if (name === null) return []
+      return [
+        `${entryTitle(entry, source)}, ${name}: ${from.adapter} (${from.adapterType}), ${from.driver}, Lathe ${from.latheVersion}, ${from.platform}, ${formatDateTime(from.measuredAt)}; ${entry.result?.protocolKeys[part] ?? ''}`,
+      ]
+    }),
   )
 }
