@@ -36,7 +36,11 @@ export function Field({
   readonly label: ReactNode
   readonly description?: ReactNode
   readonly error?: ReactNode
-  readonly children: (control: { readonly id: string; readonly 'aria-describedby': string | undefined }) => ReactNode
+  readonly children: (control: {
+    readonly id: string
+    readonly 'aria-describedby': string | undefined
+    readonly 'aria-invalid': true | undefined
+  }) => ReactNode
 }) {
   const id = useId()
   const describedBy = description !== undefined || error !== undefined ? `${id}-about` : undefined
@@ -45,7 +49,7 @@ export function Field({
       <label htmlFor={id} className={styles.label}>
         {label}
       </label>
-      {children({ id, 'aria-describedby': describedBy })}
+      {children({ id, 'aria-describedby': describedBy, 'aria-invalid': error === undefined ? undefined : true })}
       {describedBy !== undefined && (
         <div
           id={describedBy}

@@ -42,9 +42,24 @@ export function ServerScreen() {
     )
   }
   const failure = view.state === 'stopped' ? (start.error ?? view.error) : null
+  // What was just pressed is answered where it was pressed; what the last run left stands at the top.
+  const pressed = start.error !== null
   const nextPort = freePortAfter(failure, view.config?.port ?? null)
   const up = view.state === 'running' || view.state === 'stopping'
   const state = STATES[view.state]
+  const failed = failure !== null && (
+    <ErrorCard
+      error={failure}
+      actions={
+        nextPort !== null &&
+        nextPort !== otherPort && (
+          <Button size="small" variant="primary" onClick={() => setOtherPort(nextPort)}>
+            Use {nextPort}
+          </Button>
+        )
+      }
+    />
+  )
   return (
     <Page
       title="Server"
@@ -62,19 +77,7 @@ export function ServerScreen() {
         {server.error !== null && <ErrorCard error={server.error} onRetry={() => void server.refetch()} />}
         {stop.error !== null && <ErrorCard error={stop.error} />}
         {test.error !== null && <ErrorCard error={test.error} />}
-        {failure !== null && (
-          <ErrorCard
-            error={failure}
-            actions={
-              nextPort !== null &&
-              nextPort !== otherPort && (
-                <Button size="small" variant="primary" onClick={() => setOtherPort(nextPort)}>
-                  Use {nextPort}
-                </Button>
-              )
-            }
-          />
-        )}
+        {!pressed && failed}
         {up ? (
           <>
             <AddressCard view={view} />
@@ -89,7 +92,9 @@ export function ServerScreen() {
             starting={start.isPending || view.state === 'starting'}
             onStart={(config) => start.mutate(config)}
             onCancel={() => stop.mutate()}
-          />
+          >
+            {pressed && failed}
+          </SetupCard>
         )}
         {view.state === 'starting' && view.models.length > 0 && <ModelsCard view={view} />}
         {(up || view.requests.length > 0) && (

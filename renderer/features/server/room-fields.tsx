@@ -23,9 +23,11 @@ const DRAFT = 'draft:'
 
 export function RoomFields({ model, models, settings, room, onChange }: RoomFieldsProps) {
   const set = (change: Partial<Room>): void => onChange({ ...room, ...change })
-  const contextTokens = room.contextTokens ?? settings.contextTokens
+  const longest = model?.architecture.contextLength ?? null
+  // The engine loads no more than the model was made for: what is shown and reckoned is what there will be.
+  const contextTokens = Math.min(room.contextTokens ?? settings.contextTokens, longest ?? Infinity)
   const kvDtype = room.kvDtype ?? settings.kvDtype
-  const steps = withStep(contextStepsUpTo(model?.architecture.contextLength ?? null), contextTokens)
+  const steps = withStep(contextStepsUpTo(longest), contextTokens)
   const parallelSteps = withStep(PARALLEL_STEPS, room.parallel ?? 1)
   return (
     <>

@@ -50,9 +50,14 @@ async function runningServer() {
 describe('setting up', () => {
   test('nothing is started without a model, a port and a key; with them it is, and the address appears', async () => {
     const { user, engine } = renderApp('/server')
-    await user.click(await screen.findByRole('button', { name: 'Start server' }))
-    expect(screen.getByText('Choose a model to serve.')).toBeDefined()
+    await screen.findByRole('button', { name: 'Start server' })
+    // The one that is talked to is offered; a second one has to be chosen or left out.
+    expect(await screen.findByRole('button', { name: /Model to serve.*Pebble/s })).toBeDefined()
+    await user.clear(screen.getByLabelText('API key'))
+    await user.click(screen.getByRole('button', { name: 'Start server' }))
+    expect(document.activeElement).toBe(screen.getByLabelText('API key'))
     expect(engine.calls.some((call) => call.path === 'server.start')).toBe(false)
+    await user.click(screen.getByRole('button', { name: 'New key' }))
     await user.click(screen.getByRole('button', { name: /Model to serve/ }))
     await user.click((await screen.findAllByRole('option', { name: new RegExp(SAMPLE.name) }))[0]!)
     const port = screen.getByRole('textbox', { name: 'Port' })
@@ -79,7 +84,10 @@ describe('setting up', () => {
     const { user, engine } = renderApp('/server', { failures: { 'server.start': failure } })
     await act(() => engine.setServer({ ...engine.server, config: KEPT, keyHint: 'tkey' }))
     await user.click(await screen.findByRole('button', { name: 'Start server' }))
-    expect((await screen.findByRole('alert')).textContent).toContain('Port 8000 is in use.')
+    const alert = await screen.findByRole('alert')
+    expect(alert.textContent).toContain('Port 8000 is in use.')
+    // Beside the button: the top of the form is out of sight from there.
+    expect(alert.closest('form')).toBe(screen.getByRole('button', { name: 'Start server' }).closest('form'))
     expect(screen.getByRole<HTMLInputElement>('textbox', { name: 'Port' }).value).toBe('8000')
   })
 })

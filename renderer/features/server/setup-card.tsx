@@ -1,13 +1,14 @@
 /** How the server is set up: which models, with how much room, where it listens, who may ask. Checked here, so that Start does what it says. */
 import { useQuery } from '@tanstack/react-query'
 import { Plus, RefreshCw, Trash2 } from 'lucide-react'
-import { useState } from 'react'
+import { useEffect, useRef, useState, type ReactNode } from 'react'
 import { DEFAULT_SETTINGS, type ModelSummary, type ServerConfig } from '../../../engine/contract/index.ts'
 import { useEngine } from '../../data/engine.tsx'
 import { Button, IconButton } from '../../ui/button.tsx'
 import { Field, Select, TextInput } from '../../ui/controls.tsx'
 import { Card } from '../../ui/page.tsx'
 import { Notice } from '../../ui/state.tsx'
+import { defaultModel } from '../chat/conversation.ts'
 import { ModelPicker } from '../models/model-picker.tsx'
 import { useModels } from '../models/queries.ts'
 import { RoomFields, type Room } from './room-fields.tsx'
@@ -38,13 +39,17 @@ interface SetupCardProps {
   readonly starting: boolean
   readonly onStart: (config: ServerConfig) => void
   readonly onCancel: () => void
+  /** What came of the last press of Start: it belongs where the button is. */
+  readonly children: ReactNode
 }
 
-export function SetupCard({ config, keyHint, port: otherPort, starting, onStart, onCancel }: SetupCardProps) {
+export function SetupCard({ config, keyHint, port: otherPort, starting, onStart, onCancel, children }: SetupCardProps) {
   const { queries } = useEngine()
   const settings = useQuery(queries.settings.get.queryOptions()).data ?? DEFAULT_SETTINGS
   const models = useModels().data ?? NO_MODELS
-  const [modelIds, setModelIds] = useState<readonly (string | null)[]>(config === null ? [null] : config.modelIds)
+  const [chosenIds, setModelIds] = useState<readonly (string | null)[] | null>(config === null ? null : config.modelIds)
+  // Whoever has chosen nothing yet most likely serves what they chat with.
+  const modelIds = chosenIds ?? [defaultModel(models)?.id ?? null]
   const [portText, setPortText] = useState(String(otherPort ?? config?.port ?? DEFAULT_PORT))
   const [reach, setReach] = useState<Reach>(config === null || config.host === '127.0.0.1' ? 'this' : 'network')
   const [apiKey, setApiKey] = useState(() => (keyHint === null ? newKey() : ''))
@@ -57,7 +62,15 @@ export function SetupCard({ config, keyHint, port: otherPort, starting, onStart,
   const [overlong, setOverlong] = useState(config?.overlong ?? 'reject')
   const [origins, setOrigins] = useState(config?.corsOrigins.join(' ') ?? '')
   const [idle, setIdle] = useState(String(config === null ? DEFAULT_IDLE_MINUTES : (config.idleUnloadMinutes ?? 'never')))
-  const [asked, setAsked] = useState(false)
+  const [asked, setAsked] = useState(0)
+  const form = useRef<HTMLFormElement>(null)
+  // What is wrong may be out of sight from where the button is.
+  useEffect(() => {
+    if (asked === 0) return
+    const wrong = form.current?.querySelector<HTMLElement>('[aria-invalid="true"], [role="alert"]')
+    wrong?.focus()
+    wrong?.scrollIntoView?.({ block: 'nearest' })
+  }, [asked])
   const chosen = modelIds.filter((id) => id !== null)
   const port = Number(portText)
   const problems = {
@@ -72,7 +85,7 @@ export function SetupCard({ config, keyHint, port: otherPort, starting, onStart,
       : 'Addresses such as https://app.example, apart by spaces.',
   }
   const submit = (): void => {
-    setAsked(true)
+    setAsked((times) => times + 1)
     if (Object.values(problems).some((problem) => problem !== null)) return
     onStart({
       modelIds: [...new Set(chosen)],
@@ -85,10 +98,11 @@ export function SetupCard({ config, keyHint, port: otherPort, starting, onStart,
       overlong,
     })
   }
-  const error = (problem: string | null) => (asked && problem !== null ? { error: problem } : {})
+  const error = (problem: string | null) => (asked > 0 && problem !== null ? { error: problem } : {})
   return (
     <Card title="Set up">
       <form
+        ref={form}
         className={styles.setup}
         onSubmit={(event) => {
           event.preventDefault()
@@ -113,7 +127,7 @@ export function SetupCard({ config, keyHint, port: otherPort, starting, onStart,
               )}
             </div>
           ))}
-          {asked && problems.model !== null && (
+          {asked > 0 && problems.model !== null && (
             <p role="alert" className={styles.problem}>
               {problems.model}
             </p>
@@ -216,6 +230,7 @@ export function SetupCard({ config, keyHint, port: otherPort, starting, onStart,
             Requests are not encrypted. The key is the only thing between them and your models.
           </Notice>
         )}
+        {children}
         <div className={styles.bar}>
           <Button type="submit" variant="primary" busy={starting}>
             {starting ? 'Starting' : 'Start server'}
