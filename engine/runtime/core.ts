@@ -8,22 +8,22 @@
  */
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { LatheError } from '../contract/errors.ts'
-import type { Executable, StepOutput } from '../gpu/program.ts'
+import type { Executable } from '../gpu/program.ts'
 import type { BlockPool } from './block-pool.ts'
 import { CoreInbox } from './core-inbox.ts'
 import type { CoreOptions, RequestEnd, RequestOutput } from './core-messages.ts'
 import { CoreStatistics } from './core-statistics.ts'
-import { asError, closedError, isLoss, nonFiniteError } from './core-errors.ts'
+import { asError, closedError, isLoss } from './core-errors.ts'
 import type { PrefixHasher } from './prefix-hash.ts'
 import type { Request } from './request.ts'
 import { Scheduler } from './scheduler.ts'
-import { takeSamples } from './samples.ts'
-import type { PlannedRequest, StepPlan } from './scheduler.ts'
+import type { StepPlan } from './scheduler.ts'
 import type { Speculator } from './speculation/speculator.ts'
+import { StepApplier, finishedEnd } from './step-applier.ts'
 import type { StepBudget } from './step-budget.ts'
 import { StepRunner, withRules } from './step-runner.ts'
 import type { StepResult } from './step-runner.ts'
-import type { FinishReason, RuntimeTelemetry } from './types.ts'
+import type { RuntimeTelemetry } from './types.ts'
 import { isHang, StepWatchdog } from './watchdog.ts'
 
 /** Requests waiting for admission. In-process callers may queue a whole evaluation; a server puts its own, smaller bound in front. */
@@ -42,8 +42,6 @@ export class Core {
   readonly scheduler: Scheduler
   readonly #runner: StepRunner
   readonly #budget: StepBudget
-  readonly #contextLimit: number
-  readonly #modelId: string
   readonly #emit: CoreOptions['emit']
   readonly #now: () => number
   readonly #speculator: Speculator | null
@@ -58,6 +56,7 @@ export class Core {
   readonly #stopped: Promise<void>
 
   readonly #statistics = new CoreStatistics()
+  readonly #applier: StepApplier
 
   constructor(options: CoreOptions) {
     const { executable, pool, contextLimit } = options
@@ -80,14 +79,20 @@ export class Core {
       now: this.#now,
     })
     this.#budget = options.budget
-    this.#contextLimit = contextLimit
-    this.#modelId = options.modelId
     this.#emit = options.emit
     this.#speculator = options.speculator ?? null
     this.#watchdog = options.watchdog ?? new StepWatchdog()
     this.#runner = new StepRunner(executable, pool.blockSize, this.#watchdog)
     this.#onHang = options.onHang
     this.#maxQueued = options.maxQueued ?? MOST_QUEUED
+    this.#applier = new StepApplier({
+      scheduler: this.scheduler,
+      statistics: this.#statistics,
+      speculator: this.#speculator,
+      contextLimit,
+      modelId: options.modelId,
+      end: (request, end) => this.#end(request, end),
+    })
     this.#stopped = this.#run().catch((error: unknown) => this.fail(asError(error)))
   }
 
@@ -278,67 +283,13 @@ export class Core {
     for (const listener of this.stepListeners) listener(plan.tokens, stepMs)
     this.scheduler.complete(plan)
     const generatedBefore = statistics.generatedTokens
-    this.#emit(results.flatMap((result) => this.#apply(result, returned)))
+    this.#emit(results.flatMap((result) => this.#applier.apply(result, returned)))
     if (this.#speculator !== null && plan.entries.every(({ request, rows }) => request.work.kind === 'generate' && rows > 0)) {
       const speculated = plan.rows > plan.entries.length
       const generated = statistics.generatedTokens - generatedBefore
       this.#speculator.observe(plan.entries.length, generated, returned - submitted + draftMs, speculated)
     }
     statistics.observeHost(this.#now() - returned + (submitted - began) - draftMs)
-  }
-
-  #apply({ plan, output }: StepResult, now: number): RequestOutput[] {
-    const outputs: RequestOutput[] = []
-    let row = 0
-    for (const entry of plan.entries) {
-      if (output.nonFinite) {
-        this.scheduler.discard(entry.request)
-        outputs.push(this.#end(entry.request, { kind: 'failed', error: nonFiniteError(entry, this.#modelId) }))
-      } else {
-        const applied = this.#applyEntry(entry, output, row, now)
-        if (applied !== null) outputs.push(applied)
-      }
-      row += entry.rows
-    }
-    return outputs
-  }
-
-  #applyEntry({ request, count, rows }: PlannedRequest, output: StepOutput, row: number, now: number): RequestOutput | null {
-    const { work, id } = request
-    const computedBefore = request.computed - count
-    this.#statistics.promptTokens += Math.max(
-      0,
-      Math.min(request.computed, request.promptCount) - Math.min(computedBefore, request.promptCount),
-    )
-    if (work.kind === 'score') {
-      if (rows === 0) return null
-      request.record({ ...output, topCount: topCountOf(output) }, row, rows)
-      const total = request.tokenCount - work.from
-      const progress = { done: request.scored - work.from, total }
-      if (request.scored < request.tokenCount) return { id, progress, tokens: [], logprobs: [], end: null }
-      this.scheduler.remove(request)
-      return { ...this.#end(request, { kind: 'scored', result: request.result }), progress }
-    }
-    if (work.kind === 'reserved') throw new Error(`Request ${id} holds blocks only and cannot be part of a step`)
-    const { cachedTokens: cached } = request
-    const progress = request.decoding ? null : { done: request.computed, total: request.tokenCount, ...(cached > 0 && { cached }) }
-    if (rows === 0) return { id, progress, tokens: [], logprobs: [], end: null }
-
-    const outcome = takeSamples(request, work, output, { row, rows, now, contextLimit: this.#contextLimit, modelId: this.#modelId })
-    const { tokens, logprobs, top, reason, error } = outcome
-    this.#statistics.generatedTokens += tokens.length
-    if (rows > 1) this.#speculator?.verified(request, rows - 1, outcome.accepted)
-    request.draftCount = 0
-    // What was computed beyond the known tokens is overwritten by the next step; nothing is read beyond them.
-    request.computed = Math.min(request.computed, request.tokenCount - 1)
-    const produced = { progress, tokens, logprobs, top }
-    if (error !== null) {
-      this.scheduler.remove(request)
-      return { ...this.#end(request, { kind: 'failed', error }), ...produced }
-    }
-    if (reason === null) return { id, ...produced, end: null }
-    this.scheduler.remove(request)
-    return { ...this.#end(request, this.#finished(request, reason, now)), ...produced }
   }
 
   /** A request with a constraint that is still being prepared waits, and lets others pass. */
@@ -350,11 +301,6 @@ export class Core {
       () => this.#inbox.settle(request, null),
       (error: unknown) => this.#inbox.settle(request, asError(error)),
     )
-  }
-
-  #finished(request: Request, reason: FinishReason, now: number): RequestEnd {
-    const stopTokenId = reason === 'stop' ? (request.tokens[request.tokenCount - 1] ?? null) : null
-    return { kind: 'finished', reason, stopTokenId, stats: request.stats(now) }
   }
 
   #end(request: Request, end: RequestEnd): RequestOutput {
@@ -397,7 +343,7 @@ export class Core {
       const request = this.#requests.get(id)
       if (request === undefined) continue
       this.scheduler.remove(request)
-      outputs.push(this.#end(request, this.#finished(request, 'aborted', now)))
+      outputs.push(this.#end(request, finishedEnd(request, 'aborted', now)))
     }
     if (outputs.length > 0) this.#emit(outputs)
   }
@@ -409,8 +355,4 @@ export class Core {
 
 function endOutput(id: string, end: RequestEnd): RequestOutput {
   return { id, progress: null, tokens: [], logprobs: [], end }
-}
-
-function topCountOf(output: StepOutput): number {
-  return output.sampled.length === 0 ? 0 : output.topIds.length / output.sampled.length
 }

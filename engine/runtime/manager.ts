@@ -5,6 +5,7 @@
  */
 import { LatheError } from '../contract/errors.ts'
 import type { LoadedModel } from '../contract/index.ts'
+import { ManagedLoad, untilAborted } from './managed-load.ts'
 import type {
   AcquireOptions,
   LoadProgress,
@@ -23,48 +24,6 @@ export interface ModelManagerOptions {
   readonly onChange?: () => void
 }
 
-/** One load, from its start until its memory is released. */
-class Entry {
-  readonly key: ModelKey
-  readonly name: string
-  readonly estimatedBytes: number
-  readonly abort = new AbortController()
-  readonly listeners = new Set<(progress: LoadProgress) => void>()
-  /** Resolves when loaded. */
-  readonly loading: Promise<Runtime>
-  runtime: Runtime | null = null
-  /** Leases handed out, and callers waiting for the load: as long as there is one, it stays. */
-  holders = 0
-  lastUsedAt = Date.now()
-  closing: Promise<void> | null = null
-
-  constructor(options: AcquireOptions, load: (entry: Entry) => Promise<Runtime>) {
-    this.key = { modelId: options.modelId, contextTokens: options.contextTokens, kvDtype: options.kvDtype }
-    this.name = options.name
-    this.estimatedBytes = options.estimatedBytes ?? 0
-    this.loading = load(this)
-  }
-
-  get busy(): boolean {
-    return this.holders > 0 || (this.runtime?.active ?? 0) > 0
-  }
-
-  /** Ready, unused and not on its way out. */
-  get idle(): boolean {
-    return this.runtime !== null && this.closing === null && !this.busy
-  }
-
-  get bytes(): number {
-    if (this.runtime === null) return this.estimatedBytes
-    const { weightBytes, kvBytes, otherBytes } = this.runtime.info
-    return weightBytes + kvBytes + otherBytes
-  }
-
-  serves({ modelId, contextTokens, kvDtype }: ModelKey): boolean {
-    return this.key.modelId === modelId && this.key.kvDtype === kvDtype && this.key.contextTokens >= contextTokens
-  }
-}
-
 /** Memory of the device that work beside the models holds. */
 interface Reserved {
   readonly name: string
@@ -77,7 +36,7 @@ export function createModelManager(options: ModelManagerOptions): ModelManager {
 
 class Manager implements ModelManager {
   readonly #options: ModelManagerOptions
-  readonly #entries = new Set<Entry>()
+  readonly #entries = new Set<ManagedLoad>()
   readonly #reserved = new Set<Reserved>()
   /** Called at every change; those that wait for memory look again. */
   readonly #waiting = new Set<() => void>()
@@ -123,18 +82,7 @@ class Manager implements ModelManager {
   }
 
   loaded(): readonly LoadedModel[] {
-    return [...this.#entries].flatMap((entry) => {
-      const { runtime, key, name, busy, lastUsedAt, closing } = entry
-      if (runtime === null || closing !== null) return []
-      const { weightBytes, kvBytes, otherBytes, contextLimit, kvDtype, kvScales, checkpointKvDtype } = runtime.info
-      const cache = {
-        kvDtype,
-        ...(kvScales !== undefined && { kvScales }),
-        ...(checkpointKvDtype === kvDtype && { kvNamedByCheckpoint: true as const }),
-      }
-      const used = new Date(lastUsedAt).toISOString()
-      return [{ modelId: key.modelId, name, weightBytes, kvBytes, otherBytes, contextLimit, ...cache, busy, lastUsedAt: used }]
-    })
+    return [...this.#entries].flatMap((entry) => entry.described() ?? [])
   }
 
   async reserve({ name, bytes, signal, onWait }: ReserveOptions): Promise<MemoryReservation> {
@@ -204,7 +152,7 @@ class Manager implements ModelManager {
     )
   }
 
-  #find(key: ModelKey): Entry | undefined {
+  #find(key: ModelKey): ManagedLoad | undefined {
     for (const entry of this.#entries) {
       if (entry.closing !== null || entry.abort.signal.aborted || !entry.serves(key)) continue
       if (entry.runtime === null || entry.runtime.failure === null) return entry
@@ -214,8 +162,8 @@ class Manager implements ModelManager {
     return undefined
   }
 
-  #begin(options: AcquireOptions): Entry {
-    const entry = new Entry(options, (self) => this.#queue(() => this.#load(self, options)))
+  #begin(options: AcquireOptions): ManagedLoad {
+    const entry = new ManagedLoad(options, (self) => this.#queue(() => this.#load(self, options)))
     this.#entries.add(entry)
     entry.loading.catch(() => {
       this.#entries.delete(entry)
@@ -232,7 +180,7 @@ class Manager implements ModelManager {
     return turn
   }
 
-  async #load(entry: Entry, { open, estimatedBytes }: AcquireOptions): Promise<Runtime> {
+  async #load(entry: ManagedLoad, { open, estimatedBytes }: AcquireOptions): Promise<Runtime> {
     const { signal } = entry.abort
     const onProgress = (progress: LoadProgress): void => {
       for (const listener of entry.listeners) listener(progress)
@@ -260,13 +208,13 @@ class Manager implements ModelManager {
   }
 
   /** The same model with too little context has no use beside the one that is about to be loaded. */
-  async #closeSmaller({ key }: Entry): Promise<void> {
+  async #closeSmaller({ key }: ManagedLoad): Promise<void> {
     for (const other of this.#entries) {
       if (other.idle && other.key.modelId === key.modelId && other.key.kvDtype === key.kvDtype) await this.#close(other)
     }
   }
 
-  async #makeRoom(entry: Entry, needBytes: number): Promise<void> {
+  async #makeRoom(entry: ManagedLoad, needBytes: number): Promise<void> {
     for (;;) {
       await Promise.allSettled([...this.#entries].map(({ closing }) => closing))
       const budget = this.#options.budgetBytes()
@@ -290,7 +238,7 @@ class Manager implements ModelManager {
     }
   }
 
-  #usedBytes(except: Entry | Reserved): number {
+  #usedBytes(except: ManagedLoad | Reserved): number {
     let bytes = 0
     for (const held of this.#reserved) if (held !== except) bytes += held.bytes
     // Loads that wait their turn hold nothing yet.
@@ -298,11 +246,11 @@ class Manager implements ModelManager {
     return bytes
   }
 
-  #oldestIdle(): Entry | undefined {
+  #oldestIdle(): ManagedLoad | undefined {
     return [...this.#entries].filter((entry) => entry.idle).toSorted((a, b) => a.lastUsedAt - b.lastUsedAt)[0]
   }
 
-  #lease(entry: Entry, runtime: Runtime): ModelLease {
+  #lease(entry: ManagedLoad, runtime: Runtime): ModelLease {
     let held = true
     const release = (): void => {
       if (!held) return
@@ -313,15 +261,15 @@ class Manager implements ModelManager {
     return { runtime, release, [Symbol.dispose]: release }
   }
 
-  #letGo(entry: Entry): void {
+  #letGo(entry: ManagedLoad): void {
     entry.holders--
     entry.lastUsedAt = Date.now()
-    if (entry.holders === 0 && entry.runtime === null) entry.abort.abort(abandoned(entry.name))
+    if (entry.holders === 0 && entry.runtime === null) entry.abandon()
     if (entry.holders === 0 && (entry.runtime?.failure ?? null) !== null) this.#drop(entry)
     this.#changed()
   }
 
-  #close(entry: Entry): Promise<void> {
+  #close(entry: ManagedLoad): Promise<void> {
     entry.closing ??= (async () => {
       try {
         await entry.runtime?.[Symbol.asyncDispose]()
@@ -334,7 +282,7 @@ class Manager implements ModelManager {
   }
 
   /** Closes a runtime that has failed. Its device is gone, so an error of closing it concerns nobody. */
-  #drop(entry: Entry): void {
+  #drop(entry: ManagedLoad): void {
     this.#close(entry).catch(() => null)
   }
 
@@ -342,23 +290,6 @@ class Manager implements ModelManager {
     for (const look of this.#waiting) look()
     this.#options.onChange?.()
   }
-}
-
-/** Rejects with the signal's reason as soon as it aborts; the promise itself goes on. */
-async function untilAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-  if (signal === undefined) return promise
-  const aborted = Promise.withResolvers<never>()
-  const onAbort = (): void => aborted.reject(signal.reason)
-  signal.addEventListener('abort', onAbort)
-  try {
-    return await Promise.race([promise, aborted.promise])
-  } finally {
-    signal.removeEventListener('abort', onAbort)
-  }
-}
-
-function abandoned(name: string): LatheError {
-  return new LatheError('runtime.aborted', `Loading ${name} was cancelled.`, 'Load it again when you need it.')
 }
 
 function megabytes(bytes: number): string {

@@ -234,6 +234,19 @@ describe.skipIf(!existsSync(folder))('the demo model, served', () => {
     expect((await fetch(`${origin}/health`)).status).toBe(200)
   })
 
+  test('answers in the newer shapes, with what it had cached, as the chat endpoint does', async () => {
+    const input = 'Mara lives by the harbour and paints boats. She has a dog named Gus who swims. Who is Mara?'
+    const ask = { model: 'd', temperature: 0 }
+    const chat = await client.chat.completions.create({ ...ask, messages: [{ role: 'user', content: input }], max_tokens: 6 })
+    const response = await client.responses.create({ ...ask, input, max_output_tokens: 6 })
+    expect(response.output_text).toBe(chat.choices[0]!.message.content)
+    expect(response.usage).toMatchObject({
+      input_tokens: chat.usage!.prompt_tokens,
+      output_tokens: chat.usage!.completion_tokens,
+      input_tokens_details: { cached_tokens: 32 },
+    })
+  })
+
   test('sleep frees it, the next question wakes it', async () => {
     const origin = server.url.slice(0, -3)
     expect(await (await fetch(`${origin}/reset_prefix_cache?model=d`, { method: 'POST' })).json()).toEqual({

@@ -1,45 +1,31 @@
 /**
  * The OpenAI-compatible server as a part of the studio: started and stopped from its screen, over the models of the library. It shares loaded
- * models with chat and jobs through the one manager, so nothing is loaded twice. Knows no HTTP (engine/server) and no RPC.
+ * models with chat and jobs through the one manager, so nothing is loaded twice. What a setup means is in
+ * serving-setup.ts, what its screen shows in serving-view.ts. Knows no HTTP (engine/server) and no RPC.
  */
 import { randomBytes } from 'node:crypto'
 import { LatheError, toErrorShape } from '../contract/index.ts'
-import type {
-  ErrorShape,
-  LiveServerRequest,
-  ServedModelInfo,
-  ServerConfig,
-  ServerLogLine,
-  ServerTest,
-  ServerView,
-} from '../contract/index.ts'
-import { KV_DTYPES, parseKvWish } from '../gpu/kv-format.ts'
-import type { KvWish } from '../gpu/kv-format.ts'
-import { DEFAULT_BLOCK_SIZE } from '../model/memory.ts'
+import type { ErrorShape, ServerConfig, ServerLogLine, ServerTest, ServerView } from '../contract/index.ts'
 import { startServer } from '../server/http-server.ts'
 import { checkAddress, listenError } from '../server/listening.ts'
 import type { RunningServer } from '../server/http-server.ts'
 import { LiveRequests } from '../server/live-requests.ts'
-import type { LiveRequest } from '../server/live-requests.ts'
 import { createServedCollection } from '../server/served-collection.ts'
 import type { ServedCollection } from '../server/served-collection.ts'
-import { servedName } from '../server/served-model.ts'
-import type { ServedModelStatus } from '../server/served-model.ts'
-import type { Speculation, SpeculationTelemetry } from '../runtime/types.ts'
 import { loadTokenizer } from '../tokenizer/tokenizer.ts'
 import { estimateFit } from './fit-estimate.ts'
 import type { FitSubject } from './fit-estimate.ts'
 import type { Log, ModelRef, ModelsPort } from './ports.ts'
+import { loadOptionsOf, uniqueNames } from './serving-setup.ts'
+import type { LoadParts } from './serving-setup.ts'
+import { liveRequest, servedInfo } from './serving-view.ts'
 
-export interface ServingParts {
+export interface ServingParts extends LoadParts {
   readonly models: Pick<ModelsPort, 'acquire' | 'unload' | 'loaded'>
   /** The estimate behind the page's FitBars. */
   readonly plan: FitSubject['plan']
   /** A model of the library by its id or name; null = none. */
   readonly find: (name: string) => Promise<string | null>
-  /** Throws what keeps a model from running. */
-  readonly resolve: (modelId: string) => Promise<ModelRef>
-  readonly loadSettings: () => { readonly contextTokens: number; readonly kvDtype: KvWish }
   readonly saved: () => ServerConfig | null
   /** Without its key. */
   readonly save: (config: ServerConfig) => void
@@ -215,26 +201,6 @@ export class Serving {
     return this.#keptKey
   }
 
-  /** What a load is made with, or the error that says what is wrong with the wish. */
-  async #loadOptions(config: ServerConfig) {
-    const { resolve, loadSettings } = this.#parts
-    const settings = loadSettings()
-    const kvDtype = config.kvDtype === null ? settings.kvDtype : parseKvWish(config.kvDtype)
-    if (kvDtype === null)
-      throw new LatheError(
-        'request.invalid',
-        `There is no cache type "${config.kvDtype}".`,
-        `Use auto, ${KV_DTYPES.join(', ')}, or two of them as keys/values.`,
-      )
-    const contextTokens = config.contextTokens ?? settings.contextTokens
-    return {
-      contextTokens,
-      kvDtype,
-      ...(config.parallel !== null && { maxSequences: config.parallel, kvTokens: config.parallel * contextTokens }),
-      speculation: await speculationOf(config.speculation, resolve),
-    }
-  }
-
   /** A load that a chat has left behind has another cache than the one asked for here; one in use is shared as it is, which the log says. */
   async #makeWay(ref: ModelRef): Promise<void> {
     try {
@@ -247,7 +213,7 @@ export class Serving {
 
   async #open(config: ServerConfig, apiKey: string, signal: AbortSignal): Promise<Running> {
     const { models, resolve, plan, find } = this.#parts
-    const loadOptions = await this.#loadOptions(config)
+    const loadOptions = await loadOptionsOf(config, this.#parts)
     const refs = await Promise.all(config.modelIds.map((modelId) => resolve(modelId)))
     const names = uniqueNames(refs.map((ref) => ref.name))
     const entries = refs.map((ref, index) => ({ ref, name: names[index] ?? ref.modelId, pinned: index === 0 }))
@@ -341,72 +307,4 @@ function localUrl({ url, port }: RunningServer): string {
 
 function notServed(name: string): LatheError {
   return new LatheError('model.not-found', `The server has no model "${name}".`, 'Choose one of those that it lists.')
-}
-
-async function speculationOf(wish: ServerConfig['speculation'], resolve: ServingParts['resolve']): Promise<Speculation | undefined> {
-  switch (wish.kind) {
-    case 'off':
-      return undefined
-    case 'ngram':
-      return { kind: 'ngram' }
-    case 'draft':
-      return { kind: 'draft', source: (await resolve(wish.modelId)).folder }
-  }
-}
-
-function servedInfo(
-  modelId: string,
-  name: string,
-  status: ServedModelStatus | undefined,
-  speculation: SpeculationTelemetry | undefined,
-): ServedModelInfo {
-  return {
-    modelId,
-    name,
-    loaded: status?.state === 'loaded',
-    contextLimit: status?.contextLimit ?? null,
-    kvDtype: status?.cache?.kvDtype ?? null,
-    kvNamedByCheckpoint: status?.cache?.namedByCheckpoint ?? false,
-    pinned: status?.pinned ?? false,
-    inUse: status?.inUse ?? 0,
-    bytes: status === undefined || status.bytes === null ? null : { ...status.bytes },
-    unloadAt: isoOrNull(status?.unloadAt ?? null),
-    loading: status === undefined || status.loading === null ? null : { ...status.loading },
-    speculation:
-      speculation === undefined
-        ? null
-        : { proposed: speculation.draftTokens, accepted: speculation.acceptedTokens, active: speculation.active },
-  }
-}
-
-function liveRequest(request: LiveRequest): LiveServerRequest {
-  const { finishReason, startedAt, endedAt, promptTokens, prefilledTokens, generatedTokens, cacheMiss, ...rest } = request
-  const held = endedAt === null ? Math.min(promptTokens, prefilledTokens) + generatedTokens : 0
-  return {
-    ...rest,
-    promptTokens,
-    prefilledTokens,
-    generatedTokens,
-    startedAt: new Date(startedAt).toISOString(),
-    endedAt: isoOrNull(endedAt),
-    blocks: Math.ceil(held / DEFAULT_BLOCK_SIZE),
-    reason: finishReason,
-    cacheMiss: cacheMiss === null ? null : { ...cacheMiss },
-  }
-}
-
-function isoOrNull(milliseconds: number | null): string | null {
-  return milliseconds === null ? null : new Date(milliseconds).toISOString()
-}
-
-/** Names as clients use them; two models of one name are told apart by a number. */
-function uniqueNames(names: readonly string[]): readonly string[] {
-  const taken = new Set<string>()
-  return names.map((name) => {
-    const base = servedName(name.replaceAll('·', '-').replaceAll(/-?\s*-\s*-?/g, '-')) || 'model'
-    let unique = base
-    for (let number = 2; taken.has(unique); number++) unique = `${base}-${number}`
-    taken.add(unique)
-    return unique
-  })
 }
