@@ -3,6 +3,7 @@
  * opinion: every token the grammar allows is as likely, with a leaning to end things so that answers stay short.
  */
 import fc from 'fast-check'
+import type { TokenMaskProvider } from '../../types.ts'
 import type { CompiledGrammar } from '../grammar-engine.ts'
 
 const name = fc.constantFrom('name', 'age', 'tags', 'id', 'é', 'full name', 'x-1', 'kind', 'unit', 'Größe', 'a"b', 'deep')
@@ -94,6 +95,9 @@ export const schemas: fc.Arbitrary<object> = fc.oneof(
   })),
 )
 
+/** Tokens that speculation proposes at once. */
+const MOST_TRIED = 4
+
 export interface SampledAnswer {
   readonly ids: readonly number[]
   readonly text: string
@@ -130,12 +134,7 @@ export async function sampleAnswer(
       let id = allowed[Math.floor(next() * allowed.length)]!
       if (stop !== undefined && next() < stopChance) id = stop
       else if (closing.length > 0 && next() < 0.4) id = closing[Math.floor(next() * closing.length)]!
-      // A model that tries something, takes it back, and goes on is what speculation looks like to a grammar.
-      const tried = allowed[Math.floor(next() * allowed.length)]!
-      if (next() < 0.1 && !model.stopTokenIds.includes(tried)) {
-        if (!matcher.accept(tried)) throw new Error(`Token ${tried} is allowed and was refused`)
-        matcher.rollback(1)
-      }
+      if (next() < 0.1) await tryAndTakeBack(matcher, model, next)
       if (model.stopTokenIds.includes(id)) {
         ended = true
         break
@@ -148,6 +147,19 @@ export async function sampleAnswer(
     matcher.dispose?.()
   }
   return { ids, text: new TextDecoder('utf-8', { fatal: ended }).decode(Uint8Array.from(bytes)), ended }
+}
+
+/** A model that tries a few tokens, takes them back, and goes on is what speculation looks like to a grammar. */
+async function tryAndTakeBack(matcher: TokenMaskProvider, model: OpinionlessModel, next: () => number): Promise<void> {
+  let tried = 0
+  for (const wanted = 1 + Math.floor(next() * MOST_TRIED); tried < wanted; tried++) {
+    const mask = await matcher.mask()
+    const allowed = mask === null ? [] : allowedIds(mask, model.vocabulary).filter((id) => !model.stopTokenIds.includes(id))
+    const id = allowed[Math.floor(next() * allowed.length)]
+    if (id === undefined) break
+    if (!matcher.accept(id)) throw new Error(`Token ${id} is allowed and was refused`)
+  }
+  matcher.rollback(tried)
 }
 
 /** Whether the bytes are UTF-8 so far, the last character perhaps incomplete. */
