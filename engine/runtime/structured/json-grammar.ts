@@ -37,6 +37,7 @@ const WHITESPACE = `[ \\U0000000a\\U00000009]{0,${MAX_WHITESPACE}}`
 const MAX_COUNT = 65_536
 /** Escaped surrogates are left out: half a pair is no character, and a whole one counts as one. */
 const UNICODE_ESCAPE = '"u" ([0-9a-cA-CefEF] [0-9a-fA-F]{3} | [dD] [0-7] [0-9a-fA-F]{2})'
+const ESCAPE = `${literal('\\')} (["\\U0000005c/bfnrt] | ${UNICODE_ESCAPE})`
 const PLAIN: readonly Range[] = complement([
   [0, 0x1f],
   [0x22, 0x22],
@@ -54,6 +55,7 @@ export class JsonGrammar {
   readonly #space: Ebnf
   readonly #character: Ebnf
   #any: Ebnf | null = null
+  #stringOfAnyLength: Ebnf | null = null
   #root: unknown = null
   #references = new Map<string, string>()
   /** References that are being followed without a character in between. */
@@ -62,8 +64,7 @@ export class JsonGrammar {
   constructor(rules: GrammarRules) {
     this.#rules = rules
     this.#space = rules.add(WHITESPACE)
-    const escape = `${literal('\\')} (["${'\\U0000005c'}/bfnrt] | ${UNICODE_ESCAPE})`
-    this.#character = rules.add(`${characterSet(PLAIN)} | ${escape}`)
+    this.#character = rules.add(`${characterSet(PLAIN)} | ${ESCAPE}`)
   }
 
   /** Values that fit the schema. Throws `runtime.invalid-request` with the path of what can't be enforced. */
@@ -202,7 +203,20 @@ export class JsonGrammar {
   }
 
   #string(least: number, most: number | null): Ebnf {
+    if (least === 0 && most === null) return this.#anyString()
     return this.#rules.add(quoted(repeated(this.#character, least, most)))
+  }
+
+  /**
+   * Without a rule for each character: where one ends, the grammar engine has to try every token by itself, which takes a hundred milliseconds per
+   * mask with 128 K tokens.
+   */
+  #anyString(): Ebnf {
+    if (this.#stringOfAnyLength !== null) return this.#stringOfAnyLength
+    const rest = this.#rules.reserve()
+    this.#rules.define(rest, `${literal('"')} | ${characterSet(PLAIN)} ${rest} | ${ESCAPE} ${rest}`)
+    this.#stringOfAnyLength = this.#rules.add(sequence([literal('"'), rest]))
+    return this.#stringOfAnyLength
   }
 
   #array(schema: Schema, place: Place): Ebnf {
