@@ -101,6 +101,11 @@ export const ServedBenchmarkSchema = z.object({
   load: z.string(),
   sharesGpu: z.boolean(),
   runs: z.array(ServedRunSchema),
+  /**
+   * The highest rate of these loads at which so many of the requests met the level: scheduled, or reached where none was; null = at none. Absent
+   * without a level, and in records of earlier versions.
+   */
+  withinLevel: z.object({ level: ServiceLevelSchema, rate99: z.number().nullable(), rate90: z.number().nullable() }).nullable().optional(),
   /** The raw timestamps of every request, on disk; null when not kept. */
   rawFile: z.string().nullable(),
 })

@@ -11,7 +11,7 @@ import { latencyTable } from '../../../engine/benchmark/load/summarize-load.ts'
 import type { EnergyChoice } from '../../../engine/benchmark/energy/energy-source.ts'
 import type { Tokenize } from '../../../engine/benchmark/load/synthetic-prompts.ts'
 import { SERVICE_LEVELS } from '../../../engine/contract/index.ts'
-import type { LatencyConvention, LatencySummary, LoadProfile, ServedRun } from '../../../engine/contract/index.ts'
+import type { LatencyConvention, LatencySummary, LoadProfile, ServedBenchmark, ServedRun } from '../../../engine/contract/index.ts'
 import { OpenAiClient } from '../../../engine/evaluate/remote/openai-client.ts'
 import type { Arguments, OptionSpec } from '../arguments.ts'
 import { latheVersion } from '../assets.ts'
@@ -159,7 +159,9 @@ export async function runLoadCommand(
     files.push(resolve(path))
   }
   const convention: LatencyConvention = args.oneOf('convention', CONVENTIONS, 'lathe')
-  return { outcome, files, json: runsJson(outcome, convention), text: describeRuns(outcome) }
+  const { withinLevel = null } = outcome.benchmark
+  const withinSlo = withinLevel === null ? null : { slo: withinLevel.level, rate_99: withinLevel.rate99, rate_90: withinLevel.rate90 }
+  return { outcome, files, withinSlo, json: runsJson(outcome, convention), text: describeRuns(outcome) }
 }
 
 function percentiles(summary: LatencySummary | null) {
@@ -238,9 +240,20 @@ function describeRuns({ benchmark }: BenchmarkOutcome): string {
   return [
     formatTable([['Load', 'req/s', 'tok/s', 'First token, ms (50/99 %)', 'Between tokens, ms', 'Whole, ms', 'Good', ''], ...rows]),
     `${benchmark.load}; ${benchmark.target === 'server' ? `over HTTP at ${benchmark.url}` : 'driven in this process, without HTTP'}; latencies from the schedule`,
+    ...withinLine(benchmark),
     ...energyLines(benchmark.runs),
     ...warnings,
   ].join('\n')
+}
+
+function withinLine({ withinLevel }: ServedBenchmark): string[] {
+  if (withinLevel === undefined || withinLevel === null) return []
+  const { level, rate99, rate90 } = withinLevel
+  return [`within "${level.name}": 99 % of the requests up to ${rateText(rate99)}, 90 % up to ${rateText(rate90)}`]
+}
+
+function rateText(rate: number | null): string {
+  return rate === null ? 'none of these loads' : `${digits(rate)} req/s`
 }
 
 /** One line where none was measured; otherwise one a load. */

@@ -39,7 +39,14 @@ export const bench: Command = {
     if (/^https?:\/\//.test(target)) {
       const remote = await remoteLoadTarget(context, args, target)
       const load = await loadOptions(args, { requests: REQUESTS.remote, promptTokens: 256, outputTokens: 64 }, false)
-      const { outcome, json, text, files } = await runLoadCommand(context, args, remote.target, remote.tokenize, load, SERVER_ENERGY)
+      const { outcome, json, text, files, withinSlo } = await runLoadCommand(
+        context,
+        args,
+        remote.target,
+        remote.tokenize,
+        load,
+        SERVER_ENERGY,
+      )
       return {
         json: {
           model: outcome.benchmark.model,
@@ -47,6 +54,7 @@ export const bench: Command = {
           url: outcome.benchmark.url,
           protocol: `server: ${outcome.benchmark.load}`,
           runs: json,
+          within_slo: withinSlo,
           engine: null,
           files,
         },
@@ -119,6 +127,7 @@ export const bench: Command = {
         software_adapter: software,
         protocol: loaded === null ? 'engine: one request at a time' : `in-process, without HTTP: ${loaded.outcome.benchmark.load}`,
         runs: loaded?.json ?? [],
+        within_slo: loaded?.withinSlo ?? null,
         files: loaded?.files ?? [],
         engine: engineJson(result),
         baseline: baselineRef === null || other === undefined ? null : { model: baselineRef.folder, engine: engineJson(other) },

@@ -12,7 +12,7 @@ import { SYSTEM_CLOCK } from './load-target.ts'
 import { runLoad } from './run-load.ts'
 import { constantSchedule, poissonSchedule } from './schedule.ts'
 import type { TraceEntry } from './schedule.ts'
-import { steadyWindow, summarizeRun, tokensWithin } from './summarize-load.ts'
+import { rateWithin, steadyWindow, summarizeRun, tokensWithin } from './summarize-load.ts'
 import { syntheticPrompts } from './synthetic-prompts.ts'
 import type { Tokenize } from './synthetic-prompts.ts'
 
@@ -126,6 +126,7 @@ export async function runServedBenchmark(
       load: describeLoad(options, hooks.tokenize !== null),
       sharesGpu: options.sharesGpu,
       runs,
+      withinLevel: options.level === null ? null : { level: options.level, rate99: rateWithin(runs, 0.99), rate90: rateWithin(runs, 0.9) },
       rawFile: null,
     },
     records,

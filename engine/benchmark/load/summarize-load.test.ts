@@ -5,7 +5,7 @@ import { benchmarkCsv } from './export-benchmark.ts'
 import { guideLlmCsv, guideLlmJson } from './guidellm-export.ts'
 import { loadRoom } from './load-room.ts'
 import type { RequestRecord } from './load-target.ts'
-import { latencyTable, mostInFlight, steadyWindow, summarizeRun, tokensWithin } from './summarize-load.ts'
+import { latencyTable, mostInFlight, rateWithin, steadyWindow, summarizeRun, tokensWithin } from './summarize-load.ts'
 import { vllmJson } from './vllm-export.ts'
 
 const BASE = { isWarmup: false, cachedTokens: 0, finish: 'length', status: 'completed', error: null } as const
@@ -276,6 +276,18 @@ test('our own table has energy, and empty cells where none was read', () => {
     energy_counter: '',
     failed: '1',
   })
+})
+
+const loadAt = (rate: number | null, requestsPerSecond: number, share: number) => ({
+  rate,
+  requestsPerSecond,
+  goodput: { level: LEVEL, requestsPerSecond: requestsPerSecond * share, share },
+})
+
+test('the highest rate within a level: as scheduled, else as reached', () => {
+  const runs = [loadAt(null, 1.5, 1), loadAt(4, 4.1, 0.95), loadAt(8, 7.5, 0.4), loadAt(2, 2.1, 0.992)]
+  expect([0.99, 0.9, 0.3, 1.01].map((share) => rateWithin(runs, share))).toEqual([2, 4, 8, null])
+  expect(rateWithin([{ ...loadAt(4, 4, 1), goodput: null }], 0.9)).toBeNull()
 })
 
 test('a load that is more than the model has places for says so', () => {

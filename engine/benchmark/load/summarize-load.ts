@@ -77,6 +77,12 @@ export function isGood({ ttftMs, tpotMs, e2eMs }: Pick<RequestLatencies, 'ttftMs
   )
 }
 
+/** Highest rate at which at least this share of the requests met their level; null = at none. */
+export function rateWithin(runs: readonly Pick<ServedRun, 'rate' | 'requestsPerSecond' | 'goodput'>[], share: number): number | null {
+  const met = runs.filter(({ goodput }) => goodput !== null && goodput.share >= share)
+  return met.length === 0 ? null : Math.max(...met.map(({ rate, requestsPerSecond }) => rate ?? requestsPerSecond))
+}
+
 /** Below this many values the 99 % percentile is little more than the largest (specs/benchmark.md §3). */
 const LEAST_FOR_P99 = 300
 /** A client that is late by more than this share of a gap measures itself. */

@@ -20,6 +20,7 @@ import { saveFile } from './export.ts'
 import { reportHtml, reportJson } from './report/report.ts'
 import { useReport } from './report/use-report.ts'
 import { Glance } from './glance.tsx'
+import { Goodput } from './goodput.tsx'
 import { ErrorHeatmap } from './heatmap.tsx'
 import { Loads } from './loads.tsx'
 import { MeasureMore, useLoadExports } from './measure-more.tsx'
@@ -104,6 +105,7 @@ export function Board({ entries, picker, margin, onMargin }: BoardProps) {
         <BarsSection entries={shown} baseline={baseline} source={source} metrics={metrics} mode={mode} />
         <ResultsTable entries={shown} baseline={baseline} source={source} metrics={metrics} mode={mode} />
         <Loads entries={shown} source={source} />
+        <Goodput entries={shown} source={source} />
         <ErrorHeatmap entries={shown} source={source} />
         <Tokens entries={shown} baseline={baseline} source={source} />
         <Samples entries={shown} baseline={baseline} source={source} />

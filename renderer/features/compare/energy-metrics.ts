@@ -39,7 +39,7 @@ export function energyMetric({ id, title, group, protocol, of, details }: Energy
     },
     basis: (entry) => {
       const energy = of(entry)
-      return energy?.kind === 'measured' ? `${energy.counter} (${ENERGY_SCOPES[energy.scope]})` : null
+      return energy?.kind === 'measured' ? `read from ${energy.counter} (${ENERGY_SCOPES[energy.scope]})` : null
     },
   }
 }

@@ -79,7 +79,7 @@ describe('energy on the board', () => {
     const { source, w8, w4, energy } = board(MEASURED, { ...SMALLER, counter: 'RAPL package-0', scope: 'cpu-package' }, SMALLER)
     expect(incomparableReason(energy, w4, source)).toBeNull()
     expect(incomparableReason(energy, w8, source)).toBe(
-      'read from RAPL package-0 (CPU package), the baseline from nvidia-smi power.draw.instant (GPU board)',
+      'read from RAPL package-0 (CPU package), the baseline read from nvidia-smi power.draw.instant (GPU board)',
     )
   })
 })

@@ -51,7 +51,7 @@ export interface Metric {
   readonly read: (entry: Entry) => Reading | null
   /** Why there is no reading where one was tried; null where there is one, or nobody tried. */
   readonly missing?: (entry: Entry) => string | null
-  /** What must be the same besides protocol and adapter before two values may meet: a counter. */
+  /** What must be the same besides protocol and adapter before two values may meet, as it is said of one: "read from" a counter. */
   readonly basis?: (entry: Entry) => string | null
   /** In place of the protocol, where more than that decides what may meet. */
   readonly incomparable?: (entry: Entry, baseline: Entry) => string | null
@@ -207,7 +207,7 @@ export function incomparableReason(metric: Metric, entry: Entry, baseline: Entry
   const reason = protocolReason(metric.protocol, entry, baseline)
   if (reason !== null) return reason
   const [ownBasis, theirBasis] = [metric.basis?.(entry) ?? null, metric.basis?.(baseline) ?? null]
-  if (ownBasis !== null && theirBasis !== null && ownBasis !== theirBasis) return `read from ${ownBasis}, the baseline from ${theirBasis}`
+  if (ownBasis !== null && theirBasis !== null && ownBasis !== theirBasis) return `${ownBasis}, the baseline ${theirBasis}`
   if (!metric.perAdapter) return null
   const { protocol } = metric
   const adapter = (of: Entry) => of.result?.provenance[protocol]?.adapter

@@ -1,6 +1,6 @@
 /** Figures of a benchmark under load as metrics of the board: one set per load, since two loads are two questions. */
 import type { LatencySummary, ServedRun } from '../../../engine/contract/index.ts'
-import { formatDuration, formatRate, formatSignificant } from '../../lib/format.ts'
+import { formatDuration, formatPercent, formatRate, formatSignificant } from '../../lib/format.ts'
 import { energyMetric } from './energy-metrics.ts'
 import type { Entry, Metric } from './metrics.ts'
 import { measured } from './reading.ts'
@@ -66,6 +66,33 @@ function metricsOfLoad(load: string): readonly Metric[] {
     },
     latency('ttft', 'First token, from the schedule', (run) => run.ttftMs),
     latency('tpot', 'Each token after it', (run) => run.tpotMs),
+    {
+      ...common,
+      id: `served:goodput:${load}`,
+      title: `Requests within the service level · ${load}`,
+      term: null,
+      better: 'up',
+      delta: 'points',
+      format: (value) => formatPercent(value),
+      read: (entry) => {
+        const run = runOf(entry, load)
+        const goodput = run?.goodput ?? null
+        if (run === null || goodput === null) return null
+        return measured(entry, 'served', goodput.share, {
+          details: {
+            ...details(entry, run),
+            Level: goodput.level.name,
+            Rate: `${formatSignificant(goodput.requestsPerSecond)} such requests/s`,
+          },
+        })
+      },
+      basis: (entry) => {
+        const level = runOf(entry, load)?.goodput?.level ?? null
+        return level === null
+          ? null
+          : `held against ${level.name} (${[level.ttftMs, level.tpotMs, level.e2eMs].map((ms) => ms ?? '–').join(' / ')} ms)`
+      },
+    },
     energyMetric({
       id: `served:energy:${load}`,
       title: `Energy per output token · ${load}`,
