@@ -88,6 +88,31 @@ describe('sending', () => {
   })
 })
 
+describe('a long text', () => {
+  test('is counted before it is sent, and folded once it is', async () => {
+    const { user, sends } = await start()
+    const field = await composer()
+    const text = 'two words '.repeat(450).trim()
+    await user.click(field)
+    await user.paste(text)
+    expect(await screen.findByText(/^Context:/).then((label) => label.parentElement?.textContent)).toMatch(/0 \/ 1,024 tokens$/)
+    await waitFor(() =>
+      expect(screen.getByText(/^Context:/).parentElement?.textContent).toMatch(/0 \+ ≈\d{3} \/ 1,024 tokens · nearly full$/),
+    )
+    await user.paste(` ${text}`)
+    await waitFor(() =>
+      expect(screen.getByText(/^Context:/).parentElement?.textContent).toMatch(/0 \+ ≈1,\d{3} \/ 1,024 tokens · too long$/),
+    )
+    await user.keyboard('{Enter}')
+    await ended(1)
+    expect(sends()[0]?.content).toBe(`${text} ${text}`)
+    const prompt = screen.getByRole('article', { name: 'You' })
+    expect(prompt.textContent).toContain('…')
+    await user.click(within(prompt).getByRole('button', { name: 'Show all 8,999 characters' }))
+    expect(prompt.textContent).toContain(`${text} ${text}`)
+  })
+})
+
 describe('stopping', () => {
   test('Esc keeps the part that has arrived and says so', async () => {
     const { say, user, engine } = await start()

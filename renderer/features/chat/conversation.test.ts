@@ -7,6 +7,7 @@ import {
   contextSentence,
   conversationText,
   defaultModel,
+  foldedPrompt,
   keptBefore,
   messagesBefore,
   settledCopy,
@@ -117,5 +118,15 @@ describe('models', () => {
       ])?.id,
     ).toBe(SAMPLE.id)
     expect(defaultModel([{ ...SAMPLE, hasChatTemplate: false }])).toBeNull()
+  })
+})
+
+describe('a long prompt', () => {
+  test('is folded by lines or by characters, never inside of a letter, and never to hide two lines', () => {
+    expect([foldedPrompt('short'), foldedPrompt('x'.repeat(3000)), foldedPrompt('line\n'.repeat(40))]).toEqual([null, null, null])
+    expect(foldedPrompt('x'.repeat(3001))).toBe('x'.repeat(1500))
+    expect(foldedPrompt('😀'.repeat(2000))).toBe('😀'.repeat(750))
+    expect(foldedPrompt('line\n'.repeat(60))).toBe('line\n'.repeat(24).trimEnd())
+    expect(foldedPrompt(`x${'😀'.repeat(2000)}`)).toMatch(/^x(😀)+$/u)
   })
 })

@@ -65,6 +65,19 @@ export interface ContextFigure {
   readonly limit: number
 }
 
+/** What a prompt is cut to on screen when it is more than a screen or so, in lines or in characters. */
+const FOLDED_LINES = 24
+const FOLDED_CHARACTERS = 1500
+
+/** The beginning of a prompt that is too long to stand in the conversation; null for one that is not. */
+export function foldedPrompt(content: string): string | null {
+  // A little more than the fold is shown: a button for two lines hides less than it takes.
+  if (content.length <= 2 * FOLDED_CHARACTERS && content.split('\n', 2 * FOLDED_LINES).length < 2 * FOLDED_LINES) return null
+  // Half of a pair at the cut is no letter.
+  const start = content.slice(0, FOLDED_CHARACTERS).replace(/[\ud800-\udbff]$/, '')
+  return start.split('\n', FOLDED_LINES).join('\n').trimEnd()
+}
+
 /** From the last measured answer; before the first one only the limit is known. */
 export function contextFigure(messages: readonly ChatMessage[], limitBefore: number): ContextFigure {
   const stats = messages.findLast((message) => message.stats !== null)?.stats ?? null

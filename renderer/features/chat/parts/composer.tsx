@@ -45,6 +45,7 @@ export function Composer({ chatKey, ready, onSend, children }: ComposerProps) {
       <textarea
         ref={field}
         rows={1}
+        dir="auto"
         className={styles.field}
         aria-label="Message"
         placeholder="Write a message"

@@ -138,7 +138,12 @@ export function ConversationView({ thread, models, model, parameters }: Conversa
       <div className={styles.foot}>
         <ModelNotice thread={thread} model={model} />
         <Composer chatKey={chatKey} ready={model !== null && block === null} onSend={compose}>
-          <ContextMeter chatKey={chatKey} figure={contextFigure(above, limitBefore)} overflow={parameters.sampling.overflow ?? 'stop'} />
+          <ContextMeter
+            chatKey={chatKey}
+            modelId={block === null ? (model?.id ?? null) : null}
+            figure={contextFigure(above, limitBefore)}
+            overflow={parameters.sampling.overflow ?? 'stop'}
+          />
         </Composer>
       </div>
       <Announcer />

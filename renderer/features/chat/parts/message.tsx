@@ -1,16 +1,16 @@
 /** One message: a prompt that can be edited, or an answer with its figures, its error and what can be done with it. */
 import { Copy, GitBranch, Pencil, RefreshCw } from 'lucide-react'
-import { memo, useLayoutEffect, useRef, type ReactNode } from 'react'
+import { memo, useLayoutEffect, useRef, useState, type ReactNode } from 'react'
 import type { ChatMessage } from '../../../../engine/contract/index.ts'
 import type { UiError } from '../../../lib/errors.ts'
-import { plural } from '../../../lib/format.ts'
+import { formatInteger, plural } from '../../../lib/format.ts'
 import { Button, IconButton } from '../../../ui/button.tsx'
 import { useHost } from '../../../ui/host-context.tsx'
 import { ErrorCard } from '../../../ui/state.tsx'
 import { showToast } from '../../../ui/toast.tsx'
 import { editKey, useChatStore, useDraftStore } from '../chat-store.ts'
 import styles from '../chat.module.css'
-import { isSettled } from '../conversation.ts'
+import { foldedPrompt, isSettled } from '../conversation.ts'
 import { splitThinking } from '../thinking.ts'
 import { AnswerFooter } from './answer-footer.tsx'
 import { AnswerProgress } from './answer-progress.tsx'
@@ -29,9 +29,24 @@ export interface MessageActions {
 export function PromptBubble({ content, children }: { readonly content: string; readonly children?: ReactNode }) {
   return (
     <article className={styles.prompt} aria-label="You">
-      <p className={styles.bubble}>{content}</p>
+      <PromptText content={content} />
       <div className={styles.tools}>{children}</div>
     </article>
+  )
+}
+
+/** A pasted file would push the answer to it far out of sight. */
+function PromptText({ content }: { readonly content: string }) {
+  const [whole, setWhole] = useState(false)
+  const folded = foldedPrompt(content)
+  if (folded === null) return <p className={styles.bubble}>{content}</p>
+  return (
+    <div className={styles.folded}>
+      <p className={styles.bubble}>{whole ? content : `${folded}…`}</p>
+      <Button size="small" variant="ghost" aria-expanded={whole} onClick={() => setWhole(!whole)}>
+        {whole ? 'Show less' : `Show all ${formatInteger(content.length)} characters`}
+      </Button>
+    </div>
   )
 }
 
@@ -75,6 +90,7 @@ function PromptEditor({ message, actions, following }: Pick<PromptProps, 'messag
         ref={field}
         className={styles.editorField}
         aria-label="Edit prompt"
+        dir="auto"
         value={text}
         onChange={(event) => setDraft(key, event.target.value)}
         onKeyDown={(event) => {
