@@ -21,7 +21,7 @@ export class ManagedLoad {
   closing: Promise<void> | null = null
 
   constructor(options: AcquireOptions, load: (self: ManagedLoad) => Promise<Runtime>) {
-    this.key = { modelId: options.modelId, contextTokens: options.contextTokens, kvDtype: options.kvDtype }
+    this.key = { modelId: options.modelId, contextTokens: options.contextTokens, kvDtype: options.kvDtype, room: options.room }
     this.name = options.name
     this.estimatedBytes = options.estimatedBytes ?? 0
     this.loading = load(this)
@@ -42,8 +42,11 @@ export class ManagedLoad {
     return weightBytes + kvBytes + otherBytes
   }
 
-  serves({ modelId, contextTokens, kvDtype }: ModelKey): boolean {
-    return this.key.modelId === modelId && this.key.kvDtype === kvDtype && this.key.contextTokens >= contextTokens
+  serves({ modelId, contextTokens, kvDtype, room }: ModelKey): boolean {
+    const { key } = this
+    const roomy =
+      room === undefined || (key.room !== undefined && key.room.sequences >= room.sequences && key.room.kvTokens >= room.kvTokens)
+    return key.modelId === modelId && key.kvDtype === kvDtype && key.contextTokens >= contextTokens && roomy
   }
 
   /** As screens show it; null while it loads and once it closes. */

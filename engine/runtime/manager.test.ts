@@ -221,6 +221,21 @@ describe('model manager', () => {
     expect(world.held).toEqual(['a', 'a'])
   })
 
+  it('shares a load with less room with all but those who ask for more, and replaces it when it is idle', async () => {
+    const world = new World()
+    const plain = await world.manager.acquire(world.options('a'))
+    plain.release()
+    const room = { sequences: 16, kvTokens: 4096 }
+    using roomy = await world.manager.acquire(world.options('a', { room }))
+    expect(roomy.runtime).not.toBe(plain.runtime)
+    expect(world.held).toEqual(['a'])
+    using less = await world.manager.acquire(world.options('a', { room: { sequences: 16, kvTokens: 2048 } }))
+    using any = await world.manager.acquire(world.options('a'))
+    expect([less.runtime, any.runtime]).toEqual([roomy.runtime, roomy.runtime])
+    using more = await world.manager.acquire(world.options('a', { room: { sequences: 17, kvTokens: 4096 } }))
+    expect(more.runtime).not.toBe(roomy.runtime)
+  })
+
   it('unloads on request, refuses while in use or loading, and knows what was not loaded', async () => {
     const world = new World()
     const lease = await world.manager.acquire(world.options('a'))

@@ -343,6 +343,14 @@ export interface ModelKey {
   readonly modelId: string
   readonly contextTokens: number
   readonly kvDtype: KvSetting
+  /** Least room for many requests, asked by those who measure them: a load with less serves them no better than no load. Absent = any. */
+  readonly room?: ModelRoom | undefined
+}
+
+export interface ModelRoom {
+  readonly sequences: number
+  /** Of the cache, over all sequences. */
+  readonly kvTokens: number
 }
 
 export interface AcquireOptions extends ModelKey {

@@ -38,7 +38,7 @@ import type {
   TokenizerInfo,
 } from '../contract/index.ts'
 import type { TextCodec } from '../evaluate/text-codec.ts'
-import type { LoadProgress, ModelLease, ScorePair, Speculation } from '../runtime/types.ts'
+import type { LoadProgress, ModelLease, ModelRoom, ScorePair, Speculation } from '../runtime/types.ts'
 
 /** Severity and one line for people; never a secret, may hold paths (diagnostics redact the home folder). */
 export type Log = (level: 'info' | 'warn' | 'error', text: string) => void
@@ -131,6 +131,8 @@ export interface AcquireModel extends ModelRef {
   readonly kvTokens?: number | undefined
   /** Requests that a new load may answer at once; default: the runtime's own. */
   readonly maxSequences?: number | undefined
+  /** Least room, for measurements of many requests: instead of the two above, and a load with less is not shared. */
+  readonly room?: ModelRoom | undefined
   /** Requests that may wait in a new load before others are refused. */
   readonly maxQueued?: number | undefined
   /** How a load made for this speculates; one that exists is shared as it is, since its answers are the same. */

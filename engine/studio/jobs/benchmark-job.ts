@@ -197,8 +197,10 @@ export class BenchmarkWorker implements JobWorker {
     const settings = this.#parts.loadSettings()
     const { requestTokens, maxSequences, kvTokens } = loadRoom({ ...request, trace: await this.#trace(request) })
     const contextTokens = Math.max(settings.contextTokens, requestTokens)
+    // A load that a chat left behind has the room of a chat: what would wait there is not what is asked here.
+    const room = { sequences: maxSequences, kvTokens }
     const lease = stack.use(
-      await this.#parts.models.acquire({ ...refOf(record), ...settings, contextTokens, maxSequences, kvTokens, signal: context.signal }),
+      await this.#parts.models.acquire({ ...refOf(record), ...settings, contextTokens, room, signal: context.signal }),
     )
     const codec = await this.#parts.tokenizers.open(record.path)
     const tokenize: Tokenize = async (text) => [...codec.encode(text, { addSpecialTokens: false })]
