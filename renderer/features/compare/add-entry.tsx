@@ -78,7 +78,7 @@ function ServerDialog({ sourceId, onClose }: EntryDialogProps) {
     <EntryForm
       onClose={onClose}
       title="Add a model on a server"
-      description="Any OpenAI-compatible address, a vLLM for instance. It is asked by the engine, never by this page."
+      description="Any OpenAI-compatible address, a vLLM for instance. It is asked by the engine, never by this page; perplexity and drift need its prompt_logprobs."
       ready={url.trim() !== ''}
       add={add}
     >

@@ -6,6 +6,7 @@ import { Term } from '../../ui/term.tsx'
 import { barTop } from './bar-top.ts'
 import styles from './compare.module.css'
 import { differenceOf, formatDifference, incomparableReason, printReading, type Entry, type Metric, type Reading } from './metrics.ts'
+import { NotComparable } from './not-comparable.tsx'
 import { SeriesMark, entryTitle, seriesColor } from './series.tsx'
 
 const CHARTED = ['size', 'peak', 'perplexity', 'kld', 'top1', 'decode', 'prefill', 'ttft', 'energy'] as const
@@ -87,9 +88,9 @@ function Bar({ reading, top, series }: { readonly reading: Reading; readonly top
 }
 
 function BarValue({ text, reading, reason }: { readonly text: string; readonly reading: Reading | null; readonly reason: string | null }) {
-  if (reason !== null) {
+  if (reason !== null && reading !== null) {
     return (
-      <Info className={styles.barValue} card={`Not comparable: ${reason}.`}>
+      <Info className={styles.barValue} card={<NotComparable reason={reason} reading={reading} />}>
         {text}
       </Info>
     )

@@ -3,7 +3,7 @@ import { formatPercent, formatSignificant } from '../../lib/format.ts'
 import { Card } from '../../ui/page.tsx'
 import styles from './compare.module.css'
 import { incomparableReason, metricsOf, type Entry, type Metric } from './metrics.ts'
-import { driftFrom } from './quality-metrics.ts'
+import { driftFrom, driftReference } from './quality-metrics.ts'
 import { SeriesMark, entryTitle } from './series.tsx'
 
 interface GlanceProps {
@@ -16,6 +16,9 @@ export function Glance({ entries, baseline, source }: GlanceProps) {
   const others = entries.filter((entry) => entry !== baseline)
   return (
     <Card title={`Against ${entryTitle(baseline, source)}`} className={styles.glance}>
+      {isDriftElsewhere(others, baseline) && (
+        <p className={styles.glanceNote}>Drift is from the original until “Measure again” takes it from here.</p>
+      )}
       <ul className={styles.glanceList}>
         {others.map((entry) => {
           const facts = glanceFacts(entry, baseline)
@@ -42,6 +45,12 @@ export function Glance({ entries, baseline, source }: GlanceProps) {
       </ul>
     </Card>
   )
+}
+
+/** Another baseline was pinned, and nobody has been measured from it yet. */
+function isDriftElsewhere(others: readonly Entry[], baseline: Entry): boolean {
+  if (baseline.isSource || baseline.model.origin === 'published' || driftReference(others, baseline) !== null) return false
+  return others.some((entry) => driftFrom(entry, null) !== null)
 }
 
 interface GlanceFact {

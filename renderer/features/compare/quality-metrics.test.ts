@@ -135,7 +135,12 @@ describe('a server as the baseline', () => {
 
   test('as long as nobody was, the row is of the original, as on any board', () => {
     const { cell } = look([source, w8, w4, far], far)
-    expect([cell('kld', source), cell('kld', w4), cell('kld', far)[0]]).toEqual([['0', null], ['0.00480', null], '≥ 0.00310'])
+    expect([cell('kld', source), cell('top1', w4), cell('kld', far)]).toEqual([
+      ['0', null],
+      ['98.62 %', null],
+      ['≥ 0.00310', null],
+    ])
+    expect(cell('kld', w4)).toEqual(['0.00480', 'a whole divergence, the baseline’s is a lower bound'])
   })
 
   test('exports carry bounds, reasons and where the figures are from', () => {

@@ -144,9 +144,12 @@ function driftMetrics(entries: readonly Entry[], reference: Entry | null): reado
       : null
   const incomparable = (entry: Entry, baseline: Entry): string | null =>
     elsewhere(entry) ?? (reference === null ? protocolReason('drift', entry, baseline) : null)
-  const boundReason = (entry: Entry): string | null => {
-    const listed = isReference(entry) ? null : (driftOf(entry)?.boundedByTop ?? null)
-    if (listed === null) return null
+  const boundReason = (entry: Entry, baseline: Entry): string | null => {
+    if (isReference(entry)) return null
+    const listed = driftOf(entry)?.boundedByTop ?? null
+    const beside = isReference(baseline) ? listed : (driftOf(baseline)?.boundedByTop ?? null)
+    // A pinned server whose drift is from the original is itself a bound.
+    if (listed === null) return beside === null ? null : 'a whole divergence, the baseline’s is a lower bound'
     if (hasWhole) return `a lower bound from the ${listed} most probable tokens of either engine, others here are whole divergences`
     return listed < mostListed ? `a lower bound from ${listed} tokens, others here are from ${mostListed}` : null
   }
@@ -158,7 +161,7 @@ function driftMetrics(entries: readonly Entry[], reference: Entry | null): reado
       id: 'kld',
       title: 'KL divergence, mean',
       format: (value) => formatSignificant(value),
-      incomparable: (entry, baseline) => incomparable(entry, baseline) ?? boundReason(entry),
+      incomparable: (entry, baseline) => incomparable(entry, baseline) ?? boundReason(entry, baseline),
       read: (entry) =>
         read(entry, 0, (drift) => ({
           value: drift.kldMean,
@@ -173,7 +176,7 @@ function driftMetrics(entries: readonly Entry[], reference: Entry | null): reado
       id: 'kld99',
       title: 'KL divergence, 99th percentile',
       format: (value) => formatSignificant(value),
-      incomparable: (entry, baseline) => incomparable(entry, baseline) ?? boundReason(entry),
+      incomparable: (entry, baseline) => incomparable(entry, baseline) ?? boundReason(entry, baseline),
       read: (entry) => read(entry, 0, (drift) => ({ value: drift.kldP99, ...boundOf(drift), details: driftDetails(drift) })),
     },
     {

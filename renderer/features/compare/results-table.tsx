@@ -25,6 +25,7 @@ import {
   type Metric,
   type MetricGroup,
 } from './metrics.ts'
+import { NotComparable } from './not-comparable.tsx'
 import { EntryHeaderCell } from './series.tsx'
 
 interface ResultsTableProps {
@@ -94,7 +95,7 @@ export function ResultsTable({ entries, baseline, source, metrics, mode }: Resul
               <Fragment key={group}>
                 <tr className={styles.groupRow}>
                   <th scope="rowgroup" colSpan={entries.length + 1}>
-                    {group}
+                    <span className={styles.groupName}>{group}</span>
                   </th>
                 </tr>
                 {inGroup.map((metric) => (
@@ -172,7 +173,7 @@ function Figure({ metric, entry, baseline, mode, reason, best }: FigureProps) {
   }
   if (reason !== null) {
     return (
-      <Info card={`Not comparable: ${reason}.`} className={styles.quiet}>
+      <Info card={<NotComparable reason={reason} reading={reading} />} className={styles.quiet}>
         {printReading(metric, reading)}
       </Info>
     )
