@@ -4,7 +4,17 @@ import { barTop } from './bar-top.ts'
 import { toCsv, toMarkdown } from './export.ts'
 import { glanceFacts } from './glance.tsx'
 import { cellKey, heatColor, heatGrid, heatShare, heatValue } from './heat-grid.ts'
-import { bestOf, difference, differenceOf, formatDifference, incomparableReason, metricsOf, type Entry, type Metric } from './metrics.ts'
+import { bestOf, rivalsOf } from './best.ts'
+import {
+  difference,
+  differenceOf,
+  formatDifference,
+  formatRange,
+  incomparableReason,
+  metricsOf,
+  type Entry,
+  type Metric,
+} from './metrics.ts'
 import { axisDomain, niceTicks, paretoFrontier } from './pareto.ts'
 import { entriesOf } from './queries.ts'
 import { pointsOf } from './points.ts'
@@ -19,6 +29,13 @@ const entries = entriesOf(family, RESULTS)
 const [source, w8, w4] = entries as [Entry, Entry, Entry]
 const metrics = new Map(metricsOf(entries).map((metric) => [metric.id, metric]))
 const metric = (id: string): Metric => metrics.get(id)!
+
+/** With speeds that were measured in turns with the source's: median, least and most of the ratio. */
+function withRatio(entry: Entry, [median, min, max]: readonly [number, number, number]): Entry {
+  const ratio = { median, min, max, n: 3 }
+  const versus = { baselineId: SAMPLE.id, prefillRatio: ratio, decodeRatio: ratio, timeToFirstTokenRatio: ratio }
+  return { ...entry, result: { ...entry.result!, throughput: { ...entry.result!.throughput!, versus } } }
+}
 
 describe('identity', () => {
   test('the source comes first and variants keep their series by age, whatever the order they arrive in', () => {
@@ -106,6 +123,30 @@ describe('metrics', () => {
     ]).toEqual([])
   })
 
+  test('the best needs evidence: a mean of tasks within its error, a speed of another job and a drift of the original from itself win nothing', () => {
+    const mean = metric('tasks').read(w8)!
+    const halves = w8.result!.tasks.filter(({ primary }) => primary).map(({ interval: [low, high] }) => (high - low) / 2)
+    const half = Math.sqrt(halves.reduce((sum, value) => sum + value ** 2, 0)) / halves.length
+    expect(mean.range![0]).toBeCloseTo(mean.value - half, 9)
+    expect([...bestOf(metric('tasks'), rivalsOf(metric('tasks'), entries, source))]).toEqual([])
+    const drift = rivalsOf(metric('kld'), entries, source)
+    expect(drift.map((rival) => rival === null)).toEqual([true, false, false])
+    // Nobody measured these in turns.
+    expect([...bestOf(metric('decode'), rivalsOf(metric('decode'), entries, source))]).toEqual([])
+    const inTurns = [source, withRatio(w8, [1.3, 1.2, 1.5]), withRatio(w4, [1.9, 1.8, 2])]
+    expect([...bestOf(metric('decode'), rivalsOf(metric('decode'), inTurns, source))]).toEqual([2])
+    const shaky = [source, withRatio(w8, [1.3, 1.2, 2.5]), withRatio(w4, [1.9, 1.8, 2])]
+    expect([...bestOf(metric('decode'), rivalsOf(metric('decode'), shaky, source))]).toEqual([])
+    expect([...bestOf(metric('decode'), rivalsOf(metric('decode'), inTurns, w8))]).toEqual([])
+  })
+
+  test('ends of a range share their unit', () => {
+    expect(formatRange(metric('decode'), [172, 180])).toBe('172–180 tok/s')
+    expect(formatRange(metric('task:reading'), [0.5, 0.625])).toBe('50.0–62.5 %')
+    expect(formatRange(metric('ttft'), [900, 1200])).toBe(`${metric('ttft').format(900)}–${metric('ttft').format(1200)}`)
+    expect(formatRange(metric('perplexity'), [1.44, 1.76])).toBe('1.440–1.760')
+  })
+
   test('accuracies share a scale, the rest fill their own', () => {
     expect(barTop(metric('task:reading'), [metric('task:reading').read(source)])).toBe(1)
     expect(
@@ -176,7 +217,7 @@ describe('at a glance', () => {
   test('says only what is measured', () => {
     expect(glanceFacts(w4, source)).toEqual([
       { title: 'of the size', text: '34 %' },
-      { title: 'of task accuracy', text: '98.9 %' },
+      { title: 'of task accuracy', text: '98.9 ± 1.5 %' },
       { title: 'same next token', text: '98.6 %' },
       { title: 'decode speed', text: '1.89×' },
     ])
@@ -234,14 +275,19 @@ describe('exports', () => {
         '| Metric | Original | Near-lossless 8-bit | Balanced 4-bit |',
         '| :-- | --: | --: | --: |',
         '| Size of the weights | 9.32 MB | 5.22 MB | 3.20 MB |',
-        '| Decode | 62.0 tok/s | 88.0 tok/s | 117 tok/s |',
+        `| Decode | ${['62.0', '88.0', '117'].map((text, i) => `${text} tok/s (${formatRange(metric('decode'), metric('decode').read(entries[i]!)!.range!)})`).join(' | ')} |`,
       ].join('\n'),
     )
     const hostile: Entry = { ...w4, model: { ...w4.model, name: '=cmd("x")' } }
     expect(toCsv({ ...table, entries: [source, hostile] }).split('\n')).toEqual([
-      '"metric","Original","\'=cmd(""x"")"',
-      '"size",9315840,3199808',
-      '"decode",62,117',
+      '"metric","Original","\'=cmd(""x"")","not comparable"',
+      '"size",9315840,3199808,""',
+      '"decode",62,117,""',
     ])
+    const { result } = w4
+    const elsewhere = { ...result!.provenance['throughput']!, adapter: 'another GPU' }
+    const moved: Entry = { ...w4, result: { ...result!, provenance: { ...result!.provenance, throughput: elsewhere } } }
+    expect(toCsv({ ...table, entries: [source, moved] })).toContain('"Balanced 4-bit: measured on another GPU, the baseline on')
+    expect(toMarkdown({ ...table, entries: [source, moved] })).toContain('[1] Not comparable: measured on another GPU')
   })
 })

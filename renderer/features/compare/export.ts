@@ -1,5 +1,5 @@
 /** The board's table as text to take away, Markdown or CSV; and saving a file. */
-import { incomparableReason, printReading, type Entry, type Metric } from './metrics.ts'
+import { formatRange, incomparableReason, printReading, type Entry, type Metric } from './metrics.ts'
 import { entryTitle } from './series.tsx'
 
 interface TableInput {
@@ -30,7 +30,8 @@ function printedCell(metric: Metric, entry: Entry, baseline: Entry, notes: Footn
   const missing = metric.missing?.(entry) ?? null
   if (reading === null) return missing === null ? '—' : `not measured${notes.mark(`Not measured: ${missing}`)}`
   const reason = incomparableReason(metric, entry, baseline)
-  return `${printReading(metric, reading)}${reason === null ? '' : notes.mark(`Not comparable: ${reason}.`)}`
+  const range = reading.range === null ? '' : ` (${formatRange(metric, reading.range)})`
+  return `${printReading(metric, reading)}${range}${reason === null ? '' : notes.mark(`Not comparable: ${reason}.`)}`
 }
 
 function escapeMarkdown(cell: string): string {
@@ -59,12 +60,22 @@ export function toMarkdown(table: TableInput): string {
   ].join('\n')
 }
 
-/** Numbers as they are, not as they are printed; units are the metric's base units (bytes, tokens per second, milliseconds, fractions). */
-export function toCsv({ entries, source, metrics }: TableInput): string {
-  const rows = metrics.map((metric) =>
-    [quoteCsv(metric.id), ...entries.map((entry) => metric.read(entry)?.value.toString() ?? '')].join(','),
-  )
-  return [['"metric"', ...entries.map((entry) => quoteCsv(entryTitle(entry, source)))].join(','), ...rows].join('\n')
+/**
+ * Numbers as they are, not as they are printed; units are the metric's base units (bytes, tokens per second, milliseconds, fractions). The last column
+ * names the entries whose number must not be compared with the baseline's, and why.
+ */
+export function toCsv({ entries, baseline, source, metrics }: TableInput): string {
+  const rows = metrics.map((metric) => {
+    const notes = entries.flatMap((entry) => {
+      const reason = metric.read(entry) === null ? null : incomparableReason(metric, entry, baseline)
+      return reason === null ? [] : [`${entryTitle(entry, source)}: ${reason}`]
+    })
+    return [quoteCsv(metric.id), ...entries.map((entry) => metric.read(entry)?.value.toString() ?? ''), quoteCsv(notes.join('; '))].join(
+      ',',
+    )
+  })
+  const head = ['metric', ...entries.map((entry) => entryTitle(entry, source)), 'not comparable']
+  return [head.map(quoteCsv).join(','), ...rows].join('\n')
 }
 
 /** Hands the text to the browser's or the shell's download. */

@@ -5,6 +5,7 @@ import styles from './compare.module.css'
 import { incomparableReason, metricsOf, type Entry, type Metric } from './metrics.ts'
 import { driftFrom, driftReference } from './quality-metrics.ts'
 import { SeriesMark, entryTitle } from './series.tsx'
+import { meanTasks, taskMeanRatio } from './task-metrics.ts'
 
 interface GlanceProps {
   readonly entries: readonly Entry[]
@@ -71,13 +72,21 @@ export function glanceFacts(entry: Entry, baseline: Entry): readonly GlanceFact[
     return mine === undefined || theirs === undefined || theirs === 0 ? null : mine / theirs
   }
   const size = ratio(metrics.get('size'))
-  const tasks = ratio(metrics.get('tasks') ?? [...metrics.values()].find((metric) => metric.group === 'Tasks'))
+  const names = meanTasks([baseline, entry])
+  const asked = names.map((name) => metrics.get(`task:${name}`))
+  const isAskedAlike = asked.every((metric) => metric !== undefined && incomparableReason(metric, entry, baseline) === null)
+  const tasks = isAskedAlike ? taskMeanRatio(entry, baseline, names) : null
   const decode = ratio(metrics.get('decode'))
   const top1 = driftFrom(entry, baseline) === null ? undefined : metrics.get('top1')?.read(entry)?.value
   return [
     ...(size === null ? [] : [{ title: 'of the size', text: formatPercent(size, 0) }]),
-    ...(tasks === null ? [] : [{ title: 'of task accuracy', text: formatPercent(tasks) }]),
+    ...(tasks === null ? [] : [{ title: 'of task accuracy', text: withHalf(tasks) }]),
     ...(top1 === undefined ? [] : [{ title: 'same next token', text: formatPercent(top1) }]),
     ...(decode === null ? [] : [{ title: 'decode speed', text: `${formatSignificant(decode)}×` }]),
   ]
+}
+
+/** "99.2 ± 5.6 %": half of the 95 % interval, where it is known. */
+function withHalf({ ratio, half }: { readonly ratio: number; readonly half: number | null }): string {
+  return half === null ? formatPercent(ratio) : `${(ratio * 100).toFixed(1)} ± ${formatPercent(half)}`
 }

@@ -10,7 +10,7 @@ import { qualityMetrics } from './quality-metrics.ts'
 import { fact, measured } from './reading.ts'
 import { protocolReason } from './same-protocol.ts'
 import { servedMetrics } from './served-metrics.ts'
-import { meanTasks, taskMean, taskMetric } from './task-metrics.ts'
+import { meanTasks, taskMean, taskMeanRange, taskMetric } from './task-metrics.ts'
 
 /** One model on the board. `series` fixes its colour, shape and dash for as long as it exists. */
 export interface Entry {
@@ -55,6 +55,10 @@ export interface Metric {
   readonly basis?: (entry: Entry) => string | null
   /** In place of the protocol, where more than that decides what may meet. */
   readonly incomparable?: (entry: Entry, baseline: Entry) => string | null
+  /** Its value here is what the metric is measured from, and wins nothing. */
+  readonly isDefined?: (entry: Entry) => boolean
+  /** What may be set against others when the best is named, where the values themselves may not; null where there is nothing of the kind. */
+  readonly rival?: (entry: Entry, baselineId: string) => Pick<Reading, 'value' | 'range'> | null
   /** The difference from this baseline as it was measured beside it, in the manner of `delta`; null where they were measured apart. */
   readonly paired?: (entry: Entry, baselineId: string) => number | null
 }
@@ -157,6 +161,12 @@ function speedMetric(
       const versus = entry.result?.throughput?.versus ?? null
       return versus?.baselineId === baselineId ? versus[ratio].median - 1 : null
     },
+    // For the same reason only those ratios compete.
+    rival: (entry, baselineId) => {
+      if (entry.model.id === baselineId) return { value: 1, range: null }
+      const versus = entry.result?.throughput?.versus ?? null
+      return versus?.baselineId === baselineId ? { value: versus[ratio].median, range: [versus[ratio].min, versus[ratio].max] } : null
+    },
   }
 }
 
@@ -187,7 +197,7 @@ export function metricsOf(entries: readonly Entry[], baseline?: Entry): readonly
     delta: 'points',
     protocol: 'tasks',
     perAdapter: false,
-    read: (entry) => measured(entry, 'tasks', taskMean(entry, averaged)),
+    read: (entry) => measured(entry, 'tasks', taskMean(entry, averaged), taskMeanRange(entry, averaged)),
   }
   const index = FIXED_METRICS.findIndex((metric) => metric.group === 'Speed')
   return [
@@ -240,18 +250,12 @@ export function formatDifference(metric: Metric, value: number): string {
   return `${sign}${metric.format(magnitude)}`
 }
 
-/**
- * Entries whose value is the best of the row. None when all are equal, and none when the runner-up lies within the winner's own uncertainty:
- * a difference that a second measurement could turn round is not a win.
- */
-export function bestOf(metric: Metric, readings: readonly (Pick<Reading, 'value' | 'range'> | null)[]): ReadonlySet<number> {
-  const known = readings.filter((reading) => reading !== null)
-  const sign = metric.better === 'up' ? 1 : -1
-  const [winner, ...others] = known.toSorted((one, other) => sign * (other.value - one.value))
-  const beaten = others.find((reading) => reading.value !== winner?.value)
-  if (winner === undefined || beaten === undefined) return new Set()
-  if (winner.range !== null && beaten.value >= winner.range[0] && beaten.value <= winner.range[1]) return new Set()
-  return new Set(readings.flatMap((reading, index) => (reading?.value === winner.value ? [index] : [])))
+/** "172–180 tok/s": the unit once where both ends have the same. */
+export function formatRange(metric: Metric, [low, high]: readonly [number, number]): string {
+  const [from, to] = [metric.format(low), metric.format(high)]
+  const unit = /[\s\u00a0\u202f]?[^\d\s.,]+$/u
+  const [own] = unit.exec(from) ?? ['']
+  return `${own !== '' && to.endsWith(own) ? from.slice(0, -own.length) : from}–${to}`
 }
 
 /** What stands along an axis; `atLeast` where its points are lower bounds. */

@@ -147,8 +147,8 @@ describe('a server as the baseline', () => {
     const entries = [source, measured, far]
     const metrics = metricsOf(entries, source).filter(({ id }) => id === 'kld' || id === 'perplexity')
     expect(toMarkdown({ entries, baseline: source, source, metrics }).split('\n').slice(2)).toEqual([
-      '| Perplexity | 1.683 | 1.689 | 1.700 |',
-      '| KL divergence, mean | 0 | 0.00480 | ≥ 0.00310 [1] |',
+      '| Perplexity | 1.683 (1.663–1.704) | 1.689 (1.669–1.709) | 1.700 (1.680–1.720) |',
+      '| KL divergence, mean | 0 | 0.00480 (0.00456–0.00504) | ≥ 0.00310 (0.00310–0.00310) [1] |',
       '',
       '[1] Not comparable: a lower bound from the 20 most probable tokens of either engine, others here are whole divergences.',
     ])

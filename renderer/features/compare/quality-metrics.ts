@@ -153,7 +153,14 @@ function driftMetrics(entries: readonly Entry[], reference: Entry | null): reado
     if (hasWhole) return `a lower bound from the ${listed} most probable tokens of either engine, others here are whole divergences`
     return listed < mostListed ? `a lower bound from ${listed} tokens, others here are from ${mostListed}` : null
   }
-  const shared = { group: 'Quality', protocol: 'drift', perAdapter: false, incomparable, missing: whyWithoutDrift } as const
+  const shared = {
+    group: 'Quality',
+    protocol: 'drift',
+    perAdapter: false,
+    incomparable,
+    missing: whyWithoutDrift,
+    isDefined: isReference,
+  } as const
   const divergence = { ...shared, term: 'kld', better: 'down', unit: 'nats', delta: 'absolute' } as const
   return [
     {

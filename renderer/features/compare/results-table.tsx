@@ -15,10 +15,11 @@ import { Term } from '../../ui/term.tsx'
 import { showToast } from '../../ui/toast.tsx'
 import styles from './compare.module.css'
 import { toCsv, toMarkdown } from './export.ts'
+import { bestOf, rivalsOf } from './best.ts'
 import {
-  bestOf,
   differenceOf,
   formatDifference,
+  formatRange,
   incomparableReason,
   printReading,
   type Entry,
@@ -131,10 +132,7 @@ function MetricRow({
   readonly mode: 'values' | 'differences'
 }) {
   const reasons = entries.map((entry) => incomparableReason(metric, entry, baseline))
-  const best = bestOf(
-    metric,
-    entries.map((entry, index) => (reasons[index] === null ? metric.read(entry) : null)),
-  )
+  const best = bestOf(metric, rivalsOf(metric, entries, baseline))
   return (
     <Row>
       <th scope="row" className={styles.rowTitle}>
@@ -185,12 +183,7 @@ function Figure({ metric, entry, baseline, mode, reason, best }: FigureProps) {
     <>
       {text}
       {best && <span className="visually-hidden">, best</span>}
-      {reading.range !== null && mode === 'values' && (
-        <span className={styles.range}>
-          {' '}
-          {metric.format(reading.range[0])}–{metric.format(reading.range[1])}
-        </span>
-      )}
+      {reading.range !== null && mode === 'values' && <span className={styles.range}> {formatRange(metric, reading.range)}</span>}
     </>
   )
   if (reading.provenance === null) return content

@@ -1,7 +1,7 @@
 /** Scores of tasks as metrics of the board, with what the comparison on the same items says. */
 import type { TaskResult } from '../../../engine/contract/index.ts'
 import { formatPercent, formatSignificant } from '../../lib/format.ts'
-import type { Entry, Metric } from './metrics.ts'
+import type { Entry, Metric, Reading } from './metrics.ts'
 import { measured } from './reading.ts'
 
 export function taskMetric(name: string, title: string, sample: TaskResult): Metric {
@@ -20,11 +20,11 @@ export function taskMetric(name: string, title: string, sample: TaskResult): Met
       const task = findTask(entry, name)
       if (task === null) return null
       return measured(entry, `task:${name}`, task.value, {
-        range: task.interval,
+        range: isKnown(task.interval) ? task.interval : null,
         rangeMeaning: isShare ? 'Wilson 95 %' : '95 %',
         provenance: entry.result?.provenance[`task:${name}`] ?? entry.result?.provenance['tasks'] ?? null,
         details: {
-          Items: `${task.n} of ${task.dataset}`,
+          Items: task.n === 0 ? `an unknown number of ${task.dataset}` : `${task.n} of ${task.dataset}`,
           Scored: task.filter === 'none' ? task.metric : `${task.metric}, ${task.filter}`,
           ...(task.origin === 'published' ? { Origin: 'a published results file' } : {}),
           ...(task.fewshot === null ? {} : { 'Few-shot': String(task.fewshot) }),
@@ -42,11 +42,24 @@ export function taskMetric(name: string, title: string, sample: TaskResult): Met
 
 function pairedDetails(task: TaskResult): Record<string, string> {
   if (task.paired === null) return {}
-  const { interval, mcnemarP, pairing, lost, gained, recovery, recoveryInterval, adjustedRecovery, logLikelihoodDifference } = task.paired
+  const {
+    interval,
+    standardError,
+    mcnemarP,
+    pairing,
+    lost,
+    gained,
+    recovery,
+    recoveryInterval,
+    adjustedRecovery,
+    logLikelihoodDifference,
+  } = task.paired
   const points = (value: number) => (isShareOf(task) ? `${(value * 100).toFixed(2)} pp` : formatSignificant(value))
   return {
     [pairing === 'paired' ? 'Same items, paired' : 'Other items, unpaired']:
-      `difference between ${points(interval[0])} and ${points(interval[1])}`,
+      pairing === 'unpaired' && standardError === null
+        ? 'no telling whether they differ: a standard error is not known'
+        : `difference between ${points(interval[0])} and ${points(interval[1])}`,
     ...(lost === null || gained === null ? {} : { Flips: `${lost} lost, ${gained} gained` }),
     ...(mcnemarP === null ? {} : { 'McNemar p': formatSignificant(mcnemarP, 2) }),
     ...(recovery === null
@@ -57,6 +70,11 @@ function pairedDetails(task: TaskResult): Record<string, string> {
     ...(adjustedRecovery === null ? {} : { 'Recovery above chance': formatPercent(adjustedRecovery) }),
     ...(logLikelihoodDifference === null ? {} : { 'Δ log p of the right answer': formatSignificant(logLikelihoodDifference.mean) }),
   }
+}
+
+/** One without width stands where nobody knows. */
+function isKnown([low, high]: readonly [number, number]): boolean {
+  return low < high
 }
 
 export function findTask(entry: Entry, name: string): TaskResult | null {
@@ -79,4 +97,36 @@ export function taskMean(entry: Entry, names: readonly string[]): number | null 
   const values = names.map((name) => findTask(entry, name)?.value ?? null)
   if (values.length === 0 || values.some((value) => value === null)) return null
   return values.reduce<number>((sum, value) => sum + (value ?? 0), 0) / values.length
+}
+
+/** Its 95 % interval, the tasks being independent of each other; empty where a task has none. */
+export function taskMeanRange(entry: Entry, names: readonly string[]): Pick<Reading, 'range' | 'rangeMeaning'> | undefined {
+  const mean = taskMean(entry, names)
+  const intervals = names.map((name) => findTask(entry, name)?.interval ?? ([0, 0] as const))
+  if (mean === null || !intervals.every((interval) => isKnown(interval))) return undefined
+  const half = meanHalfWidth(intervals)
+  return { range: [Math.max(0, mean - half), Math.min(1, mean + half)], rangeMeaning: '95 %, from the intervals of the tasks' }
+}
+
+/** Half of the width of the interval of a mean, from those of its parts. */
+function meanHalfWidth(intervals: readonly (readonly [number, number])[]): number {
+  return Math.hypot(...intervals.map(([low, high]) => (high - low) / 2)) / intervals.length
+}
+
+/**
+ * The mean as a share of the baseline's, and half of its 95 % interval from the paired differences of the tasks, which are far surer than two means.
+ * null half where a task was not compared with this baseline.
+ */
+export function taskMeanRatio(
+  entry: Entry,
+  baseline: Entry,
+  names: readonly string[],
+): { readonly ratio: number; readonly half: number | null } | null {
+  const [own, theirs] = [taskMean(entry, names), taskMean(baseline, names)]
+  if (own === null || theirs === null || theirs <= 0) return null
+  const intervals = names.flatMap((name) => {
+    const paired = findTask(entry, name)?.paired ?? null
+    return paired?.baselineId === baseline.model.id && isKnown(paired.interval) ? [paired.interval] : []
+  })
+  return { ratio: own / theirs, half: intervals.length === names.length ? meanHalfWidth(intervals) / theirs : null }
 }

@@ -47,7 +47,16 @@ export function boardJudgements(entry: Entry, baselineId: string): readonly Judg
 function madeJudgement(modelId: string, comparison: TaskComparison): Judgement {
   const { task, metric, filter, title, n, paired, reason, value } = comparison
   const isShare = comparison.higherIsBetter && value !== null && value >= 0 && value <= 1
-  return { modelId, task: judgementKey(task, metric, filter), title, n, isShare, paired: paired?.verdict === null ? null : paired, reason }
+  const isBlind = paired !== null && paired.pairing === 'unpaired' && paired.standardError === null
+  return {
+    modelId,
+    task: judgementKey(task, metric, filter),
+    title,
+    n,
+    isShare,
+    paired: paired?.verdict === null ? null : paired,
+    reason: isBlind ? 'One of the two scores comes without a standard error: there is no telling whether they differ.' : reason,
+  }
 }
 
 export function useJudgements(others: readonly Entry[], baseline: Entry, margin: number): readonly Judgement[] {

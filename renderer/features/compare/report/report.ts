@@ -4,10 +4,11 @@
  */
 import { formatBytes, formatDateTime, formatInteger, formatSignificant } from '../../../lib/format.ts'
 import { barTop } from '../bar-top.ts'
+import { bestOf, rivalsOf } from '../best.ts'
 import {
-  bestOf,
   differenceOf,
   formatDifference,
+  formatRange,
   incomparableReason,
   metricsOf,
   printReading,
@@ -138,10 +139,7 @@ function figuresTable({ entries, baseline, source, metrics }: TableInput): Marku
 
 function figureRow(metric: Metric, entries: readonly Entry[], baseline: Entry): Markup {
   const reasons = entries.map((entry) => incomparableReason(metric, entry, baseline))
-  const best = bestOf(
-    metric,
-    entries.map((entry, index) => (reasons[index] === null ? metric.read(entry) : null)),
-  )
+  const best = bestOf(metric, rivalsOf(metric, entries, baseline))
   return html`<tr>
     <th scope="row">${metric.title}</th>
     ${entries.map((entry, index) => {
@@ -156,7 +154,7 @@ function figureRow(metric: Metric, entries: readonly Entry[], baseline: Entry): 
         </td>`
       const delta = entry === baseline ? null : differenceOf(metric, entry, baseline)
       return html`<td class="${best.has(index) ? 'best' : ''}">
-        ${printReading(metric, reading)}${delta === null ? null : html`<span class="delta">${formatDifference(metric, delta)}</span>`}${reading.range === null ? null : html`<span class="range">${metric.format(reading.range[0])}–${metric.format(reading.range[1])}</span>`}
+        ${printReading(metric, reading)}${delta === null ? null : html`<span class="delta">${formatDifference(metric, delta)}</span>`}${reading.range === null ? null : html`<span class="range">${formatRange(metric, reading.range)}</span>`}
       </td>`
     })}
   </tr>`
