@@ -47,6 +47,11 @@ export const PairedComparisonSchema = z.object({
   logLikelihoodDifference: z.object({ mean: z.number(), interval: Interval }).nullable().default(null),
   /** What limits the comparison, for people: other prompts, a published baseline. */
   warnings: z.array(z.string()).default([]),
+  /** Of a group of tasks of right and wrong answers: the flips of each and its weight in the score, which a verdict against another margin is made of. */
+  strata: z
+    .array(z.object({ lost: z.number().int(), gained: z.number().int(), n: z.number().int(), weight: z.number() }))
+    .nullable()
+    .optional(),
 })
 
 /** Greedy answers beside the baseline's on the same items, before filters (specs/evaluation.md §6.2). */

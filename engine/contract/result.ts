@@ -98,6 +98,11 @@ export const TaskResultSchema = z.object({
   /** True where `results.samples` has the items one by one. */
   hasSamples: z.boolean().default(false),
   note: z.string().nullable().default(null),
+  /** Of a group: its tasks under its metric and filter, and how much of its score each is. Absent in groups stored before they were compared by items. */
+  members: z
+    .array(z.object({ task: z.string(), weight: z.number() }))
+    .readonly()
+    .optional(),
   /** Of greedily generated answers measured beside a baseline; the same for all figures of a task. */
   freeText: FreeTextDriftSchema.nullable().optional(),
 })

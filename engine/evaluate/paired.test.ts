@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest'
-import { comparePaired, compareUnpaired, holm, tangoInterval, verdictOfFlips, withMargin } from './paired.ts'
+import { tangoInterval, verdictOfFlips } from './flips.ts'
+import { comparePaired, compareUnpaired, holm, withMargin } from './paired.ts'
 import { createIndexSampler } from './random.ts'
 import { bootstrapPaired, ratioInterval } from './recovery.ts'
 import { clusteredStandardError, pooledStandardError } from './statistics.ts'
@@ -66,8 +67,8 @@ describe('paired comparison', () => {
       [{ gained: 5, lost: 14, n: 500 }, -0.037700819, -0.001013098],
     ] as const
     for (const [flips, low, high] of golden) {
-      expect(tangoInterval(flips)[0]).toBeCloseTo(low, 7)
-      expect(tangoInterval(flips)[1]).toBeCloseTo(high, 7)
+      expect(tangoInterval([{ ...flips, weight: 1 }])[0]).toBeCloseTo(low, 7)
+      expect(tangoInterval([{ ...flips, weight: 1 }])[1]).toBeCloseTo(high, 7)
     }
   })
 
@@ -164,7 +165,7 @@ function falsePositives(n: number, margin: number, gainRate: number): number {
         lost * Math.log(lossRate) +
         (gained === 0 ? 0 : gained * Math.log(gainRate)) +
         same * Math.log1p(-lossRate - gainRate)
-      if (logP > -25 && verdictOfFlips({ lost, gained, n }, margin) === 'non-inferior') total += Math.exp(logP)
+      if (logP > -25 && verdictOfFlips([{ lost, gained, n, weight: 1 }], margin) === 'non-inferior') total += Math.exp(logP)
     }
   }
   return total
@@ -196,7 +197,7 @@ describe('calibration by exact enumeration and simulation', () => {
         if (u < 0.025) lost++
         else if (u < 0.05) gained++
       }
-      if (verdictOfFlips({ lost, gained, n: 2000 }, 0.02) === 'non-inferior') passed++
+      if (verdictOfFlips([{ lost, gained, n: 2000, weight: 1 }], 0.02) === 'non-inferior') passed++
     }
     expect(passed / 300).toBeGreaterThan(0.95)
   })

@@ -1,20 +1,26 @@
 /**
  * Two models on the same items: how large the difference is, how sure one can be, and what to conclude (specs/evaluation.md §8, §9).
- * Right-or-wrong answers use Tango's score test for paired proportions (Statistics in Medicine 17, 1998), which stays honest when few or no
- * answers flip: with none of 40 items flipped, a normal interval would claim certainty. Other scores use the error of the paired differences.
+ * Right-or-wrong answers use the score test of flips.ts: with none of 40 items flipped, a normal interval would claim certainty. Other scores use the
+ * error of the paired differences. A group of tasks is compared as what its tasks' differences add up to.
  * Knows nothing of tasks or files.
  */
 import type { PairedComparison, Verdict } from '../contract/index.ts'
-import { recoveryOf } from './recovery.ts'
-import { clusteredStandardError, mcnemarMidP, meanWithError, minimumDetectableDifference, Z95 } from './statistics.ts'
+import { flipVariance, tangoInterval, verdictOfFlips, Z_ONE_SIDED } from './flips.ts'
+import type { Flips } from './flips.ts'
+import { recoveryOf, recoveryOfStrata } from './recovery.ts'
+import {
+  clusteredStandardError,
+  mcnemarMidP,
+  meanWithError,
+  minimumDetectableDifference,
+  stratifiedStandardError,
+  Z95,
+} from './statistics.ts'
 
-/** One-sided 95 % quantile of the normal distribution, and the quantile of 80 % power. */
-const Z_ONE_SIDED = 1.6448536269514722
+/** Quantile of 80 % power. */
 const Z_POWER = 0.8416212335729143
 /** Below this many disagreements the normal interval of a difference is too narrow; Tango's replaces it. */
 const FEW_DISAGREEMENTS = 10
-/** With none of n items flipped, the flip rate may still be 3/n (the 95 % bound of an event never seen). */
-const RULE_OF_THREE = 3
 
 export interface PairedScores {
   readonly baselineId: string
@@ -52,7 +58,7 @@ export function comparePaired(scores: PairedScores): PairedComparison {
   const worse = differences.filter((value) => value < 0).length
   const [gained, lost] = higherIsBetter ? [better, worse] : [worse, better]
   const sign = higherIsBetter ? 1 : -1
-  const flips = { gained, lost, n }
+  const flips = [{ gained, lost, n, weight: 1 }]
   const variance = (standardError ?? 0) ** 2 * n
   const wald: [number, number] = [difference - Z95 * (standardError ?? 0), difference + Z95 * (standardError ?? 0)]
   const verdict = margin === null ? null : binary ? verdictOfFlips(flips, margin) : verdictOfMean(difference * sign, standardError, margin)
@@ -67,13 +73,9 @@ export function comparePaired(scores: PairedScores): PairedComparison {
     standardError,
     margin,
     verdict,
-    itemsNeeded: verdict === 'inconclusive' && margin !== null ? itemsNeeded(difference * sign, variance, margin, binary) : null,
-    minimumDetectableDifference: binary
-      ? // Shares can't differ by more than all of the items.
-        Math.min(1, minimumDetectableDifference(Math.max(gained + lost, Math.min(n, RULE_OF_THREE)) / n, n))
-      : standardError === null
-        ? null
-        : (Z95 + Z_POWER) * standardError,
+    itemsNeeded:
+      verdict === 'inconclusive' && margin !== null ? itemsNeeded(difference * sign, variance, margin, binary ? flips : null) : null,
+    minimumDetectableDifference: detectableOf(binary ? flips : null, standardError),
     recoveryInterval: recovery?.rawInterval ?? null,
     adjustedRecovery: recovery?.adjusted ?? null,
     adjustedRecoveryInterval: recovery?.adjustedInterval ?? null,
@@ -84,6 +86,88 @@ export function comparePaired(scores: PairedScores): PairedComparison {
     logLikelihoodDifference: logLikelihoodDifference(scores.logLikelihoods ?? null),
     warnings: [...(scores.warnings ?? [])],
   }
+}
+
+/** One task of a group, compared by itself. */
+export interface GroupPart {
+  /** Of the task's difference in the group's: its share of the items, or the same for all. They add up to 1. */
+  readonly weight: number
+  readonly n: number
+  readonly paired: PairedComparison
+  /** What it was made of; null where the scores are no means, which have no recovery. */
+  readonly scores: Pick<PairedScores, 'baseline' | 'candidate' | 'clusters'> | null
+}
+
+/**
+ * A group's score beside the baseline's on the same items. Tasks are given, items are drawn, and those of different tasks don't know of each other: the
+ * variance of Σ w·d is Σ w²·SE(d)². (That of the group's own score by lm-eval's pooled formula is neither paired nor made for equal weights.)
+ */
+export function comparePairedGroup(
+  parts: readonly GroupPart[],
+  options: Pick<PairedScores, 'baselineId' | 'higherIsBetter' | 'margin' | 'chance'>,
+): PairedComparison {
+  const { baselineId, higherIsBetter, margin, chance } = options
+  const sign = higherIsBetter ? 1 : -1
+  const items = parts.reduce((sum, { n }) => sum + n, 0)
+  const total = (of: (part: GroupPart) => number): number => parts.reduce((sum, part) => sum + of(part), 0)
+  const difference = total(({ weight, paired }) => weight * paired.difference)
+  const standardError = stratifiedStandardError(parts.map(({ weight, paired }) => ({ weight, standardError: paired.standardError })))
+  const half = Z95 * (standardError ?? 0)
+  const strata = parts.flatMap(({ weight, n, paired: { lost, gained } }) =>
+    lost === null || gained === null ? [] : [{ lost, gained, n, weight }],
+  )
+  const flips = strata.length === parts.length ? strata : null
+  const verdict =
+    margin === null ? null : flips === null ? verdictOfMean(difference * sign, standardError, margin) : verdictOfFlips(flips, margin)
+  const [lost, gained] =
+    flips === null ? [null, null] : [flips.reduce((sum, one) => sum + one.lost, 0), flips.reduce((sum, one) => sum + one.gained, 0)]
+  const bySize = parts.every(({ weight, n }) => Math.abs(weight * items - n) < 1e-6 * items)
+  const scores = parts.flatMap(({ weight, scores: own }) => (own === null ? [] : [{ ...own, weight }]))
+  const recovery = scores.length === parts.length ? recoveryOfStrata(scores, { higherIsBetter, chance }) : null
+  const changed = parts.map(({ paired }) => paired.changed ?? Number.NaN).reduce((sum, count) => sum + count, 0)
+  return {
+    baselineId,
+    difference,
+    interval: flips === null ? [difference - half, difference + half] : ordered(tangoInterval(flips).map((value) => value * sign)),
+    recovery: recovery?.raw ?? null,
+    // Flips of differently weighted tasks count differently in the score, and not in this test.
+    mcnemarP: lost !== null && gained !== null && bySize ? mcnemarMidP(lost, gained) : null,
+    pairing: 'paired',
+    standardError,
+    margin,
+    verdict,
+    itemsNeeded:
+      verdict === 'inconclusive' && margin !== null
+        ? itemsNeeded(difference * sign, (standardError ?? 0) ** 2 * items, margin, flips)
+        : null,
+    minimumDetectableDifference: detectableOf(flips, standardError),
+    recoveryInterval: recovery?.rawInterval ?? null,
+    adjustedRecovery: recovery?.adjusted ?? null,
+    adjustedRecoveryInterval: recovery?.adjustedInterval ?? null,
+    lost,
+    gained,
+    changed: Number.isNaN(changed) ? null : changed,
+    holmP: null,
+    logLikelihoodDifference: groupLogLikelihood(parts),
+    warnings: [...new Set(parts.flatMap(({ paired }) => paired.warnings))],
+    strata: flips,
+  }
+}
+
+function groupLogLikelihood(parts: readonly GroupPart[]): PairedComparison['logLikelihoodDifference'] {
+  const known = parts.flatMap(({ weight, paired: { logLikelihoodDifference: own } }) => (own === null ? [] : [{ weight, ...own }]))
+  if (known.length < parts.length) return null
+  const mean = known.reduce((sum, { weight, mean: own }) => sum + weight * own, 0)
+  // The intervals are symmetrical and of the same number of errors.
+  const half = Math.hypot(...known.map(({ weight, mean: own, interval: [, high] }) => weight * (high - own)))
+  return { mean, interval: [mean - half, mean + half] }
+}
+
+/** Smallest difference shown with 80 % power at α = 0.05. */
+function detectableOf(flips: readonly Flips[] | null, standardError: number | null): number | null {
+  // Shares can't differ by more than all of the items.
+  if (flips !== null) return Math.min(1, minimumDetectableDifference(flipVariance(flips), 1))
+  return standardError === null ? null : (Z95 + Z_POWER) * standardError
 }
 
 export interface UnpairedScore {
@@ -153,37 +237,6 @@ function errorOfShare({ value, standardError, n }: UnpairedScore): number | null
   return Math.max(standardError ?? 0, Math.sqrt((share * (1 - share)) / (n + 4)))
 }
 
-interface Flips {
-  readonly gained: number
-  readonly lost: number
-  readonly n: number
-}
-
-/** Tango's score of H₀: P(gained) − P(lost) = delta; the numerator moved towards 0 by `correction` items. Grows as delta falls. */
-function tangoScore({ gained, lost, n }: Flips, delta: number, correction: number): number {
-  const distance = gained - lost - n * delta
-  const corrected = Math.sign(distance) * Math.max(0, Math.abs(distance) - correction)
-  if (corrected === 0) return 0
-  // The maximum-likelihood P(lost) under H₀ solves a·q² + b·q + c = 0.
-  const a = 2 * n
-  const b = -(gained + lost) + (2 * n - (gained - lost)) * delta
-  const c = -lost * delta * (1 - delta)
-  // q is P(lost) with P(gained) = q + delta ≥ 0.
-  const q = Math.max(0, -delta, (Math.sqrt(Math.max(0, b * b - 4 * a * c)) - b) / (2 * a))
-  const variance = n * (2 * q + delta * (1 - delta))
-  return variance <= 0 ? Math.sign(corrected) * Infinity : corrected / Math.sqrt(variance)
-}
-
-/**
- * The half-item correction makes the test keep its 5 % also where a handful of items decide: simulated in paired.test.ts. A margin of 0 asks for
- * superiority.
- */
-export function verdictOfFlips(flips: Flips, margin: number): Verdict {
-  const score = tangoScore(flips, -margin, 0.5)
-  if (score > Z_ONE_SIDED) return 'non-inferior'
-  return score < -Z_ONE_SIDED ? 'worse' : 'inconclusive'
-}
-
 /** `gain` > 0 is an improvement. */
 function verdictOfMean(gain: number, standardError: number | null, margin: number): Verdict {
   if (standardError === null) return 'inconclusive'
@@ -194,31 +247,25 @@ function verdictOfMean(gain: number, standardError: number | null, margin: numbe
   return score < -Z_ONE_SIDED ? 'worse' : 'inconclusive'
 }
 
-/** Both deltas at which the two-sided 95 % test turns, by bisection. */
-export function tangoInterval(flips: Flips): [number, number] {
-  const edge = (target: number): number => {
-    let low = -1
-    let high = 1
-    // 2^-40 is finer than any count of items.
-    for (let i = 0; i < 41; i++) {
-      const middle = (low + high) / 2
-      if (tangoScore(flips, middle, 0) > target) low = middle
-      else high = middle
-    }
-    return (low + high) / 2
-  }
-  return [edge(Z95), edge(-Z95)]
-}
-
-/** Items for 80 % power at the difference and spread seen; null where the difference sits on the margin and no number would do. */
-function itemsNeeded(gain: number, variance: number, margin: number, binary: boolean): number | null {
+/**
+ * Items for 80 % power at the difference and spread seen, every task of a group growing alike; null where the difference sits on the margin and no number
+ * would do. `variance` is that of one item.
+ */
+function itemsNeeded(gain: number, variance: number, margin: number, flips: readonly Flips[] | null): number | null {
   const distance = Math.abs(gain + margin)
   if (distance === 0) return null
   const bySpread = ((Z_ONE_SIDED + Z_POWER) ** 2 * variance) / distance ** 2
-  // Without any flip the corrected score passes at (n·margin − ½) / √(n·margin) = z, that is n·margin = 3.64.
-  const least = binary && margin > 0 ? 3.64 / margin : 0
+  // Without any flip the corrected score passes at (n·margin − ½) / √(n·margin) = z, that is n·margin = 3.64; later where tasks of few items weigh as
+  // much as those of many.
+  const least = flips !== null && margin > 0 ? (3.64 / margin) * unevenness(flips) : 0
   const items = Math.ceil(Math.max(bySpread, least))
   return Number.isSafeInteger(items) && items < 1e9 ? items : null
+}
+
+/** How many times more items the weights ask for than weights by size would: 1 for those. */
+function unevenness(flips: readonly Flips[]): number {
+  const items = flips.reduce((sum, { n }) => sum + n, 0)
+  return flips.reduce((sum, { weight, n }) => sum + (items * weight ** 2) / n, 0)
 }
 
 function logLikelihoodDifference(values: PairedScores['logLikelihoods']): PairedComparison['logLikelihoodDifference'] {
@@ -246,13 +293,13 @@ export function holm(pValues: readonly (number | null)[]): (number | null)[] {
   return adjusted
 }
 
-/** The same comparison judged against another margin. Binary comparisons are recognised by their counts of flips. */
+/** The same comparison judged against another margin. Right and wrong answers are recognised by their counts of flips. */
 export function withMargin(paired: PairedComparison, margin: number, n: number, higherIsBetter: boolean): PairedComparison {
   const gain = paired.difference * (higherIsBetter ? 1 : -1)
   const { lost, gained, standardError } = paired
-  const binary = lost !== null && gained !== null
-  if (!binary && paired.pairing === 'unpaired' && standardError === null) return { ...paired, margin }
-  const verdict = binary ? verdictOfFlips({ lost, gained, n }, margin) : verdictOfMean(gain, standardError, margin)
+  const flips = paired.strata ?? (lost !== null && gained !== null ? [{ lost, gained, n, weight: 1 }] : null)
+  if (flips === null && paired.pairing === 'unpaired' && standardError === null) return { ...paired, margin }
+  const verdict = flips === null ? verdictOfMean(gain, standardError, margin) : verdictOfFlips(flips, margin)
   const variance = (standardError ?? 0) ** 2 * n
-  return { ...paired, margin, verdict, itemsNeeded: verdict === 'inconclusive' ? itemsNeeded(gain, variance, margin, binary) : null }
+  return { ...paired, margin, verdict, itemsNeeded: verdict === 'inconclusive' ? itemsNeeded(gain, variance, margin, flips) : null }
 }

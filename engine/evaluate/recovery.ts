@@ -3,8 +3,9 @@
  * wrong answers the raw one has the score interval for a ratio of paired proportions (Nam and Blackwelder, Statistics in Medicine 21, 2002), which holds
  * the truth as often as it says and does not claim certainty where no answer flipped; the others are bootstrapped over items.
  */
+import { tangoInterval } from './flips.ts'
 import { createIndexSampler } from './random.ts'
-import { meanWithError, quantileOfSorted, Z95 } from './statistics.ts'
+import { meanWithError, quantileOfSorted, stratifiedStandardError, Z95 } from './statistics.ts'
 
 /** Fixed, so that a repeated comparison prints the same interval. */
 const BOOTSTRAP_SEED = 20261123
@@ -32,35 +33,74 @@ export interface RecoveryScores {
   readonly clusters?: readonly string[] | null
 }
 
+/** A task of a group, or one alone with a weight of 1. */
+export interface Stratum extends Pick<RecoveryScores, 'baseline' | 'candidate' | 'clusters'> {
+  /** Of its mean in the whole. */
+  readonly weight: number
+}
+
 /** null where the baseline has nothing to recover. */
-export function recoveryOf({ baseline, candidate, higherIsBetter, chance, clusters = null }: RecoveryScores): Recovery | null {
+export function recoveryOf(scores: RecoveryScores): Recovery | null {
+  return recoveryOfStrata([{ ...scores, weight: 1 }], scores)
+}
+
+/** Of the weighted mean of several tasks: the ratio of averages, never an average of ratios. */
+export function recoveryOfStrata(
+  strata: readonly Stratum[],
+  { higherIsBetter, chance }: Pick<RecoveryScores, 'higherIsBetter' | 'chance'>,
+): Recovery | null {
   const of = (b: number, c: number, floor: number): number => (higherIsBetter ? (c - floor) / (b - floor) : b / c)
-  const base = meanWithError(baseline)
-  const raw = of(base.mean, meanWithError(candidate).mean, 0)
+  const meanOf = (pick: (stratum: Stratum) => readonly number[]): number =>
+    strata.reduce((sum, stratum) => sum + stratum.weight * meanWithError(pick(stratum)).mean, 0)
+  const [before, after] = [meanOf(({ baseline }) => baseline), meanOf(({ candidate }) => candidate)]
+  const raw = of(before, after, 0)
   if (!Number.isFinite(raw)) return null
+  const baseError = stratifiedStandardError(
+    strata.map(({ weight, baseline }) => ({ weight, standardError: meanWithError(baseline).standardError })),
+  )
   const canAdjust =
     chance !== null &&
     higherIsBetter &&
-    base.standardError !== null &&
-    base.mean - chance >= Math.max(LEAST_DISTANCE_IN_ERRORS * base.standardError, Number.EPSILON)
+    baseError !== null &&
+    before - chance >= Math.max(LEAST_DISTANCE_IN_ERRORS * baseError, Number.EPSILON)
   const floor = chance ?? 0
-  const binary =
-    clusters === null && higherIsBetter && [baseline, candidate].every((values) => values.every((value) => value === 0 || value === 1))
-  const counts = binary ? countsOf(baseline, candidate) : null
-  const rawInterval = counts === null ? bootstrapPaired(baseline, candidate, (b, c) => of(b, c, 0), { clusters }) : ratioInterval(counts)
+  const counts = higherIsBetter ? countsOfEach(strata) : null
+  const rawInterval = counts === null ? bootstrapStrata(strata, (b, c) => of(b, c, 0)) : countedInterval(strata, counts, before)
+  const isBootstrapped = counts === null || hasManyFlips(counts)
   // The same bounds of the candidate's score, above chance: the baseline's own error hardly matters to a ratio near 1.
-  const isBootstrapped = counts === null || counts.lost + counts.gained >= FEW_DISAGREEMENTS
-  const aboveChance = (ratio: number): number => of(base.mean, ratio * base.mean, floor)
+  const aboveChance = (ratio: number): number => of(before, ratio * before, floor)
   return {
     raw,
     rawInterval,
-    adjusted: canAdjust ? of(base.mean, meanWithError(candidate).mean, floor) : null,
+    adjusted: canAdjust ? of(before, after, floor) : null,
     adjustedInterval: !canAdjust
       ? null
       : isBootstrapped
-        ? bootstrapPaired(baseline, candidate, (b, c) => of(b, c, floor), { clusters })
+        ? bootstrapStrata(strata, (b, c) => of(b, c, floor))
         : rawInterval && [aboveChance(rawInterval[0]), aboveChance(rawInterval[1])],
   }
+}
+
+/** Of independent right and wrong answers; null for anything else. */
+function countsOfEach(strata: readonly Stratum[]): PairedCounts[] | null {
+  const isBinary = strata.every(
+    ({ baseline, candidate, clusters }) =>
+      (clusters ?? null) === null && [baseline, candidate].every((values) => values.every((value) => value === 0 || value === 1)),
+  )
+  return isBinary ? strata.map(({ baseline, candidate }) => countsOf(baseline, candidate)) : null
+}
+
+function hasManyFlips(counts: readonly PairedCounts[]): boolean {
+  return counts.reduce((sum, { lost, gained }) => sum + lost + gained, 0) >= FEW_DISAGREEMENTS
+}
+
+/** Of a group of few flips, the bounds of the difference on top of the baseline's score, whose own error hardly matters to a ratio near 1. */
+function countedInterval(strata: readonly Stratum[], counts: readonly PairedCounts[], before: number): [number, number] | null {
+  const [first, ...others] = counts
+  if (first !== undefined && others.length === 0) return ratioInterval(first)
+  if (hasManyFlips(counts)) return bootstrapStrata(strata, (b, c) => c / b)
+  const [low, high] = tangoInterval(counts.map((count, i) => ({ ...count, weight: strata[i]?.weight ?? 0 })))
+  return [Math.max(0, 1 + low / before), 1 + high / before]
 }
 
 /** Answers right with both, with the baseline only, with the candidate only, and all. */
@@ -128,6 +168,11 @@ function unitsOf(baseline: readonly number[], candidate: readonly number[], clus
   return { baseline: sums(baseline), candidate: sums(candidate), sizes: Float64Array.from(groups, (items) => items.length) }
 }
 
+interface BootstrapOptions {
+  readonly seed?: number
+  readonly resamples?: number
+}
+
 /**
  * 95 % percentile interval of a statistic of two means, items (or clusters of them) resampled once for both; null for fewer than two of them.
  */
@@ -135,25 +180,44 @@ export function bootstrapPaired(
   baseline: readonly number[],
   candidate: readonly number[],
   statistic: (baselineMean: number, candidateMean: number) => number,
-  options: { readonly seed?: number; readonly resamples?: number; readonly clusters?: readonly string[] | null } = {},
+  { clusters = null, ...options }: BootstrapOptions & { readonly clusters?: readonly string[] | null } = {},
 ): [number, number] | null {
-  const units = unitsOf(baseline, candidate, options.clusters ?? null)
-  const n = units.sizes.length
-  if (n < 2) return null
-  const resamples = options.resamples ?? Math.max(1000, Math.min(BOOTSTRAP_RESAMPLES, Math.floor(BOOTSTRAP_PICKS / n)))
+  return bootstrapStrata([{ baseline, candidate, clusters, weight: 1 }], statistic, options)
+}
+
+/** The same of weighted means over tasks, each resampled within itself; null where one has fewer than two units. */
+export function bootstrapStrata(
+  strata: readonly Stratum[],
+  statistic: (baselineMean: number, candidateMean: number) => number,
+  options: BootstrapOptions = {},
+): [number, number] | null {
+  const parts = strata.map(({ baseline, candidate, clusters = null, weight }) => ({
+    weight,
+    units: unitsOf(baseline, candidate, clusters),
+  }))
+  if (parts.some(({ units }) => units.sizes.length < 2)) return null
+  const picks = parts.reduce((sum, { units }) => sum + units.sizes.length, 0)
+  const resamples = options.resamples ?? Math.max(1000, Math.min(BOOTSTRAP_RESAMPLES, Math.floor(BOOTSTRAP_PICKS / picks)))
   const pick = createIndexSampler(options.seed ?? BOOTSTRAP_SEED)
   const values: number[] = []
   for (let r = 0; r < resamples; r++) {
-    let b = 0
-    let c = 0
-    let items = 0
-    for (let i = 0; i < n; i++) {
-      const j = pick(n)
-      b += units.baseline[j] ?? 0
-      c += units.candidate[j] ?? 0
-      items += units.sizes[j] ?? 0
+    let baselineMean = 0
+    let candidateMean = 0
+    for (const { weight, units } of parts) {
+      const n = units.sizes.length
+      let b = 0
+      let c = 0
+      let items = 0
+      for (let i = 0; i < n; i++) {
+        const j = pick(n)
+        b += units.baseline[j] ?? 0
+        c += units.candidate[j] ?? 0
+        items += units.sizes[j] ?? 0
+      }
+      baselineMean += (weight * b) / items
+      candidateMean += (weight * c) / items
     }
-    const value = statistic(b / items, c / items)
+    const value = statistic(baselineMean, candidateMean)
     if (Number.isFinite(value)) values.push(value)
   }
   // A statistic that most resamples can't form has no interval.

@@ -150,6 +150,18 @@ export function pooledStandardError(parts: readonly { readonly standardError: nu
   return total > parts.length ? Math.sqrt(squares / (total - parts.length) / total) : null
 }
 
+/** Standard error of Σ weight·estimate of independent estimates; null when one has no error. */
+export function stratifiedStandardError(
+  parts: readonly { readonly weight: number; readonly standardError: number | null }[],
+): number | null {
+  let variance = 0
+  for (const { weight, standardError } of parts) {
+    if (standardError === null) return null
+    variance += (weight * standardError) ** 2
+  }
+  return Math.sqrt(variance)
+}
+
 /** Standard error of a mean over clusters of items: residuals are summed within a cluster before squaring (Miller, arXiv 2411.00640). */
 export function clusteredStandardError(values: readonly number[], clusters: readonly (string | number)[]): number | null {
   const n = values.length

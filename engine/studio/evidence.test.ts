@@ -160,6 +160,41 @@ describe('comparisons', () => {
     expect(back?.paired).toMatchObject({ baselineId: variant, lost: 1, gained: 1 })
   })
 
+  it('of a group are made of the items of its tasks, each as it weighs', async () => {
+    const { evidence, source, variant, answered, results } = await setup()
+    const members = [
+      { task: 'quiz', weight: 0.5 },
+      { task: 'exam', weight: 0.5 },
+    ]
+    const group = { name: 'both', task: 'both', title: 'Both', outputType: 'group', dataset: 'both@1', hasSamples: false, members } as const
+    const exam = { name: 'exam', task: 'exam', title: 'Exam', dataset: 'exam@2' } as const
+    for (const [model, quiz, other] of [
+      [source, 'rrwwr', 'rr'],
+      [variant, 'rwwwr', 'rw'],
+    ] as const) {
+      answered(model, quiz)
+      answered(model, other, exam)
+      const payload = { ...task(quiz + other, group), value: model === source ? 0.8 : 0.45 }
+      results.record({ kind: 'task', payload, details: { chosen: [], right: [], margins: [] } }, where(model))
+    }
+    const compared = evidence.compare({ baselineId: source, modelId: variant, margin: 0.05 })
+    // −1/5 and −1/2, each half of it; 0.45 of 0.8.
+    expect(compared.find((one) => one.task === 'both')).toMatchObject({
+      reason: null,
+      paired: {
+        difference: expect.closeTo(-0.35, 12),
+        lost: 2,
+        gained: 0,
+        changed: 2,
+        verdict: 'inconclusive',
+        recovery: expect.closeTo(0.5625, 12),
+      },
+    })
+    answered(variant, 'rwr', { ...exam, dataset: 'exam@3' })
+    const [lacking] = evidence.compare({ baselineId: source, modelId: variant, margin: 0.05 }).filter((one) => one.task === 'both')
+    expect(lacking).toMatchObject({ paired: null, reason: expect.stringContaining('different items') })
+  })
+
   it('say why they can’t be made', async () => {
     const { evidence, source, variant, answered } = await setup()
     answered(variant, 'rrr')

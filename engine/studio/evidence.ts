@@ -3,9 +3,10 @@
  * and comparisons of any two models that answered the same items. Reads what was recorded; measures nothing.
  */
 import { LatheError } from '../contract/index.ts'
-import type { SamplePage, SampleQuery, SampleRow, TaskComparison, TokenPage, TokenQuery, TokenRow } from '../contract/index.ts'
+import type { SamplePage, SampleQuery, SampleRow, TaskComparison, TaskResult, TokenPage, TokenQuery, TokenRow } from '../contract/index.ts'
 import { compareWithPublished } from '../evaluate/matched-items.ts'
-import { comparePaired, compareUnpaired } from '../evaluate/paired.ts'
+import { comparePaired, comparePairedGroup, compareUnpaired } from '../evaluate/paired.ts'
+import type { GroupPart } from '../evaluate/paired.ts'
 import type { DriftTokens } from '../evaluate/perplexity.ts'
 import type { Library } from './library.ts'
 import type { FolderTokenizer } from './ports.ts'
@@ -113,6 +114,8 @@ export class Evidence {
         reason: null,
       }
     }
+    const { members } = payload
+    if (members !== undefined) return this.#pairGroup(baselineId, other, { ...own, members }, isShare ? margin : null)
     const items = this.#itemsOfBoth(other, own)
     if (items === null) return { paired: null, reason: 'The two models were asked different items.' }
     return {
@@ -126,6 +129,31 @@ export class Evidence {
       }),
       reason: null,
     }
+  }
+
+  /** A group has no items of its own: those of its tasks, each as it weighs in the score. */
+  #pairGroup(
+    baselineId: string,
+    other: StoredTask,
+    { payload, modelId, members }: StoredTask & { readonly members: NonNullable<TaskResult['members']> },
+    margin: number | null,
+  ): Pick<TaskComparison, 'paired' | 'reason'> {
+    const { metric, filter, higherIsBetter, chance } = payload
+    const find = (id: string, task: string): StoredTask | undefined =>
+      this.#tasksOf(id).find(
+        (stored) => stored.payload.task === task && stored.payload.metric === metric && stored.payload.filter === filter,
+      )
+    const parts = members.flatMap(({ task, weight }): GroupPart[] => {
+      const [before, after] = [find(other.modelId, task), find(modelId, task)]
+      const items = before === undefined || after === undefined ? null : this.#itemsOfBoth(before, after)
+      if (items === null) return []
+      const paired = comparePaired({ ...items, baselineId, higherIsBetter, margin: null, chance: null, hasRecovery: false })
+      return [{ weight, n: items.baseline.length, paired, scores: items }]
+    })
+    if (parts.length < members.length) return { paired: null, reason: 'The two models were asked different items.' }
+    // Of perplexities the items' values are log-likelihoods, which don't add up to the score.
+    if (margin === null) return { paired: null, reason: 'A group of such scores can’t be compared item by item.' }
+    return { paired: comparePairedGroup(parts, { baselineId, higherIsBetter, margin, chance }), reason: null }
   }
 
   /** Values of the metric on the items that both have, which must be all of them. */

@@ -12,7 +12,9 @@ import type { EvaluationCache } from '../../../engine/evaluate/tasks/cache.ts'
 import { fewshotCount } from '../../../engine/evaluate/tasks/prompts.ts'
 import type { PromptOptions } from '../../../engine/evaluate/tasks/prompts.ts'
 import { loadDocuments, runTask } from '../../../engine/evaluate/tasks/run-task.ts'
-import { groupResults, sampleRows, scoreTask, taskResults } from '../../../engine/evaluate/tasks/score-task.ts'
+import { groupResults } from '../../../engine/evaluate/tasks/group-results.ts'
+import type { GroupBaseline } from '../../../engine/evaluate/tasks/group-results.ts'
+import { sampleRows, scoreTask, taskResults } from '../../../engine/evaluate/tasks/score-task.ts'
 import type { ScoredTask } from '../../../engine/evaluate/tasks/score-task.ts'
 import type { EvaluationTarget } from '../../../engine/evaluate/tasks/target.ts'
 import type { GroupConfig, TaskFile } from '../../../engine/evaluate/tasks/task-config.ts'
@@ -67,9 +69,9 @@ export async function measureTasks(
     const group = plan.file.groups.find((candidate) => candidate.name === name)
     return group === undefined ? [name] : group.members.flatMap(membersOf)
   }
-  const groupsOf = (tasks: readonly ScoredTask[]) =>
-    plan.file.groups.map((config) => ({ config, results: groupResults(config, tasks, membersOf) }))
-  const groups = groupsOf(scored)
+  const groupsOf = (tasks: readonly ScoredTask[], beside: GroupBaseline | null) =>
+    plan.file.groups.map((config) => ({ config, results: groupResults(config, tasks, membersOf, beside, plan.margin) }))
+  const groups = groupsOf(scored, baseline?.kind === 'target' ? { id: baseline.id, scored: theirs } : null)
   const probed = await measureProbes(context, target, baseline, plan)
   const own = scored.flatMap((task, i) => {
     const other = theirs[i]
@@ -82,7 +84,7 @@ export async function measureTasks(
   }
   const baselineResults = [
     ...theirs.flatMap((task) => taskResults(task, null, null)),
-    ...groupsOf(theirs).flatMap((group) => group.results),
+    ...groupsOf(theirs, null).flatMap((group) => group.results),
     ...probed.baseline,
   ]
   return {

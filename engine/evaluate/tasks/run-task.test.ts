@@ -9,7 +9,8 @@ import { createLocalTarget } from './local-target.ts'
 import { PLAIN_PROMPTS } from './prompts.ts'
 import { loadDocuments, runTask } from './run-task.ts'
 import type { RunOptions } from './run-task.ts'
-import { groupResults, sampleRows, scoreTask, taskProtocolKey, taskResults } from './score-task.ts'
+import { groupResults } from './group-results.ts'
+import { sampleRows, scoreTask, taskProtocolKey, taskResults } from './score-task.ts'
 import { taskOf } from './task-config.ts'
 import type { TaskConfig } from './task-config.ts'
 import { cutAtStops } from './target.ts'
@@ -394,8 +395,28 @@ test('the margin where greedy answers part goes from the runtime through the cac
   expect(await measure()).toMatchObject({ known: 1, freeText: { ...parted, divergenceMarginMedian: null, divergenceMarginItems: 0 } })
 })
 
+const MANY = { ...CHOICE, documents: Array.from({ length: 30 }, (_, i) => ({ q: `q${i}`, options: ['a', 'b'], answer: i % 2 })) }
+
+/** Items of `many` under another name, answered as told. */
+const answeredBy = async (right: (context: string) => boolean, count: number, name: string) =>
+  scoreTask(
+    await run(
+      { ...MANY, name, documents: MANY.documents.slice(0, count) },
+      // An item's number is in its prompt; the right choice is a for even ones.
+      createFakeTarget({
+        likelihood: ({ context, continuation }) => {
+          const gold = Number(/q(\d+)/.exec(context)?.[1]) % 2 === 0 ? ' a' : ' b'
+          return (continuation === gold) === right(context) ? -1 : -2
+        },
+      }),
+    ),
+  )
+
+/** Item 3 is lost wherever it is asked, item 20 in the longer list only. */
+const losing = (context: string): boolean => !/q3\n|q20\n/.test(context)
+
 describe('runs', () => {
-  const many = { ...CHOICE, documents: Array.from({ length: 30 }, (_, i) => ({ q: `q${i}`, options: ['a', 'b'], answer: i % 2 })) }
+  const many = MANY
 
   test('a run that was cut off goes on from its cache, and gives the same', async () => {
     const folder = mkdtempSync(join(tmpdir(), 'lathe-cache-'))
@@ -463,14 +484,90 @@ describe('runs', () => {
     const big = scoreTask(await run({ ...many, name: 'big' }, target))
     const small = scoreTask(await run({ ...many, name: 'small', documents: many.documents.slice(0, 3) }, target))
     const group = { name: 'g', title: 'G', members: ['big', 'small'], aggregates: [{ metric: 'acc', weightBySize: true, filters: null }] }
-    const [weighted] = groupResults(group, [big, small], (name) => [name])
+    const [weighted] = groupResults(group, [big, small], (name) => [name], null, null)
     expect(weighted?.value).toBeCloseTo((15 + 2) / 33, 12)
     const [macro] = groupResults(
       { ...group, aggregates: [{ metric: 'acc', weightBySize: false, filters: null }] },
       [big, small],
       (name) => [name],
+      null,
+      null,
     )
     expect(macro?.value).toBeCloseTo((0.5 + 2 / 3) / 2, 12)
-    expect(weighted).toMatchObject({ outputType: 'group', n: 33 })
+    expect(weighted).toMatchObject({
+      outputType: 'group',
+      n: 33,
+      chance: 0.5,
+      paired: null,
+      members: [
+        { task: 'big', weight: 30 / 33 },
+        { task: 'small', weight: 3 / 33 },
+      ],
+    })
+  })
+
+  test('a group beside a baseline is compared on the items of its tasks, and every metric of it has a name of its own', async () => {
+    const before = [await answeredBy(() => true, 30, 'big'), await answeredBy(() => true, 10, 'small')]
+    const after = [await answeredBy(losing, 30, 'big'), await answeredBy(losing, 10, 'small')]
+    const group = {
+      name: 'g',
+      title: 'G',
+      members: ['big', 'small'],
+      aggregates: ['acc', 'acc_norm'].map((metric) => ({ metric, weightBySize: true, filters: null })),
+    }
+    const results = groupResults(group, after, (name) => [name], { id: 'base', scored: before }, 0.05)
+    expect(results.map(({ name, title, primary }) => [name, title, primary])).toEqual([
+      ['g', 'G', true],
+      ['g:acc_norm', 'G (acc_norm)', false],
+    ])
+    // Differences of −2/30 and −1/10 weigh 3/4 and 1/4: −3/40. Variances: (28·0.0667² + 2·0.9333²)/29/30 and 0.9/9/10.
+    const [spreadBig, spreadSmall] = [(2 * (1 - 2 / 30)) / 29 / 30, 0.9 / 9 / 10]
+    expect(results[0]?.paired).toMatchObject({
+      baselineId: 'base',
+      pairing: 'paired',
+      difference: expect.closeTo(-3 / 40, 12),
+      standardError: expect.closeTo(Math.sqrt((9 / 16) * spreadBig + spreadSmall / 16), 12),
+      lost: 3,
+      gained: 0,
+      changed: 3,
+      recovery: expect.closeTo(37 / 40, 12),
+      margin: 0.05,
+      verdict: 'inconclusive',
+    })
+    expect(results[0]?.paired?.logLikelihoodDifference?.mean).toBeCloseTo(-3 / 40, 12)
+    // A baseline that lacks one of the tasks has no such group.
+    expect(groupResults(group, after, (name) => [name], { id: 'base', scored: before.slice(1) }, 0.05)[0]?.paired).toBeNull()
+  })
+
+  test('a group of perplexities differs in its own unit, and has no verdict', async () => {
+    const texts = ['one two three', 'four five', 'six seven eight nine']
+    const task = taskOf({ name: 'r', title: 'r', outputType: 'loglikelihood_rolling', docToText: '', docToTarget: 'text' })
+    const of = async (name: string, perByte: number) =>
+      scoreTask(
+        await run(
+          { ...task, name, documents: texts.map((line) => ({ text: line })) },
+          createFakeTarget({ rolling: (line) => -perByte * line.length }),
+        ),
+      )
+    const group = {
+      name: 'g',
+      title: 'G',
+      members: ['r1', 'r2'],
+      aggregates: [{ metric: 'byte_perplexity', weightBySize: false, filters: null }],
+    }
+    const [result] = groupResults(
+      group,
+      [await of('r1', 0.5), await of('r2', 0.7)],
+      (name) => [name],
+      { id: 'base', scored: [await of('r1', 0.4), await of('r2', 0.6)] },
+      0.01,
+    )
+    expect(result?.paired).toMatchObject({
+      difference: expect.closeTo((Math.exp(0.5) + Math.exp(0.7) - Math.exp(0.4) - Math.exp(0.6)) / 2, 9),
+      verdict: null,
+      recovery: null,
+      lost: null,
+      mcnemarP: null,
+    })
   })
 })

@@ -1,18 +1,18 @@
 /**
- * From answers to figures and samples: filters, metrics, group scores (specs/evaluation.md §2–§3), and their comparison with a baseline's on the
- * same items. Pure; what it returns is what results files and the board are made from.
+ * From answers to figures and samples: filters, metrics (specs/evaluation.md §2–§3), and their comparison with a baseline's on the same items. Pure; what it returns is what results files and the board are made from.
  */
 import { LatheError } from '../../contract/errors.ts'
 import type { FreeTextDrift, PairedComparison, SampleRow, TaskResult } from '../../contract/index.ts'
 import { isGreedyTemperature } from '../../runtime/sampling.ts'
 import { freeTextDrift } from '../free-text-drift.ts'
 import { comparePaired } from '../paired.ts'
-import { pooledStandardError, Z95 } from '../statistics.ts'
+import type { GroupPart, PairedScores } from '../paired.ts'
+import { Z95 } from '../statistics.ts'
 import { compilePipeline } from './filters.ts'
 import { fewshotCount, sha256 } from './prompts.ts'
 import type { PreparedItem } from './prompts.ts'
 import type { TaskAnswers } from './run-task.ts'
-import type { GroupConfig, TaskConfig } from './task-config.ts'
+import type { TaskConfig } from './task-config.ts'
 import {
   countWords,
   figureOf,
@@ -222,13 +222,40 @@ function driftOf({ task, answers }: ScoredTask, { id, scored }: ScoredBaseline):
 }
 
 function pairedFigure(figure: Figure, scored: ScoredTask, baseline: ScoredBaseline, margin: number | null): PairedComparison | null {
-  const other = baseline.scored.figures.find(({ metric, filter }) => metric === figure.metric && filter === figure.filter)
+  const other = counterpartOf(figure, baseline)
   if (other === undefined) return null
-  const isShare = figure.aggregation === 'share' || figure.aggregation === 'mean'
+  const paired = comparePaired(pairedScores(figure, other, scored, baseline, margin))
+  return isMean(figure) ? paired : ofRatio(figure, other, paired)
+}
+
+/** One task of a group beside the baseline's; null where the baseline has no such figure. Its own verdict and recovery are not asked for. */
+export function pairedPart(figure: Figure, scored: ScoredTask, baseline: ScoredBaseline, weight: number): GroupPart | null {
+  const other = counterpartOf(figure, baseline)
+  if (other === undefined) return null
+  const scores = pairedScores(figure, other, scored, baseline, null)
+  const paired = comparePaired({ ...scores, hasRecovery: false })
+  const n = figure.values.length
+  if (isMean(figure)) return { weight, n, paired, scores }
+  const ratio = ofRatio(figure, other, paired)
+  const [low, high] = ratio.interval
+  // In the unit of the score: the log-likelihoods' error is not that of a perplexity.
+  return { weight, n, paired: { ...ratio, standardError: paired.standardError === null ? null : (high - low) / (2 * Z95) }, scores: null }
+}
+
+function counterpartOf(figure: Figure, { scored }: ScoredBaseline): Figure | undefined {
+  return scored.figures.find(({ metric, filter }) => metric === figure.metric && filter === figure.filter)
+}
+
+function isMean({ aggregation }: Figure): boolean {
+  return aggregation === 'share' || aggregation === 'mean'
+}
+
+function pairedScores(figure: Figure, other: Figure, scored: ScoredTask, baseline: ScoredBaseline, margin: number | null): PairedScores {
+  const isShare = isMean(figure)
   const own = scored.samples.filter((sample) => sample.filter === figure.filter)
   const theirs = baseline.scored.samples.filter((sample) => sample.filter === figure.filter)
   const samePrompts = own.every((sample, i) => sample.item.promptHash === theirs[i]?.item.promptHash)
-  const paired = comparePaired({
+  return {
     baselineId: baseline.id,
     // Of a perplexity, what differs by item is the mean log-likelihood.
     baseline: other.values.map(({ value, weight }) => value / weight),
@@ -241,10 +268,12 @@ function pairedFigure(figure: Figure, scored: ScoredTask, baseline: ScoredBaseli
     clusters: scored.task.clusterField === null ? null : own.map((sample) => sample.item.cluster ?? String(sample.item.docId)),
     warnings: samePrompts ? [] : ['The two models were asked in different words (another chat template).'],
     hasRecovery: isShare,
-  })
-  if (isShare) return paired
-  const ratio = figure.value - other.value
-  return { ...paired, difference: ratio, interval: intervalOfRatio(figure, other, paired), lost: null, gained: null, mcnemarP: null }
+  }
+}
+
+function ofRatio(figure: Figure, other: Figure, paired: PairedComparison): PairedComparison {
+  const interval = intervalOfRatio(figure, other, paired)
+  return { ...paired, difference: figure.value - other.value, interval, lost: null, gained: null, mcnemarP: null }
 }
 
 /** Perplexities differ by a factor: the interval of the mean log-likelihood's difference, carried over. */
@@ -297,52 +326,4 @@ export function sampleRows(scored: ScoredTask, filter = scored.figures[0]?.filte
         samePrompt: true,
       }
     })
-}
-
-/** Group scores over the tasks that were run: size-weighted or macro means with the pooled error. */
-export function groupResults(
-  group: GroupConfig,
-  scored: readonly ScoredTask[],
-  membersOf: (name: string) => readonly string[],
-): TaskResult[] {
-  const members = scored.filter(({ task }) => group.members.some((name) => membersOf(name).includes(task.name)))
-  return group.aggregates.flatMap(({ metric, weightBySize, filters }) => {
-    const byFilter = Map.groupBy(
-      members.flatMap((member) =>
-        member.figures
-          .filter((figure) => figure.metric === metric && (filters === null || filters.includes(figure.filter)))
-          .map((figure) => ({ figure, member })),
-      ),
-      ({ figure }) => figure.filter,
-    )
-    return Array.from(byFilter, ([filter, parts], index): TaskResult => {
-      const sizes = parts.map(({ figure }) => figure.values.length)
-      const total = sizes.reduce((sum, n) => sum + n, 0)
-      const weights = weightBySize ? sizes.map((n) => n / total) : sizes.map(() => 1 / parts.length)
-      const value = parts.reduce((sum, { figure }, i) => sum + figure.value * (weights[i] ?? 0), 0)
-      const standardError = pooledStandardError(parts.map(({ figure }, i) => ({ standardError: figure.standardError, n: sizes[i] ?? 0 })))
-      const half = Z95 * (standardError ?? 0)
-      return {
-        name: resultName(group.name, metric, filter, index === 0),
-        title: group.title,
-        metric,
-        value,
-        standardError,
-        interval: [value - half, value + half],
-        n: total,
-        chance: null,
-        paired: null,
-        dataset: `${group.name}@${sha256(parts.map(({ member }) => member.dataset).join('')).slice(0, 12)}`,
-        task: group.name,
-        filter,
-        higherIsBetter: parts[0]?.figure.higherIsBetter ?? true,
-        fewshot: null,
-        outputType: 'group',
-        primary: index === 0,
-        origin: 'measured',
-        hasSamples: false,
-        note: `${parts.length} tasks, ${weightBySize ? 'weighted by size' : 'each alike'}; the error ignores what varies between tasks`,
-      }
-    })
-  })
 }

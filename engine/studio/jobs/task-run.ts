@@ -20,7 +20,8 @@ import { openTaskFile } from '../../evaluate/tasks/open-tasks.ts'
 import { fewshotCount } from '../../evaluate/tasks/prompts.ts'
 import type { PromptOptions } from '../../evaluate/tasks/prompts.ts'
 import { loadDocuments, runTask } from '../../evaluate/tasks/run-task.ts'
-import { groupResults, sampleRows, scoreTask, taskProtocolKey, taskResults } from '../../evaluate/tasks/score-task.ts'
+import { groupResults } from '../../evaluate/tasks/group-results.ts'
+import { sampleRows, scoreTask, taskProtocolKey, taskResults } from '../../evaluate/tasks/score-task.ts'
 import type { ScoredTask } from '../../evaluate/tasks/score-task.ts'
 import type { EvaluationTarget } from '../../evaluate/tasks/target.ts'
 import type { TaskConfig, TaskFile } from '../../evaluate/tasks/task-config.ts'
@@ -101,6 +102,7 @@ export class TaskRuns {
     const own = await this.#open(context, subject, stack)
     const baseline = root.id === subject.id || root.origin === 'published' ? null : await this.#openBaseline(context, root, stack)
     const scored: ScoredTask[] = []
+    const before: ScoredTask[] = []
     let done = 0
     const total = work.length * (baseline === null ? 1 : 2)
     for (const item of work) {
@@ -117,8 +119,14 @@ export class TaskRuns {
       if (theirs !== null && baseline !== null) this.#record(context, root, theirs, null, baseline, null)
       this.#record(context, subject, mine, theirs === null ? null : { id: root.id, measured: theirs }, own, options.margin)
       if (mine.kind === 'task') scored.push(mine.scored)
+      if (theirs?.kind === 'task') before.push(theirs.scored)
     }
-    for (const group of file.groups) this.#recordGroup(context, subject, own, groupResults(group, scored, membersOf(file)))
+    const within = membersOf(file)
+    for (const group of file.groups) {
+      if (baseline !== null) this.#recordGroup(context, root, baseline, groupResults(group, before, within, null, null))
+      const other = baseline === null ? null : { id: root.id, scored: before }
+      this.#recordGroup(context, subject, own, groupResults(group, scored, within, other, options.margin))
+    }
     // Of a server: another job must ask again.
     await rm(join(this.#parts.cacheFolder, `job-${context.job.id}.jsonl`), { force: true })
     context.finish('tasks')
