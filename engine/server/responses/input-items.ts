@@ -77,7 +77,10 @@ function addItem(
       return
     }
     case 'item_reference':
-      throw badRequest(param, 'Nothing is stored here that an item_reference could mean; send the item itself.')
+      throw badRequest(
+        param,
+        'Nothing is stored here that an item_reference could mean; send the item itself, as clients do when "store" is false.',
+      )
     default:
       throw badRequest(
         `${param}.type`,

@@ -272,6 +272,16 @@ describe('what is refused', () => {
     expect([response.status, ((await response.json()) as { error: { param: string | null } }).error.param]).toEqual([400, param])
   })
 
+  test('counts tokens without answering, and has nothing to look up', async () => {
+    const { client, runtime } = await connect()
+    expect(await client.responses.inputTokens.count({ model: 'echo', input: 'hi', instructions: 'be brief' })).toEqual({
+      object: 'response.input_tokens',
+      input_tokens: 18,
+    })
+    expect(runtime.requests).toEqual([])
+    await expect(client.responses.retrieve('resp_1')).rejects.toThrow('There is no response resp_1: this server keeps none.')
+  })
+
   test('with the client’s own errors, and without a key', async () => {
     const { client, origin } = await connect()
     await expect(client.responses.create({ model: 'gpt-5', input: 'hi' })).rejects.toBeInstanceOf(OpenAI.NotFoundError)

@@ -2,7 +2,7 @@
  * POST /v1/responses (OpenAI's Responses API), streamed and whole, over the same run as the chat endpoint. Stateless: `store` is always false, and
  * what is asked about an earlier response is refused by name.
  */
-import { toApiError } from '../api-error.ts'
+import { ApiError, toApiError } from '../api-error.ts'
 import { AnswerAssembler, compileForm, prepareChat } from '../chat-run.ts'
 import type { PreparedChat } from '../chat-run.ts'
 import { runChoices, usageOf } from '../completion-run.ts'
@@ -29,7 +29,20 @@ export function responsesRoutes(service: ModelService): Readonly<Record<string, 
         await answer.stream(() => service.openStream(exchange, 'none'))
       })
     },
+    'POST /v1/responses/input_tokens': async ({ request, response, signal }) => {
+      const { fields } = parseResponsesRequest(await readJson(request))
+      await service.use(fields.model, signal, async (model) => {
+        const { promptTokens } = inResponsesTerms(() => prepareChat(model, fields))
+        sendJson(response, 200, { object: 'response.input_tokens', input_tokens: promptTokens.length })
+      })
+    },
+    'GET /v1/responses/*': notKept,
+    'DELETE /v1/responses/*': notKept,
   }
+}
+
+const notKept: Handler = async ({ rest }) => {
+  throw new ApiError(404, `There is no response ${rest}: this server keeps none.`)
 }
 
 interface Outcome {

@@ -26,6 +26,8 @@ import type {
   ServedRun,
   StartServedBenchmark,
 } from '../../contract/index.ts'
+import { DEFAULT_KV_DTYPE } from '../../gpu/kv-format.ts'
+import type { KvSetting } from '../../gpu/kv-format.ts'
 import type { JobRecord } from '../store/job-store.ts'
 import type { ModelRecord } from '../store/model-store.ts'
 import { refOf } from './evaluate-job.ts'
@@ -93,7 +95,7 @@ export class BenchmarkWorker implements JobWorker {
     const raw: RawFile = (await readRaw(path)) ?? { startedAt: new Date().toISOString(), runs: [], records: [] }
     if (raw.runs.length > 0) context.log('info', `${raw.runs.length} runs were done before.`)
     using stack = new DisposableStack()
-    const { target, tokenize, provenance } = await this.#open(context, record, request, stack)
+    const { target, tokenize, provenance, cache } = await this.#open(context, record, request, stack)
     const sharesGpu = target.kind === 'in-process' || /\/\/(?:127\.|localhost|\[::1\])/.test(target.url ?? '')
     const finished: readonly ServedRun[] = [...raw.runs]
     // Raw files are written one after the other.
@@ -121,7 +123,7 @@ export class BenchmarkWorker implements JobWorker {
       { kind: 'served', payload: { ...benchmark, runs: raw.runs, rawFile: path } },
       {
         modelId: record.id,
-        protocolKey: `served:${request.profile}:${benchmark.target}:${benchmark.load}`,
+        protocolKey: `served:${request.profile}:${benchmark.target}:${benchmark.load}${cacheLabel(cache)}`,
         provenance,
         jobId: context.job.id,
       },
@@ -180,7 +182,13 @@ export class BenchmarkWorker implements JobWorker {
     record: ModelRecord,
     request: StartServedBenchmark,
     stack: DisposableStack,
-  ): Promise<{ readonly target: LoadTarget; readonly tokenize: Tokenize | null; readonly provenance: Provenance }> {
+  ): Promise<{
+    readonly target: LoadTarget
+    readonly tokenize: Tokenize | null
+    readonly provenance: Provenance
+    /** Type of the cache; null for a server's. */
+    readonly cache: KvSetting | null
+  }> {
     if (record.origin === 'remote') {
       context.working(`Connecting to ${record.name}`)
       const { client, model } = await this.#parts.remotes.connect(record, context.signal)
@@ -190,6 +198,7 @@ export class BenchmarkWorker implements JobWorker {
         target: createHttpLoadTarget({ client, model: model.id, api: 'completions' }),
         tokenize: tokenizes ? (text) => client.tokenize(model.id, text, { signal: context.signal }) : null,
         provenance: provenanceOn(this.#parts, await identityOf(client, model, context.signal)),
+        cache: null,
       }
     }
     context.working(`Loading ${record.name}`)
@@ -208,8 +217,14 @@ export class BenchmarkWorker implements JobWorker {
       target: createRuntimeLoadTarget(lease.runtime, record.name),
       tokenize,
       provenance: provenanceOn(this.#parts, adapter),
+      cache: lease.runtime.info.kvDtype,
     }
   }
+}
+
+/** Speeds with another cache than the usual are of another protocol. A server's cache is its own. */
+function cacheLabel(cache: KvSetting | null): string {
+  return cache === null || cache === DEFAULT_KV_DTYPE ? '' : `:kv-${cache}`
 }
 
 function copyOf(record: RequestRecord): RawFile['records'][number][number] {
