@@ -2,7 +2,7 @@ import { renderHook } from '@testing-library/react'
 import { afterEach, describe, expect, test } from 'vitest'
 import { displayShortcut } from '../lib/shortcut.ts'
 import { bindingsOf, hasModifier, useCommands, useCommandStore, type Command } from './commands.ts'
-import { bySection } from './palette.tsx'
+import { bySection, paletteScore } from './palette.tsx'
 
 const ran: string[] = []
 function command(id: string, change: Partial<Command> = {}): Command {
@@ -60,4 +60,10 @@ describe('shortcuts', () => {
     expect(displayShortcut('$mod+Shift+K', true)).toEqual(['⌘', '⇧', 'K'])
     expect(displayShortcut('$mod+,', false)).toEqual(['Ctrl', ','])
   })
+})
+
+test('the palette puts what is called so before what is about it', () => {
+  const server = paletteScore('go.server', 'server', ['Server', 'openai', 'api'])
+  const monitor = paletteScore('go.monitor', 'server', ['Monitor', 'server', 'metrics'])
+  expect([server > monitor, monitor > 0, paletteScore('go.jobs', 'server', ['Jobs'])]).toEqual([true, true, 0])
 })

@@ -1,7 +1,7 @@
 /** Ctrl/Cmd+K: every action and every model, found by typing. Reads the command registry; holds no actions of its own. */
 import { Dialog as Base } from '@base-ui/react/dialog'
 import { useQuery } from '@tanstack/react-query'
-import { Command as Cmdk } from 'cmdk'
+import { Command as Cmdk, defaultFilter } from 'cmdk'
 import { Box } from 'lucide-react'
 import { useState } from 'react'
 import { useLocation } from 'wouter'
@@ -41,7 +41,7 @@ function PaletteList({ close }: { readonly close: () => void }) {
     queueMicrotask(action)
   }
   return (
-    <Cmdk label="Command palette" className={styles.root} loop>
+    <Cmdk label="Command palette" className={styles.root} loop filter={paletteScore}>
       <Cmdk.Input className={styles.input} placeholder="Type a command or a model’s name" value={search} onValueChange={setSearch} />
       <Cmdk.List className={styles.list}>
         <Cmdk.Empty className={styles.empty}>Nothing matches “{search}”.</Cmdk.Empty>
@@ -83,6 +83,14 @@ function PaletteList({ close }: { readonly close: () => void }) {
     </Cmdk>
   )
 }
+
+/** What a thing is called comes before what it is about: "server" is Server first and Monitor, which watches one, second. */
+export function paletteScore(_value: string, search: string, keywords: readonly string[] = []): number {
+  const [title = '', ...about] = keywords
+  return Math.max(defaultFilter(title, search), ABOUT_WEIGHT * defaultFilter(about.join(' '), search))
+}
+
+const ABOUT_WEIGHT = 0.5
 
 export function bySection(commands: Iterable<Command>): readonly (readonly [CommandSection, readonly Command[]])[] {
   return [...Map.groupBy(commands, (command) => command.section)]

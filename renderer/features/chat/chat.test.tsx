@@ -88,6 +88,18 @@ describe('sending', () => {
   })
 })
 
+test('a model whose folder was away is talked to again once it is back, without a restart', async () => {
+  const reason = new LatheError('checkpoint.not-found', 'The folder is no longer there.', 'Locate it.').toShape()
+  const away = { ...SAMPLE, status: 'missing' as const, statusReason: reason }
+  const { engine, user } = await start(`/chat?model=${SAMPLE.id}`, {
+    library: LIBRARY.map((model) => (model.id === SAMPLE.id ? away : model)),
+  })
+  expect(await screen.findByText('The folder is no longer there.')).toBeDefined()
+  engine.models = [...LIBRARY]
+  await user.click(screen.getByRole('button', { name: 'Look again' }))
+  await waitFor(() => expect(screen.queryByText('The folder is no longer there.')).toBeNull())
+})
+
 describe('a long text', () => {
   test('is counted before it is sent, and folded once it is', async () => {
     const { user, sends } = await start()

@@ -8,7 +8,7 @@ import { useDelayed } from '../../../lib/use-now.ts'
 import { Button, ButtonLink } from '../../../ui/button.tsx'
 import { SkeletonLines } from '../../../ui/skeleton.tsx'
 import { ErrorCard } from '../../../ui/state.tsx'
-import { useModelActions } from '../../models/queries.ts'
+import { useModelActions, useModels } from '../../models/queries.ts'
 import { stopAnswer } from '../answer-stream.ts'
 import {
   editKey,
@@ -181,6 +181,7 @@ function useStopOnEscape(chatKey: string): RefObject<HTMLElement | null> {
 
 function ModelNotice({ thread, model }: { readonly thread: ChatThread | null; readonly model: ModelSummary | null }) {
   const actions = useModelActions()
+  const library = useModels()
   if (model === null) {
     if (thread === null) return null
     return (
@@ -202,9 +203,15 @@ function ModelNotice({ thread, model }: { readonly thread: ChatThread | null; re
       error={block}
       actions={
         model.status === 'missing' ? (
-          <Button size="small" variant="primary" onClick={() => void actions.locate(model)}>
-            Locate…
-          </Button>
+          <>
+            <Button size="small" variant="primary" onClick={() => void actions.locate(model)}>
+              Locate…
+            </Button>
+            {/* A disk that was away, or a folder that has been put back. */}
+            <Button size="small" busy={library.isFetching} onClick={() => void library.refetch()}>
+              Look again
+            </Button>
+          </>
         ) : (
           <ButtonLink size="small" href={`/models/${model.id}/tokenizer`}>
             Inspect the tokenizer
