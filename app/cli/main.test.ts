@@ -440,6 +440,10 @@ describe('eval, chat, bench', () => {
     const { engine } = result as { engine: Record<string, number> }
     for (const name of ['prefill_tokens_per_second', 'decode_tokens_per_second', 'peak_gpu_bytes', 'load_seconds'])
       expect(engine[name]).toBeGreaterThan(0)
+    // A counter of the processor where this machine shows one, else the reason; never neither, never both.
+    expect([engine['joules_per_token'] === null, engine['energy'] === null]).toEqual(
+      Array.from({ length: 2 }, () => typeof engine['energy_not_measured'] === 'string'),
+    )
   })
 
   it('bench measures a baseline in turn, and the grid', async () => {

@@ -106,8 +106,15 @@ test('a served benchmark of an address: scheduled, counted by the server, judged
   const more = ['--prompt-tokens', '24', '--generate-tokens', '5', '--slo', '60000:60000:', '--convention', 'vllm']
   const result = await run([...args, ...more, ...files.flatMap((file) => ['--export', file])])
   const [loaded] = result['runs'] as Record<string, unknown>[]
+  expect(result).toMatchObject({ shares_gpu: true, within_slo: { rate_99: 20 }, client: { node: process.version } })
   expect(result).toMatchObject({ adapter: 'remote', protocol: expect.stringContaining('synthetic 24+5 tokens'), files })
   expect(loaded).toMatchObject({ profile: 'constant', rate: 20, completed: 4, failed: 0, warmup: 1, goodput: { share: 1 } })
+  expect(loaded).toMatchObject({
+    joules_per_token: null,
+    energy: null,
+    energy_not_measured: 'A server does not tell what energy it used.',
+    error_share: 0,
+  })
   expect(loaded).toMatchObject({ vllm: { ttft_ms: { n: 4 }, tpot_ms: { n: 4 } } })
   expect(JSON.parse(readFileSync(files[1]!, 'utf8'))).toMatchObject({ completed: 4, total_input_tokens: 96, total_output_tokens: 20 })
 })

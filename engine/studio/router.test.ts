@@ -125,6 +125,7 @@ describe('the contract', () => {
     expect(board.models.map((entry) => entry.name)).toEqual(['Renamed', 'Renamed · Balanced 4-bit'])
     const [source, variant] = board.results
     expect(source).toMatchObject({ drift: null, perplexity: { tokens: 1120 }, throughput: { prefillTokensPerSecond: { n: 3 } } })
+    expect(source!.throughput!.energy).toEqual({ kind: 'not-measured', reason: 'The fake adapter has no counter.' })
     expect(variant?.drift).toMatchObject({ baselineId: modelId, tokens: 1120 })
     expect(variant?.drift?.kldMean).toBeGreaterThan(0)
     expect(variant?.perplexity?.value).toBeGreaterThan(source!.perplexity!.value!)
@@ -183,7 +184,7 @@ describe('the contract', () => {
     expect(await jobIn(plain, loaded.id, 'succeeded', 'failed')).toMatchObject({ state: 'succeeded', error: null })
     expect((await client.results.board({ modelId })).results[1]?.served).toMatchObject({
       target: 'in-process',
-      runs: [{ completed: 2, failed: 0 }],
+      runs: [{ completed: 2, failed: 0, energy: { kind: 'not-measured', reason: 'The fake adapter has no counter.' } }],
     })
     expect((await client.benchmarks.export({ modelId: variantId, format: 'csv' })).text).toMatch(/^profile,/)
     expect(await client.benchmarks.latencies({ modelId: variantId, convention: 'vllm' })).toEqual([

@@ -2,6 +2,8 @@
  * `lathe bench`: prefill and decode speed of the engine itself, alone or in turn with a baseline, and what a folder's model or a server does under
  * a load profile. A folder's model is driven in this process, without HTTP; `protocol` says so.
  */
+import { cpus } from 'node:os'
+import { sharesMachine } from '../../../engine/benchmark/load/load-target.ts'
 import { loadRoom, MOST_PLACES, USUAL_PLACES } from '../../../engine/benchmark/load/load-room.ts'
 import { createRuntimeLoadTarget } from '../../../engine/benchmark/load/runtime-load-target.ts'
 import { SERVER_ENERGY } from '../../../engine/studio/jobs/benchmark-job.ts'
@@ -38,7 +40,7 @@ export const bench: Command = {
     const target = args.onlyPositional('model folder or address')
     if (/^https?:\/\//.test(target)) {
       const remote = await remoteLoadTarget(context, args, target)
-      const load = await loadOptions(args, { requests: REQUESTS.remote, promptTokens: 256, outputTokens: 64 }, false)
+      const load = await loadOptions(args, { requests: REQUESTS.remote, promptTokens: 256, outputTokens: 64 }, sharesMachine(remote.target))
       const { outcome, json, text, files, withinSlo } = await runLoadCommand(
         context,
         args,
@@ -52,6 +54,8 @@ export const bench: Command = {
           model: outcome.benchmark.model,
           adapter: 'remote',
           url: outcome.benchmark.url,
+          shares_gpu: outcome.benchmark.sharesGpu,
+          client: clientMachine(),
           protocol: `server: ${outcome.benchmark.load}`,
           runs: json,
           within_slo: withinSlo,
@@ -125,6 +129,8 @@ export const bench: Command = {
         model: ref.folder,
         adapter: adapter.name,
         software_adapter: software,
+        shares_gpu: true,
+        client: clientMachine(),
         protocol: loaded === null ? 'engine: one request at a time' : `in-process, without HTTP: ${loaded.outcome.benchmark.load}`,
         runs: loaded?.json ?? [],
         within_slo: loaded?.withinSlo ?? null,
@@ -139,6 +145,16 @@ export const bench: Command = {
       ].join('\n'),
     }
   },
+}
+
+/** Where the requests come from: a slow client is in every latency. */
+function clientMachine() {
+  return {
+    platform: `${process.platform} ${process.arch}`,
+    cpu: cpus()[0]?.model ?? 'unknown',
+    cores: cpus().length,
+    node: process.version,
+  }
 }
 
 function gridOf(args: Arguments, grid: Grid): Grid {

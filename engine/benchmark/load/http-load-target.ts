@@ -73,29 +73,32 @@ async function readStream(body: AsyncIterable<Uint8Array>, prompt: LoadPrompt, o
   let end = { inputTokens: 0, outputTokens: 0, cachedTokens: 0, finish: 'unknown' }
   const decoder = new TextDecoder()
   let rest = ''
+  const read = (line: string): void => {
+    if (!line.startsWith('data:')) return
+    const data = line.slice(5).trim()
+    if (data === '' || data === '[DONE]') return
+    const frame: unknown = JSON.parse(data)
+    if (!isObject(frame)) return
+    if (isObject(frame['error']))
+      throw new LatheError('remote.unsupported', String(frame['error']['message'] ?? 'The server failed.'), 'Look at the server’s log.')
+    const choice: unknown = Array.isArray(frame['choices']) ? frame['choices'][0] : undefined
+    if (isObject(choice)) {
+      if (hasText(choice)) {
+        chunks++
+        onChunk()
+      }
+      if (typeof choice['finish_reason'] === 'string') end = { ...end, finish: choice['finish_reason'] }
+    }
+    if (isObject(frame['usage'])) end = { ...end, ...usageOf(frame['usage']) }
+  }
   for await (const bytes of body) {
     rest += decoder.decode(bytes, { stream: true })
     const lines = rest.split('\n')
     rest = lines.pop() ?? ''
-    for (const line of lines) {
-      if (!line.startsWith('data:')) continue
-      const data = line.slice(5).trim()
-      if (data === '' || data === '[DONE]') continue
-      const frame: unknown = JSON.parse(data)
-      if (!isObject(frame)) continue
-      if (isObject(frame['error']))
-        throw new LatheError('remote.unsupported', String(frame['error']['message'] ?? 'The server failed.'), 'Look at the server’s log.')
-      const choice: unknown = Array.isArray(frame['choices']) ? frame['choices'][0] : undefined
-      if (isObject(choice)) {
-        if (hasText(choice)) {
-          chunks++
-          onChunk()
-        }
-        if (typeof choice['finish_reason'] === 'string') end = { ...end, finish: choice['finish_reason'] }
-      }
-      if (isObject(frame['usage'])) end = { ...end, ...usageOf(frame['usage']) }
-    }
+    for (const line of lines) read(line)
   }
+  // A last frame without the end of its line may be the one with the counts.
+  read(rest)
   // A server that counts nothing is taken at a token a chunk.
   return {
     ...end,

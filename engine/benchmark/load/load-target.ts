@@ -26,6 +26,11 @@ export interface LoadTarget {
   send(prompt: LoadPrompt, id: number, onChunk: (tokens?: number) => void, signal: AbortSignal): Promise<LoadEnd>
 }
 
+/** Whether client and model work on one machine: the client's work is then in the model's figures. */
+export function sharesMachine({ kind, url }: Pick<LoadTarget, 'kind' | 'url'>): boolean {
+  return kind === 'in-process' || /\/\/(?:127\.|localhost|\[::1\])/.test(url ?? '')
+}
+
 /** One request from schedule to end. The raw material of every figure. */
 export interface RequestRecord {
   readonly index: number

@@ -422,7 +422,8 @@ async function delayedServer(): Promise<{ readonly url: string; readonly served:
         if (token < 11) setTimeout(send, Math.max(0, log.arrivedMs + 60 + 15 * (token + 1) - performance.now()), token + 1)
         else {
           const usage = { prompt_tokens: 5, completion_tokens: 12, prompt_tokens_details: { cached_tokens: 4 } }
-          response.end(`data: ${JSON.stringify({ choices: [], usage })}\n\ndata: [DONE]\n\n`)
+          // The counts come last, and without the end of their line.
+          response.end(`data: ${JSON.stringify({ choices: [], usage })}`)
         }
       }
       setTimeout(send, 60, 0)

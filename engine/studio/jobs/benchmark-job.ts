@@ -9,6 +9,7 @@ import type { EnergyChoice } from '../../benchmark/energy/energy-source.ts'
 import { exportBenchmark } from '../../benchmark/load/export-benchmark.ts'
 import { createHttpLoadTarget } from '../../benchmark/load/http-load-target.ts'
 import { loadRoom } from '../../benchmark/load/load-room.ts'
+import { sharesMachine } from '../../benchmark/load/load-target.ts'
 import type { LoadTarget, RequestRecord } from '../../benchmark/load/load-target.ts'
 import { createRuntimeLoadTarget } from '../../benchmark/load/runtime-load-target.ts'
 import { readTrace } from '../../benchmark/load/schedule.ts'
@@ -96,13 +97,12 @@ export class BenchmarkWorker implements JobWorker {
     if (raw.runs.length > 0) context.log('info', `${raw.runs.length} runs were done before.`)
     using stack = new DisposableStack()
     const { target, tokenize, provenance, cache } = await this.#open(context, record, request, stack)
-    const sharesGpu = target.kind === 'in-process' || /\/\/(?:127\.|localhost|\[::1\])/.test(target.url ?? '')
     const finished: readonly ServedRun[] = [...raw.runs]
     // Raw files are written one after the other.
     let pending: Promise<void> = Promise.resolve()
     const { benchmark } = await runServedBenchmark(
       target,
-      { ...request, trace: await this.#trace(request), sharesGpu },
+      { ...request, trace: await this.#trace(request), sharesGpu: sharesMachine(target) },
       {
         tokenize,
         energy: target.kind === 'server' ? SERVER_ENERGY : await this.#parts.gpu.energy(),
