@@ -730,6 +730,7 @@ export class FakeEngine implements Connection {
           const model = input.subject.kind === 'model' ? this.#model(input.subject.modelId) : null
           const title = model?.name ?? CATALOG.models.find((one) => input.subject.kind === 'published' && one.id === input.subject.id)?.name
           const gpu = CATALOG.devices.find((device) => device.id === input.deviceId)
+          const named = model?.architecture.kvCacheDtype
           const own = model === null ? null : this.#ownParts(model, input.contextTokens)
           return {
             ...PLAN,
@@ -739,8 +740,8 @@ export class FakeEngine implements Connection {
                   parts: { ...PLAN.parts, ...own },
                   fit: { ...PLAN.fit, ...own, contextTokens: input.contextTokens, verdict: 'fits' as const },
                 }),
-            request: input,
-            subject: { ...PLAN.subject, title: title ?? PLAN.subject.title },
+            request: { ...input, kvElement: input.kvElement === 'auto' ? (named ?? 'f16') : input.kvElement },
+            subject: { ...PLAN.subject, title: title ?? PLAN.subject.title, ...(named !== undefined && { kvElement: named }) },
             gpu: { ...PLAN.gpu, title: gpu?.name ?? PLAN.gpu.title },
           }
         }),

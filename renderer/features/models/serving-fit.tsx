@@ -54,7 +54,7 @@ export function ServingFit({ model, contextTokens, parallel, kvDtype, onContext,
       {plan.subject.kvElement !== undefined && (
         <p className={styles.servingNote}>
           {plan.request.kvElement === plan.subject.kvElement
-            ? `Keys and values are cached as ${plan.subject.kvElement}, the format that the checkpoint names.`
+            ? `Keys and values are cached as ${plan.subject.kvElement}, the format that the checkpoint names; what that costs is measured on the model’s own page.`
             : `Keys and values are cached as ${kvDtype}; the checkpoint names ${plan.subject.kvElement}.`}
         </p>
       )}

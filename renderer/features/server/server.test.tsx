@@ -48,6 +48,19 @@ async function runningServer() {
 }
 
 describe('setting up', () => {
+  test('a checkpoint that names a cache is offered with it, and a choice of one’s own wins', async () => {
+    const named = { ...SAMPLE, architecture: { ...SAMPLE.architecture, kvCacheDtype: 'fp8' as const } }
+    const { user, engine } = renderApp('/server', { library: [named] })
+    expect(await screen.findByText(/cached as fp8, the format that the checkpoint names/)).toBeDefined()
+    await user.click(screen.getByRole('combobox', { name: 'Cached keys and values' }))
+    expect(screen.getByRole('option', { name: 'As the checkpoint says: 8 bits (FP8)' })).toBeDefined()
+    await user.click(screen.getByRole('option', { name: '16 bits' }))
+    expect(await screen.findByText('Keys and values are cached as f16; the checkpoint names fp8.')).toBeDefined()
+    await user.click(screen.getByRole('button', { name: 'Start server' }))
+    await screen.findByRole('button', { name: 'Stop server' })
+    expect(engine.calls.find((call) => call.path === 'server.start')?.input).toMatchObject({ kvDtype: 'f16' })
+  })
+
   test('nothing is started without a model, a port and a key; with them it is, and the address appears', async () => {
     const { user, engine } = renderApp('/server')
     await screen.findByRole('button', { name: 'Start server' })
