@@ -3,7 +3,7 @@ import { z } from 'zod'
 import type { ChatTurn } from '../tokenizer/chat-template.ts'
 import { GENERATION_SHAPE, MEANINGLESS_FIELDS, generationFields } from './generation-fields.ts'
 import type { GenerationFields } from './generation-fields.ts'
-import { badRequest, optional, parseBody } from './parse-body.ts'
+import { badRequest, notImplemented, optional, parseBody } from './parse-body.ts'
 import { ResponseFormatSchema, responseFormat } from './structured-fields.ts'
 import { ToolChoiceSchema, ToolSchema, toolChoice } from './tools/tool-request.ts'
 import type { ToolUse } from './tools/tool-request.ts'
@@ -34,6 +34,10 @@ const ChatSchema = z.object({
   tools: optional(z.array(ToolSchema)),
   tool_choice: optional(ToolChoiceSchema),
   parallel_tool_calls: optional(z.boolean()),
+  functions: optional(z.array(z.unknown())),
+  function_call: optional(z.unknown()),
+  modalities: optional(z.array(z.string())),
+  web_search_options: optional(z.unknown()),
   reasoning_effort: optional(z.string()),
   thinking_token_budget: optional(z.number().int().min(0)),
   add_generation_prompt: optional(z.boolean()),
@@ -77,6 +81,7 @@ export function parseChatRequest(value: unknown): ChatFields {
   const body = parseBody(ChatSchema, value)
   if (body.top_logprobs !== undefined && body.logprobs !== true)
     throw badRequest('top_logprobs', '"top_logprobs" is only allowed when "logprobs" is true.')
+  refuseNotDone(body)
   const maxTokens = body.max_completion_tokens ?? body.max_tokens
   if (maxTokens === 0) throw badRequest('max_tokens', '"max_tokens" must be at least 1.')
   const format = responseFormat(body.response_format)
@@ -99,6 +104,18 @@ export function parseChatRequest(value: unknown): ChatFields {
     echo: body.echo ?? false,
     thinkingBudget: body.thinking_token_budget,
   }
+}
+
+/** OpenAI's fields that ask for another answer than text or calls of `tools`. */
+function refuseNotDone(body: z.output<typeof ChatSchema>): void {
+  if (body.functions !== undefined && body.functions.length > 0 && body.function_call !== 'none')
+    throw badRequest(
+      'functions',
+      '"functions" is the older form of "tools": send {"type": "function", "function": …} there, and "tool_choice".',
+    )
+  const modality = body.modalities?.find((name) => name !== 'text')
+  if (modality !== undefined) throw notImplemented('modalities', `An answer as ${JSON.stringify(modality)}`)
+  if (body.web_search_options !== undefined) throw notImplemented('web_search_options', 'Searching the web')
 }
 
 function promptOf(body: z.output<typeof ChatSchema>): Omit<ChatPrompt, 'variables'> {

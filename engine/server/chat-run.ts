@@ -108,14 +108,21 @@ function thinkingLimit(
 
 function renderPrompt(model: ServedModel, { prompt, tools }: ChatFields, template: string | null): string {
   const turns = template?.includes(MISTRAL_MARK) === true ? prompt.messages.map(withShortIds) : prompt.messages
-  const render = (shown: readonly object[] | null): string =>
-    model.renderChat({
-      messages: turns,
-      addGenerationPrompt: prompt.addGenerationPrompt,
-      tools: shown,
-      variables: prompt.variables,
-      ...(prompt.template !== undefined && { template: prompt.template }),
-    })
+  const render = (shown: readonly object[] | null): string => {
+    try {
+      return model.renderChat({
+        messages: turns,
+        addGenerationPrompt: prompt.addGenerationPrompt,
+        tools: shown,
+        variables: prompt.variables,
+        ...(prompt.template !== undefined && { template: prompt.template }),
+      })
+    } catch (error) {
+      if (prompt.template === undefined || !(error instanceof LatheError)) throw error
+      const hint = 'That template came with the request; without it the model’s own is taken.'
+      throw new LatheError(error.code, error.message, hint, { data: { param: 'chat_template' }, cause: error })
+    }
+  }
   let text: string
   try {
     text = render(tools === null ? null : templateTools(tools.shown))

@@ -158,8 +158,10 @@ export async function runChoices(run: RequestRun, fields: GenerationFields, prom
             top: event.top ?? null,
             text: event.text,
           })
-        } else if (event.kind === 'prefill') handlers.onProgress?.(event.done, event.total, event.cached ?? 0)
-        else if (event.kind === 'prompt') handlers.onPrompt?.(event.scores)
+        } else if (event.kind === 'prefill') {
+          // The others read the same prompt.
+          if (index === 0) handlers.onProgress?.(event.done, event.total, event.cached ?? 0)
+        } else if (event.kind === 'prompt') handlers.onPrompt?.(event.scores)
         else {
           metrics.finished(event.reason, event.stats)
           if (fields.includeStop && event.stopString !== null)

@@ -162,6 +162,11 @@ export async function completion(run: RequestRun, fields: CompletionFields): Pro
   }
 }
 
+interface PromptEnd {
+  readonly usage: Usage
+  readonly first: ChoiceEnd | null
+}
+
 /** The answer in chunks; prompts run at the same time, choices are told apart by index. */
 export async function streamCompletion(run: RequestRun, fields: CompletionFields, open: () => EventStream): Promise<void> {
   const prompts = preparePrompts(run, fields)
@@ -178,9 +183,17 @@ export async function streamCompletion(run: RequestRun, fields: CompletionFields
     return { usage: { prompt_tokens: promptTokens, completion_tokens: completionTokens, total_tokens: promptTokens + completionTokens } }
   }
   const send = (choice: object): void => stream.send({ ...head, choices: [choice], ...usageField() })
+  const started = performance.now()
+  const prefilled = prompts.map(() => ({ processed: 0, cache: 0 }))
+  const sendProgress = (): void => {
+    const processed = prefilled.reduce((sum, prompt) => sum + prompt.processed, 0)
+    const cache = prefilled.reduce((sum, prompt) => sum + prompt.cache, 0)
+    const time_ms = Math.round(performance.now() - started)
+    stream.send({ ...head, choices: [], prompt_progress: { total: promptTokens, cache, processed, time_ms }, ...usageField() })
+  }
   const stopped = new AbortController()
   const together = { ...run, signal: AbortSignal.any([run.signal, stopped.signal]) }
-  const runPrompt = async (prompt: Prompt, index: number): Promise<Usage> => {
+  const runPrompt = async (prompt: Prompt, index: number): Promise<PromptEnd> => {
     const firstChoice = index * fields.choices
     const ends: ChoiceEnd[] = []
     // Offsets are those of the whole text, as in an answer that is not streamed.
@@ -189,7 +202,12 @@ export async function streamCompletion(run: RequestRun, fields: CompletionFields
       const logprobs = await echoedLogprobs(together, fields, prompt)
       for (let i = 0; i < fields.choices; i++) send({ index: firstChoice + i, text: prompt.text, logprobs, finish_reason: null })
     }
+    const begun = new Set<number>()
     const handlers: RunHandlers = {
+      onProgress: (processed, _total, cache) => {
+        prefilled[index] = { processed, cache }
+        if (fields.returnProgress) sendProgress()
+      },
       onPiece: (piece) => {
         completionTokens += piece.ids.length
         const at = piece.choice - firstChoice
@@ -201,8 +219,9 @@ export async function streamCompletion(run: RequestRun, fields: CompletionFields
           text: piece.text,
           logprobs: fields.logprobs === undefined ? null : logprobs,
           finish_reason: null,
-          ...(fields.returnTokenIds && { token_ids: piece.ids }),
+          ...(fields.returnTokenIds && { token_ids: piece.ids, ...(!begun.has(piece.choice) && { prompt_token_ids: [...prompt.tokens] }) }),
         })
+        begun.add(piece.choice)
       },
       onEnd: (end) => {
         ends.push(end)
@@ -216,11 +235,15 @@ export async function streamCompletion(run: RequestRun, fields: CompletionFields
       },
     }
     await runChoices(together, fields, promptRun(prompt, index, fields), handlers)
-    return usageOf(prompt.tokens.length, ends, prompt.dropped)
+    return { usage: usageOf(prompt.tokens.length, ends, prompt.dropped), first: ends.find((end) => end.choice === firstChoice) ?? null }
   }
   try {
-    const usages = await Promise.all(prompts.map(runPrompt))
-    if (fields.includeUsage) stream.send({ ...head, choices: [], usage: usages.reduce(addUsage, NO_USAGE) })
+    const answers = await Promise.all(prompts.map(runPrompt))
+    const first = answers[0]?.first ?? null
+    const metrics = fields.returnMetrics && first !== null ? { metrics: metricsOf(first.stats) } : {}
+    if (fields.includeUsage)
+      stream.send({ ...head, choices: [], usage: answers.map((answer) => answer.usage).reduce(addUsage, NO_USAGE), ...metrics })
+    else if (fields.returnMetrics) stream.send({ ...head, choices: [], ...metrics })
   } catch (failure) {
     stopped.abort()
     throw failure

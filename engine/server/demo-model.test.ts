@@ -128,6 +128,15 @@ describe.skipIf(!existsSync(folder))('the demo model, served', () => {
     expect(new Set(only.choices[0]!.logprobs!.tokens).size).toBe(1)
   })
 
+  test('a template of the request that fails is blamed on the request', async () => {
+    const ask = { model: 'd', messages: [{ role: 'user' as const, content: 'hi' }], chat_template: '{% if %}' }
+    await expect(client.chat.completions.create(ask)).rejects.toMatchObject({
+      status: 400,
+      param: 'chat_template',
+      message: expect.stringContaining('came with the request'),
+    })
+  })
+
   test('prompt log-probabilities agree with echo, and embeddings with themselves', async () => {
     const body = { model: 'd', prompt: 'Once upon a time', max_tokens: 0, echo: true, logprobs: 1, prompt_logprobs: 1 }
     const scored = (await client.completions.create(body)).choices[0]! as unknown as {

@@ -67,6 +67,7 @@ export const GENERATION_SHAPE = {
   guided_regex: optional(z.string()),
   guided_choice: optional(z.array(z.string())),
   guided_grammar: optional(z.string()),
+  guided_whitespace_pattern: optional(z.string()),
   structural_tag: optional(z.unknown()),
   regex: optional(z.string()),
   ebnf: optional(z.string()),

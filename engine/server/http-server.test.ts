@@ -156,6 +156,33 @@ describe('completions', () => {
     expect(runtime.requests.length).toBe(1)
   })
 
+  test('stream progress of all prompts together, their ids and what the first answer took, where that is asked for', async () => {
+    const { post } = await start()
+    const body = { model: 'echo', prompt: ['abc', 'de'], n: 2, temperature: 1, max_tokens: 1, stream: true }
+    const chunks = async (more: object) =>
+      (await events(await post('/v1/completions', { ...body, ...more }))).slice(0, -1) as Record<string, unknown>[]
+    const asked = await chunks({ return_progress: true, return_metrics: true, return_token_ids: true })
+    const of = (key: string): unknown[] => asked.filter((chunk) => key in chunk).map((chunk) => chunk[key])
+    expect(of('prompt_progress')).toEqual([
+      { total: 5, cache: 0, processed: 3, time_ms: expect.any(Number) },
+      { total: 5, cache: 0, processed: 5, time_ms: expect.any(Number) },
+    ])
+    expect(of('metrics')).toEqual([expect.objectContaining({ queue_time_ms: 1, time_to_first_token_ms: 2 })])
+    const choices = (of('choices') as { index: number; prompt_token_ids?: number[] }[][]).flat()
+    expect(
+      choices
+        .filter((choice) => choice.prompt_token_ids)
+        .map((choice) => [choice.index, choice.prompt_token_ids!.length])
+        .sort(),
+    ).toEqual([
+      [0, 3],
+      [1, 3],
+      [2, 2],
+      [3, 2],
+    ])
+    expect((await chunks({})).some((chunk) => 'prompt_progress' in chunk || 'metrics' in chunk)).toBe(false)
+  })
+
   test('stream several prompts with their indexes', async () => {
     const { post } = await start()
     const chunks = (await events(await post('/v1/completions', { model: 'echo', prompt: ['ab', 'cd'], stream: true }))).slice(0, -1) as {
@@ -228,6 +255,21 @@ describe('refusals', () => {
       400,
       'structured_outputs',
     ],
+    [
+      '/v1/chat/completions',
+      { ...CHAT, structured_outputs: { json: true, whitespace_pattern: ' ' } },
+      501,
+      'structured_outputs.whitespace_pattern',
+    ],
+    [
+      '/v1/completions',
+      { model: 'echo', prompt: 'a', guided_json: true, guided_whitespace_pattern: ' ' },
+      501,
+      'guided_whitespace_pattern',
+    ],
+    ['/v1/chat/completions', { ...CHAT, functions: [{ name: 'f' }] }, 400, 'functions'],
+    ['/v1/chat/completions', { ...CHAT, modalities: ['text', 'audio'] }, 501, 'modalities'],
+    ['/v1/chat/completions', { ...CHAT, web_search_options: {} }, 501, 'web_search_options'],
     ['/v1/chat/completions', { ...CHAT, regex: 'a', ebnf: 'root ::= "a"' }, 400, 'structured_outputs'],
     ['/v1/chat/completions', { ...CHAT, guided_regex: 'a', guided_choice: ['a'] }, 400, 'structured_outputs'],
     ['/v1/chat/completions', { ...CHAT, guided_regex: 'a', ignore_eos: true }, 400, 'ignore_eos'],
@@ -251,6 +293,14 @@ describe('refusals', () => {
     expect(await response.json()).toMatchObject({
       error: { code: status, param, message: expect.stringMatching(/\w/), type: expect.stringMatching(/Error$/) },
     })
+  })
+
+  test('a key that is no token id is told what keys are', async () => {
+    const { post } = await start()
+    const { error } = (await (await post('/v1/chat/completions', { ...CHAT, logit_bias: { x: 1 } })).json()) as {
+      error: { message: string }
+    }
+    expect(error.message).toBe('"logit_bias.x": keys are token ids')
   })
 
   test('empty tool lists and neutral penalties are no wishes', async () => {

@@ -21,6 +21,7 @@ interface Fault {
 
 /** A value that may have several forms fails in each of them: the form that it has in the main is the one to speak of, else what the forms are. */
 function fault(issue: z.core.$ZodIssue): Fault {
+  if (issue.code === 'invalid_key') return { path: issue.path, message: issue.issues[0]?.message ?? issue.message }
   if (issue.code !== 'invalid_union' || issue.errors.length === 0) return { path: issue.path, message: issue.message }
   const firsts = issue.errors.flatMap(([first]) => (first === undefined ? [] : [first]))
   const meant = firsts.filter((first) => first.code !== 'invalid_type' || first.path.length > 0)

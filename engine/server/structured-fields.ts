@@ -4,7 +4,7 @@
  */
 import { z } from 'zod'
 import type { StructuredOutput } from '../runtime/structured/grammar-source.ts'
-import { badRequest, optional, parseBody } from './parse-body.ts'
+import { badRequest, notImplemented, optional, parseBody } from './parse-body.ts'
 
 export const ResponseFormatSchema = z.discriminatedUnion('type', [
   z.object({ type: z.literal('text') }),
@@ -23,6 +23,8 @@ const StructuredOutputsSchema = z.object({
   choice: optional(z.array(z.string())),
   grammar: optional(z.string()),
   structural_tag: optional(z.unknown()),
+  whitespace_pattern: optional(z.string()),
+  disable_any_whitespace: optional(z.boolean()),
 })
 
 interface GuidedFields {
@@ -31,6 +33,7 @@ interface GuidedFields {
   readonly guided_regex?: string | undefined
   readonly guided_choice?: readonly string[] | undefined
   readonly guided_grammar?: string | undefined
+  readonly guided_whitespace_pattern?: string | undefined
   readonly structural_tag?: unknown
   readonly regex?: string | undefined
   readonly ebnf?: string | undefined
@@ -50,11 +53,15 @@ export function responseFormat(format: z.output<typeof ResponseFormatSchema> | u
   }
 }
 
+const WHITESPACE = 'Whitespace in JSON as you say'
+
 /** At most one of all of them. Throws ApiError 400. */
 export function structuredOutputs(body: GuidedFields, format: StructuredOutput | null): StructuredOutput | null {
   const wishes: StructuredOutput[] = format === null ? [] : [format]
   if (body.structured_outputs !== undefined) {
     const fields = parseBody(z.object({ structured_outputs: StructuredOutputsSchema }), body).structured_outputs
+    if (fields.whitespace_pattern !== undefined) throw notImplemented('structured_outputs.whitespace_pattern', WHITESPACE)
+    if (fields.disable_any_whitespace === true) throw notImplemented('structured_outputs.disable_any_whitespace', WHITESPACE)
     if (fields.json !== undefined) wishes.push(jsonSchema(fields.json, 'structured_outputs.json'))
     if (fields.json_object === true) wishes.push({ kind: 'json' })
     if (fields.regex !== undefined) wishes.push({ kind: 'regex', pattern: fields.regex })
@@ -67,6 +74,7 @@ export function structuredOutputs(body: GuidedFields, format: StructuredOutput |
         '"structured_outputs" names no constraint: give json, json_object, regex, choice, grammar or structural_tag.',
       )
   }
+  if (body.guided_whitespace_pattern !== undefined) throw notImplemented('guided_whitespace_pattern', WHITESPACE)
   if (body.guided_json !== undefined) wishes.push(jsonSchema(body.guided_json, 'guided_json'))
   if (body.guided_regex !== undefined) wishes.push({ kind: 'regex', pattern: body.guided_regex })
   if (body.guided_choice !== undefined) wishes.push({ kind: 'choice', choices: body.guided_choice })
