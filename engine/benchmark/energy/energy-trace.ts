@@ -89,7 +89,8 @@ export class EnergyTrace {
     if (first === -1) return notMeasured('The readings began after the run.')
     if (last === -1) return notMeasured(`The readings ended ${((toMs - this.lastMs) / 1000).toFixed(1)} s before the run did.`)
     const samples = this.#atMs.filter((at) => at >= fromMs && at <= toMs).length
-    const gap = Math.max(...this.#atMs.slice(first, last + 1).map((at, i, all) => at - (all[i - 1] ?? at)))
+    const covering = this.#atMs.slice(first, last + 1)
+    const gap = covering.reduce((most, at, i) => Math.max(most, at - (covering[i - 1] ?? at)), 0)
     if (this.#method === 'power' && (samples < LEAST_SAMPLES || gap > LONGEST_GAP_MS)) {
       return notMeasured(
         `Only ${samples} readings of the power in ${(length / 1000).toFixed(1)} s, up to ${(gap / 1000).toFixed(1)} s apart.`,

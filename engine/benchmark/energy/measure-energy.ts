@@ -12,10 +12,13 @@ import type { EnergyChoice, EnergySource } from './energy-source.ts'
 const MEASURE_MS = 3000
 /** A sensor shows the load of some tenths of a second ago. */
 const LEAD_IN_MS = 500
-/** Far from the rounds that were timed, so that no prompt is in the prefix cache. */
+/** Other prompts than those of the rounds that were timed. */
 const FIRST_ROUND = 10_000
 
-export type EnergyOptions = Pick<ThroughputOptions, 'promptTokens' | 'generatedTokens' | 'signal'>
+export interface EnergyOptions extends Pick<ThroughputOptions, 'promptTokens' | 'generatedTokens' | 'signal'> {
+  /** Milliseconds of the clock that the recordings use: performance.now(). */
+  readonly now?: () => number
+}
 
 /** In the order of the subjects, which are measured one after the other. */
 export async function measureEnergy(
@@ -35,16 +38,17 @@ async function energyOfSubject(
   source: EnergySource,
   options: EnergyOptions,
 ): Promise<Energy> {
+  const now = options.now ?? (() => performance.now())
   await using recording = await source.record()
   let round = FIRST_ROUND
   const repeat = async (ms: number): Promise<{ readonly fromMs: number; readonly toMs: number; readonly requests: number }> => {
-    const fromMs = performance.now()
+    const fromMs = now()
     const first = round
     do {
       options.signal?.throwIfAborted()
       await runOnce(runtime, options, round++)
-    } while (performance.now() - fromMs < ms)
-    return { fromMs, toMs: performance.now(), requests: round - first }
+    } while (now() - fromMs < ms)
+    return { fromMs, toMs: now(), requests: round - first }
   }
   if (source.method === 'power') await repeat(LEAD_IN_MS)
   const { fromMs, toMs, requests } = await repeat(MEASURE_MS)

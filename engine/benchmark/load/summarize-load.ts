@@ -103,11 +103,11 @@ export function steadyWindow(records: readonly RequestRecord[]): SteadyWindow | 
   return { fromMs: Math.min(...counted.map((record) => record.scheduledMs)), toMs: Math.max(...counted.map((record) => record.endMs)) }
 }
 
-/** Tokens that came within a window, whoever asked for them. */
+/** Tokens that came within a window, whoever asked for them. Those that came as it began were made before it. */
 export function tokensWithin(records: readonly RequestRecord[], { fromMs, toMs }: SteadyWindow): number {
   return records.reduce((total, record) => {
     const tokens = tokensOfChunks(record)
-    return total + record.chunksMs.reduce((sum, at, i) => sum + (at >= fromMs && at <= toMs ? (tokens[i] ?? 0) : 0), 0)
+    return total + record.chunksMs.reduce((sum, at, i) => sum + (at > fromMs && at <= toMs ? (tokens[i] ?? 0) : 0), 0)
   }, 0)
 }
 
