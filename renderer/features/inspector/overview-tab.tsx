@@ -10,6 +10,7 @@ import { formatDateTime, formatInteger } from '../../lib/format.ts'
 import { Slider } from '../../ui/controls.tsx'
 import { CodeBlock, Disclosure } from '../../ui/disclosure.tsx'
 import { FitBar } from '../../ui/fit-bar.tsx'
+import { ServingFit } from '../models/serving-fit.tsx'
 import { Bytes, Count, Significant } from '../../ui/numbers.tsx'
 import { Card, Facts } from '../../ui/page.tsx'
 import { ShareBar } from '../../ui/share-bar.tsx'
@@ -124,7 +125,9 @@ function ArchitectureFacts({ architecture }: { readonly architecture: Architectu
   )
 }
 
+/** The engine's plan; what can only be looked at has no plan, and is judged by its weights. */
 function DeviceFit({ detail }: { readonly detail: ModelDetail }) {
+  const model = detail.summary
   const { queries } = useEngine()
   const hardware = useQuery(queries.system.hardware.queryOptions()).data
   const settings = useQuery(queries.settings.get.queryOptions()).data
@@ -135,15 +138,26 @@ function DeviceFit({ detail }: { readonly detail: ModelDetail }) {
   const contextTokens = steps[index] ?? settings.contextTokens
   return (
     <div className={styles.stack}>
-      <FitBar
-        detail="full"
-        fit={fitOf({
-          weightBytes: detail.summary.weightBytes,
-          kvBytesPerToken: detail.kvBytesPerToken,
-          contextTokens,
-          budgetBytes: hardware.gpuBudgetBytes,
-        })}
-      />
+      {model.status === 'ready' ? (
+        <ServingFit
+          model={model}
+          contextTokens={Math.min(contextTokens, model.architecture.contextLength ?? contextTokens)}
+          parallel={1}
+          kvDtype={settings.kvDtype}
+          onContext={null}
+          onParallel={null}
+        />
+      ) : (
+        <FitBar
+          detail="full"
+          fit={fitOf({
+            weightBytes: detail.summary.weightBytes,
+            kvBytesPerToken: detail.kvBytesPerToken,
+            contextTokens,
+            budgetBytes: hardware.gpuBudgetBytes,
+          })}
+        />
+      )}
       {steps.length > 1 && (
         <Slider
           label={<Term name="context">Context</Term>}
