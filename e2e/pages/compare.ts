@@ -51,6 +51,15 @@ export class ComparePage {
     return this.page.getByRole('button', { name: 'Raise this layer and re-run' })
   }
 
+  /** Puts the only model of a server on the board. */
+  async addServer(address: string, key: string): Promise<void> {
+    await this.page.getByRole('button', { name: 'Add', exact: true }).click()
+    await this.page.getByRole('menuitem', { name: /on a server/ }).click()
+    await this.page.getByLabel('Address').fill(address)
+    await this.page.getByLabel('API key').fill(key)
+    await this.page.getByRole('button', { name: 'Add it' }).click()
+  }
+
   /** Saves the report there. */
   async exportPage(path: string): Promise<void> {
     await this.page.getByRole('button', { name: 'Export' }).click()

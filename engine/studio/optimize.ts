@@ -230,7 +230,7 @@ export class Optimize {
           kind: 'evaluate',
           title: `Evaluate ${record.name}`,
           modelId: record.id,
-          variantId: isVariant ? record.id : null,
+          variantId: isVariant && record.origin === 'folder' ? record.id : null,
           presetId: record.presetId,
           request: { evaluate: options, baselineId },
           phases:

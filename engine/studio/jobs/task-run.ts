@@ -71,7 +71,8 @@ export class TaskRuns {
         kind: 'evaluate',
         title: `Tasks on ${record.name}`,
         modelId: record.id,
-        variantId: this.#parts.library.familyRoot(record.id).id === record.id ? null : record.id,
+        // Of a server there is nothing to open.
+        variantId: record.parentId === null || record.origin === 'remote' ? null : record.id,
         presetId: record.presetId,
         request: { taskRun: options },
         phases: [

@@ -20,7 +20,8 @@ export function CompareScreen({ modelId }: { readonly modelId: string | undefine
   const [, navigate] = useLocation()
   const slow = useDelayed(models.isPending, 150)
   const asked = models.data?.find((model) => model.id === modelId)
-  const sourceId = asked?.parentId ?? asked?.id ?? null
+  // Servers and published results are on boards, not in the list: the board knows whose.
+  const sourceId = asked?.parentId ?? asked?.id ?? modelId ?? null
   const picker = <ModelPicker label="Choose a model" modelId={sourceId} offer="sources" onChange={(id) => navigate(`/compare/${id}`)} />
   if (models.data === undefined) {
     return (
@@ -74,6 +75,8 @@ function CompareFamily({ sourceId, picker }: { readonly sourceId: string; readon
       </Page>
     )
   }
+  const boardId = entries[0]?.model.id ?? sourceId
+  if (boardId !== sourceId) return <Redirect to={`/compare/${boardId}`} replace />
   if (entries.length < 2) {
     return (
       <Page title="Compare" actions={picker}>

@@ -89,7 +89,7 @@ function ratioDetails(drift: DriftResult | null, reference: Entry | null): Recor
   const { logPerplexityRatio: ratio = null, logPerplexityRatioStandardError: error = null } = drift ?? {}
   if (ratio === null) return {}
   const range = error === null ? '' : ` (${Math.exp(ratio - Z_95 * error).toFixed(4)}–${Math.exp(ratio + Z_95 * error).toFixed(4)})`
-  return { [`Ratio to the ${reference === null ? 'original' : 'baseline'}, paired`]: `×${Math.exp(ratio).toFixed(4)}${range}` }
+  return { [reference === null ? 'To original' : 'To baseline']: `×${Math.exp(ratio).toFixed(4)}${range}, paired` }
 }
 
 function windowsReason(entry: Entry, baseline: Entry): string | null {
