@@ -16,31 +16,39 @@ export interface HttpLoadOptions {
 
 export function createHttpLoadTarget({ client, model, api }: HttpLoadOptions): LoadTarget {
   const url = `${client.baseUrl}/${api === 'chat' ? 'chat/completions' : 'completions'}`
+  // vLLM's, llama.cpp's and ours know it; strict servers refuse any field that is not OpenAI's own, and end their answers where they like.
+  let takesIgnoreEos = true
   return {
     kind: 'server',
     model,
     url: client.baseUrl,
     async send(prompt, _id, onChunk, signal): Promise<LoadEnd> {
-      const body = JSON.stringify({
-        model,
-        ...(api === 'chat' ? { messages: [{ role: 'user', content: prompt.text }] } : { prompt: prompt.tokens ?? prompt.text }),
-        max_tokens: prompt.outputTokens,
-        ignore_eos: true,
-        temperature: 0,
-        stream: true,
-        stream_options: { include_usage: true },
-      })
-      const response = await post(url, client.headers, body, signal)
-      if (response.statusCode !== 200) {
-        throw new LatheError(
-          'remote.unsupported',
-          `${response.statusCode}: ${(await textOf(response)).slice(0, 200)}`,
-          'Look at the server’s log.',
-        )
+      const ask = (): Promise<IncomingMessage> => {
+        const body = JSON.stringify({
+          model,
+          ...(api === 'chat' ? { messages: [{ role: 'user', content: prompt.text }] } : { prompt: prompt.tokens ?? prompt.text }),
+          max_tokens: prompt.outputTokens,
+          ...(takesIgnoreEos ? { ignore_eos: true } : {}),
+          temperature: 0,
+          stream: true,
+          stream_options: { include_usage: true },
+        })
+        return post(url, client.headers, body, signal)
       }
-      return readStream(response, prompt, onChunk)
+      const response = await ask()
+      if (response.statusCode === 200) return readStream(response, prompt, onChunk)
+      const said = await textOf(response)
+      if (!(response.statusCode === 400 || response.statusCode === 422) || !said.includes('ignore_eos')) throw refused(response, said)
+      takesIgnoreEos = false
+      const again = await ask()
+      if (again.statusCode !== 200) throw refused(again, await textOf(again))
+      return readStream(again, prompt, onChunk)
     },
   }
+}
+
+function refused({ statusCode }: IncomingMessage, said: string): LatheError {
+  return new LatheError('remote.unsupported', `${statusCode}: ${said.slice(0, 200)}`, 'Look at the server’s log.')
 }
 
 /**
