@@ -443,4 +443,11 @@ describe('around the answers', () => {
     await server.close()
     await expect(runtime.aborted).resolves.toBe(runtime.requests[0]!.id)
   })
+
+  test('closing lets streams say how they ended', async () => {
+    const { post, server } = await start({ endless: true, contextLimit: 1_000_000 })
+    const response = await post('/v1/completions', { model: 'echo', prompt: 'ab', max_tokens: 900_000, stream: true })
+    const [text] = await Promise.all([response.text(), server.close()])
+    expect(text).toMatch(/"finish_reason":"abort".*\n\ndata: \[DONE\]\n\n$/)
+  })
 })

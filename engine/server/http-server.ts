@@ -6,6 +6,7 @@
 import { createHash, randomUUID, timingSafeEqual } from 'node:crypto'
 import { createServer } from 'node:http'
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { LatheError } from '../contract/errors.ts'
 import { ApiError, toApiError } from './api-error.ts'
 import type { Overlong } from './completion-run.ts'
@@ -57,6 +58,9 @@ export interface RunningServer {
  */
 const KEEP_ALIVE_MS = 75_000
 
+/** What the answers that are running get to end in: an abort takes a step. */
+const CLOSING_MS = 1000
+
 /** Equal lengths for the constant-time comparison, whatever was sent. */
 function digest(text: string): Buffer {
   return createHash('sha256').update(text).digest()
@@ -86,6 +90,8 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   const route = routeTable(serverRoutes(service, { version: options.version, load: () => Math.max(0, active.size - 1) }))
   const refusals = new RefusalLog((text) => log('warn', text))
   let port = 0
+  /** Called when nothing is being answered any more. */
+  let onLast: (() => void) | null = null
 
   /** Any host name that a resolver can be made to point here would let a web page in; only known ones are answered. */
   function isKnownHost(host: string): boolean {
@@ -169,6 +175,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       if (!controller.signal.aborted || !response.destroyed) fail(exchange, thrown)
     } finally {
       active.delete(controller)
+      if (active.size === 0) onLast?.()
     }
   }
 
@@ -193,8 +200,13 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       return active.size
     },
     close: async () => {
-      for (const controller of active) controller.abort()
       const closed = new Promise<void>((resolve) => server.close(() => resolve()))
+      for (const controller of active) controller.abort()
+      // Streams end with their reason and [DONE], which their clients are waiting for; who does not read it is cut off.
+      const late = sleep(CLOSING_MS, undefined, { ref: false })
+      if (active.size > 0) await Promise.race([new Promise<void>((resolve) => (onLast = resolve)), late])
+      server.closeIdleConnections()
+      await Promise.race([closed, late])
       server.closeAllConnections()
       await closed
     },

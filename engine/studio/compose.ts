@@ -34,6 +34,7 @@ import { Remotes } from './remotes.ts'
 import { Results } from './results.ts'
 import { createRouter } from './router.ts'
 import type { StudioRouter } from './router.ts'
+import { servingMark } from './serving-mark.ts'
 import { Serving } from './serving.ts'
 import { CalibrationStore } from './store/calibration-store.ts'
 import { ChatStore } from './store/chat-store.ts'
@@ -251,6 +252,7 @@ export async function composeStudio(options: StudioOptions, bind: (options: Bind
       events.publish({ kind: 'settings.changed' })
     },
     key: keyFile,
+    mark: servingMark(join(options.dataFolder, 'server-running'), process.ppid, (text) => log('warn', text)),
     onChange: () => events.publishCoalesced('server', () => ({ kind: 'server.changed' })),
     version: options.version,
     log,
@@ -324,6 +326,7 @@ export async function composeStudio(options: StudioOptions, bind: (options: Bind
   const refreshing = library.refresh().catch((error: unknown) => log('error', `Looking at the library's folders failed: ${String(error)}`))
   queue.start()
   watcher.start()
+  const recovering = serving.recover()
   return {
     router,
     status: () => ({ runningJobs: queue.runningJobs }),
@@ -332,7 +335,7 @@ export async function composeStudio(options: StudioOptions, bind: (options: Bind
       // jobs and answers write to the store as they stop, and readers of events want to see it: the store goes last
       watcher.stop()
       library.stopRefreshing()
-      await Promise.all([queue.close(), chat.close(), serving.close(), refreshing])
+      await Promise.all([queue.close(), chat.close(), serving.close(), recovering, refreshing])
       events.close()
       await ports.close()
       database.close()

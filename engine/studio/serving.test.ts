@@ -1,4 +1,7 @@
+import { mkdtempSync, rmSync } from 'node:fs'
 import { createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterEach, expect, test } from 'vitest'
 import { createEchoRuntime } from '../server/test/echo-model.ts'
@@ -6,6 +9,8 @@ import type { EchoOptions } from '../server/test/echo-model.ts'
 import type { ServerConfig } from '../contract/index.ts'
 import { LatheError } from '../contract/index.ts'
 import type { AcquireModel } from './ports.ts'
+import type { ServingMark } from './serving-mark.ts'
+import { servingMark } from './serving-mark.ts'
 import { Serving } from './serving.ts'
 
 const FOLDER = fileURLToPath(new URL('../../assets/demo-model', import.meta.url))
@@ -30,11 +35,21 @@ afterEach(async () => {
   await Promise.all(open.splice(0).map((serving) => serving.close()))
 })
 
-function setup(options: EchoOptions = {}) {
+function setup(options: EchoOptions = {}, left: ReturnType<ServingMark['read']> = 'none', kept: ServerConfig | null = null) {
   const loads: string[] = []
-  let saved: ServerConfig | null = null
+  let saved: ServerConfig | null = kept
   let changes = 0
   let key: string | null = null
+  let marked = false
+  const mark: ServingMark = {
+    set: () => {
+      marked = true
+    },
+    clear: () => {
+      marked = false
+    },
+    read: () => (marked ? 'same-shell' : left),
+  }
   const acquired: AcquireModel[] = []
   const runtime = createEchoRuntime({ contextLimit: 4096, ...options })
   const serving = new Serving({
@@ -60,6 +75,7 @@ function setup(options: EchoOptions = {}) {
         key = text
       },
     },
+    mark,
     saved: () => saved,
     save: (config) => {
       saved = config
@@ -69,7 +85,7 @@ function setup(options: EchoOptions = {}) {
     log: () => {},
   })
   open.push(serving)
-  return { serving, loads, saved: () => saved, changes: () => changes, runtime, acquired, key: () => key }
+  return { serving, loads, saved: () => saved, changes: () => changes, runtime, acquired, key: () => key, marked: () => marked }
 }
 
 const ask = (url: string, body: object) =>
@@ -180,4 +196,48 @@ test('its models are unloaded and loaded by hand, and it answers its own test', 
   const result = await serving.test(never)
   expect([result.status, result.milliseconds > 0]).toEqual([200, true])
   await expect.poll(() => serving.view().totals.requests).toBe(1)
+})
+
+test('a server that ran when its engine died is brought back by the next one of the same shell, and by no other', async () => {
+  const first = setup()
+  await first.serving.start(CONFIG, never)
+  expect(first.marked()).toBe(true)
+  await first.serving.stop()
+  expect(first.marked()).toBe(false)
+
+  const next = setup({}, 'same-shell', KEPT)
+  await next.serving.recover()
+  expect(next.serving.view()).toMatchObject({ state: 'running', log: [{ text: expect.stringMatching(/is started again/) }, {}] })
+  // Until it has proved to be steady: a model that kills the engine would otherwise do so for ever.
+  expect(next.marked()).toBe(false)
+
+  for (const [left, kept, lines] of [
+    ['none', KEPT, 0],
+    ['other-shell', KEPT, 1],
+    ['same-shell', null, 1],
+  ] as const) {
+    const other = setup({}, left, kept)
+    await other.serving.recover()
+    expect([other.serving.view().state, other.serving.view().log.length]).toEqual(['stopped', lines])
+  }
+
+  const failing = setup({}, 'same-shell', { ...KEPT, modelIds: ['m-bad'] })
+  await failing.serving.recover()
+  expect(failing.serving.view()).toMatchObject({ state: 'stopped', error: { code: 'gpu.out-of-memory' } })
+})
+
+test('the mark of a running server tells the shell that started its engine from others', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'lathe-mark-'))
+  const path = join(folder, 'server-running')
+  const warned: string[] = []
+  const mark = (shell: number): ServingMark => servingMark(path, shell, (text) => warned.push(text))
+  expect(mark(7).read()).toBe('none')
+  mark(7).set()
+  expect([mark(7).read(), mark(8).read()]).toEqual(['same-shell', 'other-shell'])
+  mark(7).clear()
+  mark(7).clear()
+  expect(mark(7).read()).toBe('none')
+  rmSync(folder, { recursive: true })
+  mark(7).set()
+  expect(warned).toHaveLength(1)
 })

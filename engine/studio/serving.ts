@@ -7,6 +7,7 @@ import { randomBytes } from 'node:crypto'
 import { LatheError, toErrorShape } from '../contract/index.ts'
 import type { ErrorShape, ServerConfig, ServerLogLine, ServerTest, ServerView } from '../contract/index.ts'
 import { startServer } from '../server/http-server.ts'
+import type { ServingMark } from './serving-mark.ts'
 import { checkAddress, listenError } from '../server/listening.ts'
 import type { RunningServer } from '../server/http-server.ts'
 import { LiveRequests } from '../server/live-requests.ts'
@@ -30,11 +31,15 @@ export interface ServingParts extends LoadParts {
   /** Without its key. */
   readonly save: (config: ServerConfig) => void
   readonly key: { read(): string | null; write(key: string): void }
+  /** Stands while the server runs. */
+  readonly mark: ServingMark
   readonly onChange: () => void
   readonly version: string
   readonly log: Log
 }
 
+/** A server that is brought back after a crash is brought back again only if it has run this long: what kills the engine by being loaded must not loop. */
+const STEADY_MS = 60_000
 /** More than a desktop answers while anybody still waits. */
 const MOST_QUEUED = 256
 const LOG_LINES = 300
@@ -68,6 +73,8 @@ export class Serving {
   /** undefined = not read yet; the file is read once. */
   #keptKey: string | null | undefined
   readonly #log: ServerLogLine[] = []
+  /** Until a server that was brought back counts as steady. */
+  #steady: NodeJS.Timeout | null = null
   /** Starts and stops take turns. */
   #turn: Promise<unknown> = Promise.resolve()
 
@@ -102,7 +109,7 @@ export class Serving {
   }
 
   /** Throws what loading the first model throws, and `request.invalid` for a port that can't be had. */
-  start(config: ServerConfig, signal: AbortSignal): Promise<ServerView> {
+  start(config: ServerConfig, signal: AbortSignal, { afterCrash = false }: { readonly afterCrash?: boolean } = {}): Promise<ServerView> {
     return this.#inTurn(async () => {
       if (this.#running !== null) throw new LatheError('request.invalid', 'The server is running already.', 'Stop it first.')
       const abort = new AbortController()
@@ -118,6 +125,8 @@ export class Serving {
         this.#keptKey = apiKey
         this.#running = await this.#open(config, apiKey, AbortSignal.any([signal, abort.signal]))
         this.#parts.save(kept)
+        if (afterCrash) this.#steady = setTimeout(() => this.#parts.mark.set(), STEADY_MS).unref()
+        else this.#parts.mark.set()
         this.#note('info', `Listening at ${this.#running.server.url}.`)
         this.#set('running')
       } catch (error) {
@@ -142,12 +151,29 @@ export class Serving {
       if (running === null) return this.view()
       this.#set('stopping')
       this.#running = null
+      if (this.#steady !== null) clearTimeout(this.#steady)
+      this.#parts.mark.clear()
       await running.server.close()
       await running.collection[Symbol.asyncDispose]()
       this.#note('info', 'Stopped.')
       this.#set('stopped')
       return this.view()
     })
+  }
+
+  /** Brings back a server that an engine before this one ran when it died. Never rejects: the view and the log say how it went. */
+  async recover(): Promise<void> {
+    const { mark } = this.#parts
+    const left = mark.read()
+    if (left === 'none') return
+    mark.clear()
+    const config = this.#parts.saved()
+    if (config === null || left === 'other-shell') {
+      this.#note('warn', 'Lathe ended while the server was running. Start it again when you like.')
+      return
+    }
+    this.#note('warn', 'The engine ended while the server was running: it is started again.')
+    await this.start(config, new AbortController().signal, { afterCrash: true }).catch(() => null)
   }
 
   abort(requestId: string): void {
