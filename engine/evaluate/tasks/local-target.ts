@@ -8,7 +8,7 @@ import type { Runtime } from '../../runtime/types.ts'
 import { marginOf, pieceOf } from '../answer-trace.ts'
 import type { TextCodec } from '../text-codec.ts'
 import { rollingWindows } from '../windows.ts'
-import { cutAtStops } from './target.ts'
+import { cutAtStops, END_OF_THINKING, isStopped } from './target.ts'
 import type { ChatTurnText, EvaluationTarget, GenerateRequest, Generated, Loglikelihood } from './target.ts'
 
 export interface LocalCodec extends TextCodec {
@@ -29,6 +29,8 @@ export function createLocalTarget({ name, runtime, codec, modelFingerprint }: Lo
   const { info } = runtime
   const prefix = codec.bosTokenId ?? codec.eosTokenId
   const endText = codec.eosTokenId === null ? null : codec.decode([codec.eosTokenId])
+  // A token of its own for the end of thoughts: the model thinks, and the runtime's stop strings would end it in the middle of a thought.
+  const thinks = codec.encode(END_OF_THINKING, { addSpecialTokens: false }).length === 1
   let requests = 0
   return {
     name,
@@ -79,7 +81,7 @@ export function createLocalTarget({ name, runtime, codec, modelFingerprint }: Lo
       }
       const all = codec.encode(text, { addSpecialTokens: false })
       const promptTokens = all.length > room ? all.slice(all.length - room) : all
-      return collect(runtime, codec, promptTokens, request, `evaluate-${requests++}`, signal)
+      return collect({ runtime, codec, thinks }, promptTokens, { ...request, prompt: text }, `evaluate-${requests++}`, signal)
     },
   }
 }
@@ -89,10 +91,9 @@ function sumOf(values: Float32Array): number {
 }
 
 async function collect(
-  runtime: Runtime,
-  codec: LocalCodec,
+  { runtime, codec, thinks }: { readonly runtime: Runtime; readonly codec: LocalCodec; readonly thinks: boolean },
   promptTokens: Uint32Array,
-  request: GenerateRequest,
+  request: GenerateRequest & { readonly prompt: string },
   id: string,
   signal: AbortSignal | undefined,
 ): Promise<Generated> {
@@ -115,18 +116,20 @@ async function collect(
     promptTokens,
     sampling,
     maxTokens: request.maxTokens,
-    stopStrings: request.until,
+    ...(thinks ? {} : { stopStrings: request.until }),
     ...(isTraced ? { topLogprobs: 2 } : {}),
     signal,
   })
   for await (const event of events) {
     if (event.kind === 'tokens') {
       text += event.text
+      tokens += event.ids.length
       for (const [i, token] of event.ids.entries()) {
         if (!isTraced) break
         pieces.push(pieceOf(codec.tokenBytes?.(token) ?? new Uint8Array()))
         margins.push(marginOf(event.top?.[i]?.map(({ logprob }) => logprob) ?? []))
       }
+      if (thinks && isStopped(request.prompt, text, request.until)) break
     }
     if (event.kind === 'finished') {
       if (event.reason === 'aborted')

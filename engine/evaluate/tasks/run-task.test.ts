@@ -2,6 +2,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, describe, expect, test } from 'vitest'
+import type { Runtime } from '../../runtime/types.ts'
 import { createFakeTarget } from '../test/fake-target.ts'
 import { createTableRuntime, LETTERS } from '../test/table-runtime.ts'
 import { openEvaluationCache } from './cache.ts'
@@ -327,8 +328,39 @@ const likelihood = ({ context, continuation }: { readonly context: string; reado
   -((context.length * 7 + continuation.charCodeAt(1)) % 11)
 
 test('what a model thinks before its answer is no part of it, and stops do not count there', () => {
-  expect(cutAtStops('<think>Question: hm\n\n4?</think>\nIt is 4.\n\nQuestion: next', ['\n\n'])).toBe('\nIt is 4.')
+  expect(cutAtStops('<think>Question: hm\n\n4?</think>\n\nIt is 4.\n\nQuestion: next', ['\n\n'])).toBe('It is 4.')
   expect(cutAtStops('4 Question: 5 STOP', ['STOP', 'Question:', ''])).toBe('4 ')
+})
+
+test.each([
+  ['the model opens its thought', 'q', ['<think>', 'hm\n\n', '4?', '</think>', '\n\n', 'It is 4.', '\n\n', 'next']],
+  ['the prompt does', 'q<think>\n', ['hm\n\n', '4?', '</think>', '\n\n', 'It is 4.', '\n\n', 'next']],
+  ['nobody does', 'q', ['It is 4.', '\n\n', 'next']],
+])('a model that thinks is not stopped in its thoughts, and not generated beyond its answer: %s', async (_, prompt, pieces) => {
+  const passed: (readonly string[] | undefined)[] = []
+  const taken: string[] = []
+  const runtime: Runtime = {
+    ...createTableRuntime('thinker', () => [1], 1),
+    async *generate({ stopStrings }) {
+      passed.push(stopStrings)
+      for (const [id, piece] of pieces.entries()) {
+        taken.push(piece)
+        yield { kind: 'tokens', ids: [id], logprobs: [0], text: piece }
+      }
+    },
+  }
+  const codec = {
+    encode: (asked: string) => Uint32Array.from({ length: asked === '</think>' ? 1 : asked.length }),
+    decode: () => '',
+    renderChat: () => '',
+    bosTokenId: null,
+    eosTokenId: null,
+  }
+  const target = createLocalTarget({ name: 'thinker', runtime, codec, modelFingerprint: 'x' })
+  const request = { prompt, maxTokens: 20, until: ['\n\n'], temperature: 0, topP: 1, seed: 1 }
+  expect(await target.generate(request, undefined)).toEqual({ text: 'It is 4.', tokens: pieces.length - 1 })
+  expect(passed).toEqual([undefined])
+  expect(taken).toEqual(pieces.slice(0, -1))
 })
 
 test('greedy answers beside a baseline’s say how far the texts moved; sampled ones and the baseline itself do not', async () => {

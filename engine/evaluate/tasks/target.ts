@@ -60,17 +60,30 @@ export interface EvaluationTarget {
   generate(request: GenerateRequest, signal: AbortSignal | undefined): Promise<Generated>
 }
 
-/** What ends a reasoning model's thoughts in its text. */
-const END_OF_THINKING = '</think>'
+/** What a reasoning model's thoughts stand between in its text; some templates open them in the prompt. */
+const THINKING = '<think>'
+export const END_OF_THINKING = '</think>'
 
-/** The answer up to the earliest stop string: what a reasoning model thinks before it is no part of it, and its stops do not count there. */
-export function cutAtStops(output: string, stops: readonly string[]): string {
+/** Without what a reasoning model thinks first, which is no part of the answer, and the blank lines after it. */
+function answerIn(output: string): string {
   const thought = output.lastIndexOf(END_OF_THINKING)
-  const text = thought < 0 ? output : output.slice(thought + END_OF_THINKING.length)
+  return thought < 0 ? output : output.slice(thought + END_OF_THINKING.length).trimStart()
+}
+
+/** The answer up to the earliest stop string; stops in a thought before it do not count. */
+export function cutAtStops(output: string, stops: readonly string[]): string {
+  const text = answerIn(output)
   let end = text.length
   for (const stop of stops) {
     const at = stop === '' ? -1 : text.indexOf(stop)
     if (at >= 0 && at < end) end = at
   }
   return text.slice(0, end)
+}
+
+/** Whether what was generated so far has come to a stop string, a thought that is still going on left alone. */
+export function isStopped(prompt: string, output: string, stops: readonly string[]): boolean {
+  const isThinking = !output.includes(END_OF_THINKING) && (output.trimStart().startsWith(THINKING) || prompt.trimEnd().endsWith(THINKING))
+  const text = answerIn(output)
+  return !isThinking && stops.some((stop) => stop !== '' && text.includes(stop))
 }

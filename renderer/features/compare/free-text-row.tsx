@@ -54,7 +54,7 @@ export function FreeTextRow({ drift }: { readonly drift: FreeTextDrift }) {
 function leadOf({ n, identical, divergenceMarginMedian: margin, divergenceMarginItems: items }: FreeTextDrift): [string, string] {
   if (margin === null) return ['—', 'not known of these answers']
   const odds = Math.exp(margin)
-  const text = odds > MOST_ODDS ? `> ${formatInteger(MOST_ODDS)}×` : `${formatSignificant(odds, odds < 10 ? 2 : 3)}×`
+  const text = odds > MOST_ODDS ? `> ${formatInteger(MOST_ODDS)}×` : `${formatSignificant(odds)}×`
   const differing = n - identical
   return [text, items < differing ? `median of ${formatInteger(items)} of ${formatInteger(differing)}` : 'median']
 }

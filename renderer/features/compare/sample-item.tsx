@@ -26,7 +26,7 @@ export function SampleItem({ row, names }: SampleItemProps) {
         )}
       </div>
       <details className={styles.prompt}>
-        <summary>{row.prompt.trim().slice(-160)}</summary>
+        <summary>{endOf(row.prompt.trim())}</summary>
         <pre tabIndex={0} role="region" aria-label={`Prompt of item ${row.docId}`}>
           {row.prompt}
         </pre>
@@ -54,6 +54,13 @@ export function SampleItem({ row, names }: SampleItemProps) {
       )}
     </li>
   )
+}
+
+/** Of a prompt, the question stands last. */
+const SUMMARY_CHARACTERS = 160
+
+function endOf(prompt: string): string {
+  return prompt.length > SUMMARY_CHARACTERS ? `…${prompt.slice(-SUMMARY_CHARACTERS)}` : prompt
 }
 
 function change({

@@ -40,7 +40,7 @@ test('a task of generated answers says how many stayed the same, where the other
   expect(await facts()).toEqual([
     'Same text: 62.5 % 25 of 40; 95 %: 47–76 %',
     'The others part: token 14 median',
-    'Lead there: 1.5× median',
+    'Lead there: 1.50× median',
     'To edit: 21.5 % mean',
   ])
   await user.click(screen.getByRole('button', { name: 'Lead there' }))

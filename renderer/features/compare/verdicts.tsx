@@ -105,7 +105,7 @@ function VerdictCell({ judgement, name }: { readonly judgement: Judgement | unde
     )
   }
   const look = LOOKS[paired.verdict]
-  const unit = (value: number) => (isShare ? `${(value * 100).toFixed(1)} pp` : formatSignificant(value))
+  const unit = (value: number) => (isShare ? `${(value * 100).toFixed(1).replace('-', '−')} pp` : formatSignificant(value))
   const { minimumDetectableDifference: detectable, itemsNeeded } = paired
   return (
     <span className={styles.verdict}>
