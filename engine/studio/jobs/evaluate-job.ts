@@ -43,7 +43,7 @@ export class EvaluateWorker implements JobWorker {
     const subject = await measurable(library, context.job.modelId)
     const root = library.familyRoot(subject.id)
     const source = root.id === subject.id || root.origin === 'published' ? null : root
-    const named = baselineId === null || baselineId === subject.id ? null : library.record(baselineId)
+    const named = baselineId === null || baselineId === subject.id || baselineId === root.id ? null : library.record(baselineId)
     const beside = named ?? source
     const onServer = subject.origin === 'remote' || beside?.origin === 'remote'
     if (evaluate.perplexity && onServer) await remoteTexts.run(context, subject, beside)

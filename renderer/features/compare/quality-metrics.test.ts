@@ -156,6 +156,7 @@ describe('a server as the baseline', () => {
     expect(page).toContain('≥ 0.00310')
     expect(page).toContain('a lower bound from the 20 most probable tokens')
     expect(page).toContain('remote: http://gpu:8000/v1')
+    expect(page).toContain('a server, http://gpu:8000/v1, acme-8b, vllm 0.25.1')
     expect(page).toContain('acme-8b, vllm 0.25.1')
     expect(page).toContain('&quot;boundedByTop&quot;: 20')
   })

@@ -245,11 +245,7 @@ function layersSection(entries: readonly Entry[], source: Entry | undefined): Ma
 
 function recipeOf({ model, ...entry }: Entry, source: Entry | undefined, run: Readonly<Record<string, unknown>> | null): Markup {
   const rows: readonly (readonly [string, string] | null)[] = [
-    ['Stored as', model.scheme],
-    ['Parameters', formatInteger(model.parameters)],
-    model.origin === 'folder'
-      ? ['Weights', `${formatBytes(model.weightBytes)} (${formatInteger(model.weightBytes)} bytes)`]
-      : ['Origin', model.origin],
+    ...(model.origin === 'folder' ? weightsRows(model) : [originRow(model, entry.result)]),
     model.presetId === null ? null : ['Preset', model.presetId],
     ['Added', formatDateTime(model.createdAt)],
   ]
@@ -270,6 +266,21 @@ function recipeOf({ model, ...entry }: Entry, source: Entry | undefined, run: Re
             <pre>${JSON.stringify(withoutPaths(run), null, 2)}</pre>
           </details>`
     }`
+}
+
+function weightsRows({ scheme, parameters, weightBytes }: Entry['model']): readonly (readonly [string, string])[] {
+  return [
+    ['Stored as', scheme],
+    ['Parameters', formatInteger(parameters)],
+    ['Weights', `${formatBytes(weightBytes)} (${formatInteger(weightBytes)} bytes)`],
+  ]
+}
+
+/** Of weights elsewhere nothing is known but who was asked. */
+function originRow({ origin }: Entry['model'], result: Entry['result']): readonly [string, string] {
+  const from = Object.values(result?.provenance ?? {}).at(-1)
+  if (origin === 'published') return ['Origin', 'a published results file']
+  return ['Origin', from === undefined ? 'a server' : `a server, ${from.adapter.replace(/^remote: /, '')}, ${from.driver}`]
 }
 
 function provenanceLines(entries: readonly Entry[], source: Entry | undefined): readonly string[] {
