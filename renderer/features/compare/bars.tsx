@@ -5,7 +5,16 @@ import { Card } from '../../ui/page.tsx'
 import { Term } from '../../ui/term.tsx'
 import { barTop } from './bar-top.ts'
 import styles from './compare.module.css'
-import { differenceOf, formatDifference, incomparableReason, printReading, type Entry, type Metric, type Reading } from './metrics.ts'
+import {
+  differenceOf,
+  formatDifference,
+  incomparableReason,
+  isOfOneJob,
+  printReading,
+  type Entry,
+  type Metric,
+  type Reading,
+} from './metrics.ts'
 import { NotComparable } from './not-comparable.tsx'
 import { SeriesMark, entryTitle, seriesColor } from './series.tsx'
 
@@ -68,6 +77,9 @@ function MetricBars({ metric, entries, baseline, source, mode }: Omit<BarsSectio
           )
         })}
       </ul>
+      {metric.rival !== undefined && mode === 'values' && comparable.some(({ entry }) => !isOfOneJob(entry, baseline)) && (
+        <p className={styles.barNote}>From several jobs. Ratios are of runs in turns: they need not be those of these bars.</p>
+      )}
     </Card>
   )
 }

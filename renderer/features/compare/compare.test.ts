@@ -11,6 +11,7 @@ import {
   formatDifference,
   formatRange,
   incomparableReason,
+  isOfOneJob,
   metricsOf,
   type Entry,
   type Metric,
@@ -29,6 +30,12 @@ const entries = entriesOf(family, RESULTS)
 const [source, w8, w4] = entries as [Entry, Entry, Entry]
 const metrics = new Map(metricsOf(entries).map((metric) => [metric.id, metric]))
 const metric = (id: string): Metric => metrics.get(id)!
+
+/** With speeds whose last job was one with the other. */
+function between(entry: Entry, other: Entry): Entry {
+  const throughput = { ...entry.result!.throughput!, interleavedWith: other.model.id }
+  return { ...entry, result: { ...entry.result!, throughput } }
+}
 
 /** With speeds that were measured in turns with the source's: median, least and most of the ratio. */
 function withRatio(entry: Entry, [median, min, max]: readonly [number, number, number]): Entry {
@@ -138,6 +145,20 @@ describe('metrics', () => {
     const shaky = [source, withRatio(w8, [1.3, 1.2, 2.5]), withRatio(w4, [1.9, 1.8, 2])]
     expect([...bestOf(metric('decode'), rivalsOf(metric('decode'), shaky, source))]).toEqual([])
     expect([...bestOf(metric('decode'), rivalsOf(metric('decode'), inTurns, w8))]).toEqual([])
+  })
+
+  test('speeds of two jobs are told from those of one; a ratio of speeds has its spread', () => {
+    expect([isOfOneJob(between(w4, source), between(source, w4)), isOfOneJob(between(w8, source), between(source, w4))]).toEqual([
+      true,
+      false,
+    ])
+    expect(glanceFacts(withRatio(w4, [1.4, 0.96, 1.8]), source).at(-1)).toEqual({ title: 'decode speed (0.96 to 1.8)', text: '1.40×' })
+  })
+
+  test('bits per byte are as uncertain as the perplexity that they are made from', () => {
+    const { value, range } = metric('bits-per-byte').read(w4)!
+    const { standardError, tokens, bytes } = w4.result!.perplexity!
+    expect(range![1] - value).toBeCloseTo((1.96 * standardError! * tokens) / bytes / Math.LN2, 9)
   })
 
   test('ends of a range share their unit', () => {

@@ -77,12 +77,14 @@ export function glanceFacts(entry: Entry, baseline: Entry): readonly GlanceFact[
   const isAskedAlike = asked.every((metric) => metric !== undefined && incomparableReason(metric, entry, baseline) === null)
   const tasks = isAskedAlike ? taskMeanRatio(entry, baseline, names) : null
   const decode = ratio(metrics.get('decode'))
+  const turns = metrics.get('decode')?.rival?.(entry, baseline.model.id)?.range ?? null
+  const spread = turns === null || turns[0] === turns[1] ? '' : ` (${formatSignificant(turns[0], 2)} to ${formatSignificant(turns[1], 2)})`
   const top1 = driftFrom(entry, baseline) === null ? undefined : metrics.get('top1')?.read(entry)?.value
   return [
     ...(size === null ? [] : [{ title: 'of the size', text: formatPercent(size, 0) }]),
     ...(tasks === null ? [] : [{ title: 'of task accuracy', text: withHalf(tasks) }]),
     ...(top1 === undefined ? [] : [{ title: 'same next token', text: formatPercent(top1) }]),
-    ...(decode === null ? [] : [{ title: 'decode speed', text: `${formatSignificant(decode)}×` }]),
+    ...(decode === null ? [] : [{ title: `decode speed${spread}`, text: `${formatSignificant(decode)}×` }]),
   ]
 }
 

@@ -266,3 +266,10 @@ export function axisTitle({ title, unit }: Metric, atLeast = false): string {
 export function printReading(metric: Metric, reading: Reading): string {
   return `${reading.atLeast === true ? '≥ ' : ''}${metric.format(reading.value)}`
 }
+
+/** Whether this speed and the baseline's, as they stand on the board, are of one job in which both took turns. */
+export function isOfOneJob(entry: Entry, baseline: Entry): boolean {
+  const [own, theirs] = [entry.result?.throughput ?? null, baseline.result?.throughput ?? null]
+  if (entry === baseline || own === null || theirs === null) return true
+  return own.interleavedWith === baseline.model.id && theirs.interleavedWith === entry.model.id
+}

@@ -68,7 +68,16 @@ function bitsPerByteMetric(): Metric {
     perAdapter: false,
     // Another tokenizer is no matter where the same bytes were scored.
     incomparable: (entry, baseline) => windowsReason(entry, baseline) ?? bytesReason(entry, baseline),
-    read: (entry) => measured(entry, 'perplexity', entry.result?.perplexity?.bitsPerByte ?? null, { details: textDetails(entry) }),
+    read: (entry) => {
+      const { bitsPerByte = null, standardError = null, tokens = 0, bytes = 0 } = entry.result?.perplexity ?? {}
+      // The error is of the mean log-likelihood of a token, in nats.
+      const error = standardError === null || bytes === 0 ? null : (standardError * tokens) / bytes / Math.LN2
+      return measured(entry, 'perplexity', bitsPerByte, {
+        range: rangeOf(bitsPerByte, error, [0, Infinity]),
+        rangeMeaning: '95 %, bootstrap over windows',
+        details: textDetails(entry),
+      })
+    },
   }
 }
 
