@@ -215,7 +215,42 @@ export function prepareItems(
 ): PreparedItem[] {
   const count = fewshotCount(task, options)
   const sampler = new FewshotSampler(task, documents.fewshot, documents.sharesSplit)
-  return documents.docs.map((doc, docId) => prepareItem(task, doc, docId, sampler.draw(count, doc), target, options))
+  return documents.docs.map((doc, docId) => {
+    const examples = sampler.draw(count, doc)
+    return inTask(task, docId, () => {
+      const item = prepareItem(task, doc, docId, examples, target, options)
+      // Before the first request, not after the last.
+      if (task.outputType === 'multiple_choice') mustHaveGold(item)
+      return item
+    })
+  })
+}
+
+/** Of several tasks and thousands of documents, the one that is wrong has a name. */
+function inTask<T>(task: TaskConfig, docId: number, work: () => T): T {
+  try {
+    return work()
+  } catch (error) {
+    if (!(error instanceof LatheError)) throw error
+    throw new LatheError(error.code, `${task.name}, document ${docId}: ${error.message}`, error.hint, { cause: error })
+  }
+}
+
+/** Places of the right answers among the choices; empty where none is one of them. */
+export function goldIndices(gold: Gold, choices: readonly string[]): readonly number[] {
+  const list: readonly unknown[] = Array.isArray(gold) ? gold : [gold]
+  return list
+    .map((entry) => (typeof entry === 'number' ? entry : choices.indexOf(String(entry))))
+    .filter((index) => index >= 0 && index < choices.length)
+}
+
+function mustHaveGold({ gold, choices }: PreparedItem): void {
+  if (goldIndices(gold, choices).length > 0) return
+  throw new LatheError(
+    'evaluate.invalid-data',
+    `the right answer (${JSON.stringify(gold)}) is not one of its ${choices.length} choices.`,
+    'Check doc_to_target and doc_to_choice.',
+  )
 }
 
 function prepareItem(

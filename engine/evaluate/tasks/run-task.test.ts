@@ -88,7 +88,16 @@ describe('multiple choice', () => {
     const scored = scoreTask(await run(CHOICE, createFakeTarget({ likelihood: () => -1 })))
     expect(scored.samples.map(({ answer }) => answer)).toEqual(['yes', 'yes'])
     const wrong = { ...CHOICE, documents: [{ q: 'x', options: ['a', 'b'], answer: 'c' }] }
-    await expect(run(wrong, createFakeTarget({})).then(scoreTask)).rejects.toMatchObject({ code: 'evaluate.invalid-data' })
+    let asked = 0
+    const counting = createFakeTarget({ likelihood: () => -(asked += 1) })
+    const late = { ...CHOICE, documents: [...(CHOICE.documents ?? []), ...wrong.documents] }
+    await expect(run(late, counting)).rejects.toMatchObject({
+      code: 'evaluate.invalid-data',
+      message: 'choice, document 2: the right answer ("c") is not one of its 2 choices.',
+    })
+    const fieldless = { ...CHOICE, documents: [{ options: ['a', 'b'], answer: 'a' }] }
+    await expect(run(fieldless, counting)).rejects.toMatchObject({ message: expect.stringMatching(/^choice, document 0: .*"q"/) })
+    expect(asked).toBe(0)
   })
 
   test('contexts that vary share one continuation (WinoGrande’s layout)', async () => {

@@ -9,20 +9,11 @@ import { comparePaired } from '../paired.ts'
 import type { GroupPart, PairedScores } from '../paired.ts'
 import { Z95 } from '../statistics.ts'
 import { compilePipeline } from './filters.ts'
-import { fewshotCount, sha256 } from './prompts.ts'
+import { fewshotCount, goldIndices, sha256 } from './prompts.ts'
 import type { PreparedItem } from './prompts.ts'
 import type { TaskAnswers } from './run-task.ts'
 import type { TaskConfig } from './task-config.ts'
-import {
-  countWords,
-  figureOf,
-  goldIndices,
-  metricsOf,
-  normalizerOf,
-  scoreChoices,
-  scoreGenerated,
-  scoreLoglikelihood,
-} from './task-metrics.ts'
+import { countWords, figureOf, metricsOf, normalizerOf, scoreChoices, scoreGenerated, scoreLoglikelihood } from './task-metrics.ts'
 import type { DocumentValue, Figure } from './task-metrics.ts'
 
 /** One document as one filter sees it. */

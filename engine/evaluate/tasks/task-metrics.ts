@@ -6,7 +6,8 @@ import { LatheError } from '../../contract/errors.ts'
 import { createIndexSampler } from '../random.ts'
 import { bootstrapRatioError, clusteredStandardError, meanWithError, wilsonInterval, Z95 } from '../statistics.ts'
 import { patterns } from './filters.ts'
-import type { Gold, PreparedItem } from './prompts.ts'
+import { goldIndices } from './prompts.ts'
+import type { PreparedItem } from './prompts.ts'
 import type { Loglikelihood } from './target.ts'
 import type { MetricConfig, OutputType, TaskConfig } from './task-config.ts'
 
@@ -94,14 +95,6 @@ function argmax(values: readonly number[]): number {
   return best
 }
 
-/** Indices of the right choices; empty when the document names none that exists. */
-export function goldIndices(gold: Gold, choices: readonly string[]): readonly number[] {
-  const list: readonly unknown[] = Array.isArray(gold) ? gold : [gold]
-  return list
-    .map((entry) => (typeof entry === 'number' ? entry : choices.indexOf(String(entry))))
-    .filter((index) => index >= 0 && index < choices.length)
-}
-
 /** Values of all metrics for one document of a multiple-choice task. `free` are the likelihoods without context. */
 export function scoreChoices(
   item: PreparedItem,
@@ -110,13 +103,6 @@ export function scoreChoices(
 ): Readonly<Record<string, number>> {
   const logprobs = scores.map(({ logprob }) => logprob)
   const gold = goldIndices(item.gold, item.choices)
-  if (gold.length === 0) {
-    throw new LatheError(
-      'evaluate.invalid-data',
-      `Document ${item.docId}: the right answer (${JSON.stringify(item.gold)}) is not one of its ${item.choices.length} choices.`,
-      'Check doc_to_target and doc_to_choice.',
-    )
-  }
   const right = (values: readonly number[]): number => Number(gold.includes(argmax(values)))
   const per = (lengthOf: (choice: string) => number): number[] =>
     logprobs.map((value, i) => value / Math.max(1, lengthOf(item.choices[i] ?? '')))
