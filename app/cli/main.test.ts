@@ -260,6 +260,23 @@ describe('inspect, plan, doctor', () => {
     expect((doctor['advice'] as { what: string }[])[0]?.what).toBe('No usable adapter matches "no such card"')
     expect((await failure(['bench', demo, '--adapter', 'no such card'])).code).toBe('gpu.no-adapter')
   })
+
+  it('bench writes what --export names or says so before it measures', async () => {
+    expect(await failure(['bench', demo, '--export', 'load.csv'])).toMatchObject({
+      code: 'request.invalid',
+      message: '--export is for a load, and of a folder none is asked for.',
+    })
+    expect((await failure(['bench', demo, '--slo', 'chat'])).message).toContain('--slo')
+  })
+
+  it('plan does not call fitting what vLLM refuses', async () => {
+    const printed: string[] = []
+    const terminal = { out: (text: string) => printed.push(text), note: () => {}, progress: () => {} }
+    const asked = ['plan', 'llama-3.1-8b', '--gpu', 'L4', '--tensor-parallel', '3', '--cost', '1']
+    expect(await runCommandLine(asked, terminal, new AbortController().signal)).toBe(0)
+    expect(printed.join('')).toMatch(/Verdict +no: .*32 attention heads/)
+    expect(printed.join('')).toMatch(/Cost of 1 M output tokens .* serving 40 % of the paid time/)
+  })
 })
 
 /** One prompt of a golden file (data/README.md); log-probabilities rounded to six digits. */

@@ -54,20 +54,21 @@ const UNIFIED = new Set(['gb10', 'strix-halo', 'm2-ultra', 'm3-ultra', 'm4', 'm4
 
 // prettier-ignore
 const ROWS: readonly Row[] = [
+  // GDDR cards of data centres keep a sixteenth of their memory for error correction: 24 and 16 GB are not all there (nvidia-smi's totals).
   // id, name, vendor, usable memory, GB/s, shader f32, bf16, fp8, int8, fp4, W, confidence
   ['b300', 'B300 SXM', 'nvidia', 275 * GIB, 7750, null, 2250, 4500, 153, 14000, 1400, 'medium'],
   ['gb200', 'GB200 (per GPU)', 'nvidia', 189471 * MIB, 8000, null, 2500, 5000, 5000, 10000, 1200, 'medium'],
   ['b200', 'B200 SXM', 'nvidia', 180 * GIB, 7700, null, 2250, 4500, 4500, 9000, 1000, 'high'],
   ['h200', 'H200 SXM', 'nvidia', 143771 * MIB, 4800, 67, 989, 1979, 1979, null, 700, 'high'],
-  ['h100', 'H100 SXM', 'nvidia', 81559 * MIB, 3350, 67, 989, 1979, 1979, null, 700, 'high'],
-  ['h100-pcie', 'H100 PCIe', 'nvidia', 81559 * MIB, 2000, 51, 756, 1513, 1513, null, 350, 'high'],
+  ['h100', 'H100 SXM', 'nvidia', 79.19 * GIB, 3350, 67, 989, 1979, 1979, null, 700, 'high'],
+  ['h100-pcie', 'H100 PCIe', 'nvidia', 79.19 * GIB, 2000, 51, 756, 1513, 1513, null, 350, 'high'],
   ['a100', 'A100 SXM 80 GB', 'nvidia', 80 * GIB, 2039, 19.5, 312, null, 624, null, 400, 'high'],
   ['a100-pcie', 'A100 PCIe 80 GB', 'nvidia', 80 * GIB, 1935, 19.5, 312, null, 624, null, 300, 'high'],
   ['a30', 'A30', 'nvidia', 24 * GIB, 933, 10.3, 165, null, 330, null, 165, 'high'],
   ['l40s', 'L40S', 'nvidia', 46068 * MIB, 864, 91.6, 362, 733, 733, null, 350, 'high'],
-  ['l4', 'L4', 'nvidia', 24 * GIB, 300, 30.3, 121, 242, 242, null, 72, 'high'],
-  ['a10', 'A10', 'nvidia', 24 * GIB, 600, 31.2, 125, null, 250, null, 150, 'medium'],
-  ['t4', 'T4', 'nvidia', 16 * GIB, 320, 8.1, 65, null, 130, null, 70, 'medium'],
+  ['l4', 'L4', 'nvidia', 23034 * MIB, 300, 30.3, 121, 242, 242, null, 72, 'high'],
+  ['a10', 'A10', 'nvidia', 23028 * MIB, 600, 31.2, 125, null, 250, null, 150, 'medium'],
+  ['t4', 'T4', 'nvidia', 15360 * MIB, 320, 8.1, 65, null, 130, null, 70, 'medium'],
   ['rtx-pro-6000', 'RTX PRO 6000 Blackwell', 'nvidia', 96 * GIB, 1792, 120, 468, 936, 936, 1871, 600, 'medium'],
   ['a6000', 'RTX A6000', 'nvidia', 48 * GIB, 768, 38.7, 155, null, 310, null, 300, 'medium'],
   ['rtx-5090', 'RTX 5090', 'nvidia', 32 * GIB, 1792, 105, 210, 419, 838, 1676, 575, 'medium'],

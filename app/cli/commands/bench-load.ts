@@ -1,6 +1,6 @@
 /** The load part of `lathe bench`: options of the profiles, the target that is loaded, and the runs as DESIGN §10 has them. */
 import { writeFile } from 'node:fs/promises'
-import { extname, resolve } from 'node:path'
+import { resolve } from 'node:path'
 import { exportBenchmark } from '../../../engine/benchmark/load/export-benchmark.ts'
 import { createHttpLoadTarget } from '../../../engine/benchmark/load/http-load-target.ts'
 import type { LoadTarget } from '../../../engine/benchmark/load/load-target.ts'
@@ -11,7 +11,14 @@ import { latencyTable } from '../../../engine/benchmark/load/summarize-load.ts'
 import type { EnergyChoice } from '../../../engine/benchmark/energy/energy-source.ts'
 import type { Tokenize } from '../../../engine/benchmark/load/synthetic-prompts.ts'
 import { SERVICE_LEVELS } from '../../../engine/contract/index.ts'
-import type { LatencyConvention, LatencySummary, LoadProfile, ServedBenchmark, ServedRun } from '../../../engine/contract/index.ts'
+import type {
+  BenchmarkExportFormat,
+  LatencyConvention,
+  LatencySummary,
+  LoadProfile,
+  ServedBenchmark,
+  ServedRun,
+} from '../../../engine/contract/index.ts'
 import { OpenAiClient } from '../../../engine/evaluate/remote/openai-client.ts'
 import type { Arguments, OptionSpec } from '../arguments.ts'
 import { latheVersion } from '../assets.ts'
@@ -52,6 +59,38 @@ export const LOAD_OPTIONS: Readonly<Record<string, OptionSpec>> = {
   model: { type: 'string', value: 'NAME', help: 'for an address: the model’s name (the only one served)' },
   'api-key': { type: 'string', value: 'K', help: 'for an address: its key (LATHE_API_KEY)' },
   chat: { type: 'boolean', help: 'for an address: use /v1/chat/completions' },
+}
+
+/** By the end of the name, the longer ones first. */
+const EXPORTS = [
+  ['.raw.json', 'raw'],
+  ['.guidellm.csv', 'guidellm-csv'],
+  ['.csv', 'csv'],
+  ['.jsonl', 'vllm'],
+  ['.json', 'guidellm'],
+] as const satisfies readonly (readonly [string, BenchmarkExportFormat])[]
+
+/** Options of a load that say nothing to the engine's own benchmark, which a folder gets without --profile. */
+const ONLY_LOAD = [
+  'concurrency',
+  'rate',
+  'sweep-steps',
+  'requests',
+  'warmup-requests',
+  'max-seconds',
+  'shared-prefix',
+  'slo',
+  'trace',
+  'time-scale',
+  'convention',
+  'export',
+] as const
+
+/** Throws where one is given and no load is asked for: a file that is never written must not look like one. */
+export function mustHaveProfile(args: Arguments): void {
+  const given = ONLY_LOAD.find((name) => (name === 'export' ? args.texts(name).length > 0 : args.text(name) !== null))
+  if (given !== undefined)
+    throw args.invalid(`--${given} is for a load, and of a folder none is asked for.`, 'Add --profile, for example --profile synchronous.')
 }
 
 export interface LoadDefaults {
@@ -123,6 +162,15 @@ export async function remoteLoadTarget(
   return { target: createHttpLoadTarget({ client, model: model.id, api: chat ? 'chat' : 'completions' }), tokenize }
 }
 
+function exportsOf(args: Arguments): readonly { readonly path: string; readonly format: BenchmarkExportFormat }[] {
+  return args.texts('export').map((path) => {
+    const format = EXPORTS.find(([ending]) => path.endsWith(ending))?.[1]
+    if (format === undefined)
+      throw args.invalid(`--export can't write "${path}".`, 'Use a name that ends in .csv, .json, .guidellm.csv, .jsonl or .raw.json.')
+    return { path, format }
+  })
+}
+
 export async function runLoadCommand(
   context: CommandContext,
   args: Arguments,
@@ -131,6 +179,8 @@ export async function runLoadCommand(
   options: ServedBenchmarkOptions,
   energy: EnergyChoice,
 ) {
+  // What can't be written is said before the first request.
+  const exports = exportsOf(args)
   const startedAt = new Date().toISOString()
   const outcome = await runServedBenchmark(target, options, {
     tokenize,
@@ -140,20 +190,7 @@ export async function runLoadCommand(
   })
   context.progress(null)
   const files: string[] = []
-  for (const path of args.texts('export')) {
-    const format = path.endsWith('.raw.json')
-      ? 'raw'
-      : path.endsWith('.guidellm.csv')
-        ? 'guidellm-csv'
-        : extname(path) === '.csv'
-          ? 'csv'
-          : extname(path) === '.jsonl'
-            ? 'vllm'
-            : extname(path) === '.json'
-              ? 'guidellm'
-              : null
-    if (format === null)
-      throw args.invalid(`--export can't write "${path}".`, 'Use a name that ends in .csv, .json, .guidellm.csv, .jsonl or .raw.json.')
+  for (const { path, format } of exports) {
     const { text } = exportBenchmark({ ...outcome, startedAt, latheVersion: latheVersion() }, format)
     await writeFile(resolve(path), text)
     files.push(resolve(path))

@@ -12,7 +12,7 @@ import type { Arguments } from '../arguments.ts'
 import type { Command } from '../command.ts'
 import { cacheTokens, describeEngine, engineJson, measureEngine, SOFTWARE_GRID } from './bench-engine.ts'
 import type { EngineSubject, Grid } from './bench-engine.ts'
-import { LOAD_OPTIONS, loadOptions, remoteLoadTarget, runLoadCommand, wholeNumbers } from './bench-load.ts'
+import { LOAD_OPTIONS, loadOptions, mustHaveProfile, remoteLoadTarget, runLoadCommand, wholeNumbers } from './bench-load.ts'
 import { acquire, modelAt } from './with-model.ts'
 
 /** Requests of a run that is not told how many: enough for medians. */
@@ -65,6 +65,7 @@ export const bench: Command = {
         text: `${outcome.benchmark.model} at ${target}\n${text}`,
       }
     }
+    if (args.text('profile') === null) mustHaveProfile(args)
     const ref = await modelAt(target)
     const baselinePath = args.text('baseline')
     const baselineRef = baselinePath === null ? null : await modelAt(baselinePath)

@@ -92,6 +92,7 @@ function count(value: number | null): string {
 
 export function planText(plan: CapacityPlan): string {
   const { request, subject, gpu, parts, fit, kv, limits, speed, service, tensorParallel } = plan
+  const refused = tensorParallel.choices.find((choice) => choice.count === tensorParallel.count && !choice.allowed)?.reason ?? null
   const each = tensorParallel.count > 1 ? ' on each GPU' : ''
   const facts: (readonly [string, string])[] = [
     ['Model', `${subject.title}, ${formatCount(subject.parameters)} parameters, ${subject.scheme}`],
@@ -105,13 +106,13 @@ export function planText(plan: CapacityPlan): string {
       `${formatBytes(fit.kvBytes)}${each} for ${request.concurrency} × ${request.contextTokens} tokens (${request.kvElement}, ${formatBytes(kv.bytesPerToken)} a token)`,
     ],
     ['Activations, reserve', `${formatBytes(fit.activationBytes)}, ${formatBytes(parts.reserveBytes)}`],
-    ['Verdict', VERDICTS[fit.verdict]],
+    ['Verdict', refused === null ? VERDICTS[fit.verdict] : `no: ${refused}`],
     ['Largest context', `${count(limits.context)} tokens at ${request.concurrency} at once`],
     [
       'Most at once',
       `${count(limits.concurrency)} of ${request.contextTokens} tokens, ${count(limits.usualConcurrency)} of the usual ${request.promptTokens} + ${request.outputTokens}`,
     ],
-    ['Best scheme', plan.bestSchemeId ?? 'none fits'],
+    ['Most bits that fit', plan.bestSchemeId ?? 'none fits'],
     ['Decode (estimate)', `${range(speed.decode, 'tok/s')} alone, ${range(speed.decodeTogether, 'tok/s')} together`],
     ['Prefill (estimate)', `${range(speed.prefill, 'tok/s')}, first token after ${range(speed.firstTokenMs, 'ms')}`],
     ['Estimated from', gpu.source],
@@ -123,8 +124,8 @@ export function planText(plan: CapacityPlan): string {
     ])
     if (service.costPerMillionTokens !== null)
       facts.push([
-        'Cost of 1 M tokens',
-        `${service.costPerMillionTokens.low.toPrecision(2)} to ${service.costPerMillionTokens.high.toPrecision(2)}`,
+        'Cost of 1 M output tokens',
+        `${service.costPerMillionTokens.low.toPrecision(2)} to ${service.costPerMillionTokens.high.toPrecision(2)}, serving ${(request.busyShare * 100).toFixed(0)} % of the paid time`,
       ])
     if (service.gpusForUsers !== null) facts.push(['GPUs for them', `${service.gpusForUsers} for ${count(request.users)} people`])
   }
