@@ -5,6 +5,7 @@ import { LatheError } from '../../contract/errors.ts'
 import type { FreeTextDrift, PairedComparison, SampleRow, TaskResult } from '../../contract/index.ts'
 import { isGreedyTemperature } from '../../runtime/sampling.ts'
 import { freeTextDrift } from '../free-text-drift.ts'
+import { medianDifference } from '../paired-median.ts'
 import { comparePaired } from '../paired.ts'
 import type { GroupPart, PairedScores } from '../paired.ts'
 import { Z95 } from '../statistics.ts'
@@ -262,9 +263,16 @@ function pairedScores(figure: Figure, other: Figure, scored: ScoredTask, baselin
   }
 }
 
+/** In the score's own unit, which is not that of the items' values. */
 function ofRatio(figure: Figure, other: Figure, paired: PairedComparison): PairedComparison {
-  const interval = intervalOfRatio(figure, other, paired)
-  return { ...paired, difference: figure.value - other.value, interval, lost: null, gained: null, mcnemarP: null }
+  const { difference, interval } =
+    figure.aggregation === 'median'
+      ? medianDifference(
+          other.values.map(({ value }) => value),
+          figure.values.map(({ value }) => value),
+        )
+      : { difference: figure.value - other.value, interval: intervalOfRatio(figure, other, paired) }
+  return { ...paired, difference, interval, lost: null, gained: null, mcnemarP: null }
 }
 
 /** Perplexities differ by a factor: the interval of the mean log-likelihood's difference, carried over. */

@@ -3,6 +3,7 @@
  * are kept, so that two models can be compared item by item. Ratios (perplexities over words or bytes) keep numerator and denominator.
  */
 import { LatheError } from '../../contract/errors.ts'
+import { medianOf } from '../paired-median.ts'
 import { createIndexSampler } from '../random.ts'
 import { bootstrapRatioError, clusteredStandardError, meanWithError, wilsonInterval, Z95 } from '../statistics.ts'
 import { patterns } from './filters.ts'
@@ -190,10 +191,7 @@ function aggregationOf(config: MetricConfig): Aggregation {
 
 /** One number from the values of all documents, with its error. */
 export function aggregate(aggregation: Aggregation, values: readonly DocumentValue[]): number {
-  if (aggregation === 'median') {
-    const sorted = values.map(({ value }) => value).toSorted((a, b) => a - b)
-    return sorted[sorted.length >> 1] ?? Number.NaN
-  }
+  if (aggregation === 'median') return medianOf(values.map(({ value }) => value))
   let top = 0
   let bottom = 0
   for (const { value, weight } of values) {
