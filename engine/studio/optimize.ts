@@ -220,21 +220,23 @@ export class Optimize {
       else if (wantsText(options)) requireTokenizer({ name: record.name, hasTokenizer: record.facts.hasTokenizer })
       records.push(record)
     }
-    if (baselineId !== null) await measurable(this.#parts.library, baselineId)
+    const baseline = baselineId === null ? null : await measurable(this.#parts.library, baselineId)
     const jobs: Job[] = []
     for (const record of records) {
       const isVariant = this.#parts.library.familyRoot(record.id).id !== record.id
-      const isBeside = isVariant || (baselineId !== null && baselineId !== record.id)
+      const against = baseline === null || baseline.id === record.id ? '' : ` against ${baseline.name}`
       jobs.push(
         this.#parts.queue.enqueue({
           kind: 'evaluate',
-          title: `Evaluate ${record.name}`,
+          title: `Evaluate ${record.name}${against}`,
           modelId: record.id,
           variantId: isVariant && record.origin === 'folder' ? record.id : null,
           presetId: record.presetId,
           request: { evaluate: options, baselineId },
           phases:
-            record.origin === 'remote' ? [remoteTextPhase(record.id)] : await this.#evaluationPhases(record, options, isBeside ? 2 : 1),
+            record.origin === 'remote'
+              ? [remoteTextPhase(record.id)]
+              : await this.#evaluationPhases(record, options, isVariant || against !== '' ? 2 : 1),
         }),
       )
     }
