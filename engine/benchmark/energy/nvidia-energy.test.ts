@@ -1,4 +1,6 @@
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { createServer } from 'node:net'
+import type { AddressInfo, Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import * as fc from 'fast-check'
@@ -53,7 +55,7 @@ describe('what nvidia-smi prints', () => {
     const one = parsePowerLine('2026/11/23 21:55:10.123, 68.42')
     const two = parsePowerLine('2026/11/23 21:55:10.223, [N/A]')
     expect(one).toMatchObject({ watts: 68.42 })
-    expect(two).toMatchObject({ watts: null, text: '[N/A]' })
+    expect(two).toMatchObject({ watts: null })
     expect(two!.atMs - one!.atMs).toBe(100)
     expect(parsePowerLine('Failed to initialize NVML: Driver/library version mismatch')).toBeNull()
   })
@@ -111,8 +113,9 @@ describe('which GPU an adapter is', () => {
  * then goes on at `everyMs` until it is killed. Says its process id.
  */
 const SCRIPT = `
+import { spawn } from 'node:child_process'
 import { writeFileSync } from 'node:fs'
-const { probe, oldProbe, refuses, watts, seconds, everyMs, dies, last } = JSON.parse(process.env.FAKE_SMI)
+const { probe, oldProbe, refuses, watts, seconds, everyMs, dies, deaf, last } = JSON.parse(process.env.FAKE_SMI)
 const query = process.argv.find((text) => text.startsWith('--query-gpu='))
 if (!query.includes('timestamp')) {
   if (refuses === 'instant' && query.includes('instant')) {
@@ -125,6 +128,9 @@ if (!query.includes('timestamp')) {
   }
   console.log(query.includes('instant') ? probe : oldProbe)
 } else {
+  if (deaf) process.on('SIGTERM', () => {})
+  const endless = "setInterval(() => process.stdout.write('\\n'), 20); require('node:net').connect(process.env.FAKE_SMI_PORT)"
+  if (deaf) spawn(process.execPath, ['-e', endless], { stdio: ['ignore', 'inherit', 'ignore'] })
   writeFileSync(process.env.FAKE_SMI_LOG, JSON.stringify({ pid: process.pid, query: process.argv.slice(2) }))
   const line = (ms) => new Date(ms).toISOString().replaceAll('-', '/').replace('T', ' ').replace('Z', '') + ', ' + watts
   const end = Date.now()
@@ -142,6 +148,7 @@ interface Fake {
   readonly refuses?: 'instant' | 'all'
   readonly watts?: string
   readonly dies?: boolean
+  readonly deaf?: boolean
   readonly last?: string
 }
 
@@ -234,6 +241,23 @@ describe('sampling by one long-lived process', () => {
       reason: 'nvidia-smi wrote "Unable to determine the device handle" instead of a power.',
     })
   })
+})
+
+test('one that does not end when it is asked to is killed; a script around the real one does not hold the run up', async () => {
+  // Its own child, which writes into the same pipe, calls here: that it is gone shows as the end of the call.
+  const called = Promise.withResolvers<Socket>()
+  const server = createServer(called.resolve)
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  process.env['FAKE_SMI_PORT'] = String((server.address() as AddressInfo).port)
+  const recording = await (await sourceOf({ deaf: true })).record()
+  const { pid } = await sampled()
+  const call = await called.promise
+  const gone = new Promise((resolve) => call.on('error', resolve).on('close', resolve))
+  await recording[Symbol.asyncDispose]()
+  expect(isAlive(pid)).toBe(false)
+  await gone
+  server.close()
+  delete process.env['FAKE_SMI_PORT']
 })
 
 describe('no source, and why', () => {

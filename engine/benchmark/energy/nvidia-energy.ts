@@ -79,12 +79,11 @@ export function matchGpu(gpus: readonly NvidiaGpu[], adapterName: string): Nvidi
 }
 
 /** One line of the sampling: its own time in ms (of no particular zone), and watts or null. */
-export function parsePowerLine(line: string): { readonly atMs: number; readonly watts: number | null; readonly text: string } | null {
+export function parsePowerLine(line: string): { readonly atMs: number; readonly watts: number | null } | null {
   const match = /^(\d{4})\/(\d\d)\/(\d\d) (\d\d):(\d\d):(\d\d)\.(\d{3}),(.*)$/.exec(line.trim())
   if (match === null) return null
   const [year = 0, month = 0, day = 0, hour = 0, minute = 0, second = 0, ms = 0] = match.slice(1, 8).map(Number)
-  const text = (match[8] ?? '').trim()
-  return { atMs: Date.UTC(year, month - 1, day, hour, minute, second, ms), watts: parseWatts(text), text }
+  return { atMs: Date.UTC(year, month - 1, day, hour, minute, second, ms), watts: parseWatts(match[8]) }
 }
 
 const run = promisify(execFile)
@@ -159,11 +158,12 @@ class SmiRecording implements EnergyRecording {
     process.once('exit', this.#killAtExit)
     const { promise, resolve } = Promise.withResolvers<void>()
     this.#exit = promise
+    this.#child.once('exit', () => resolve())
+    this.#child.once('error', () => resolve())
     const end = (reason: string): void => {
       process.removeListener('exit', this.#killAtExit)
       this.#ended ??= reason
       this.#wake()
-      resolve()
     }
     this.#child.once('error', (error) => end(`nvidia-smi could not be run: ${error.message}.`))
     this.#child.once('close', (code, signal) => end(`nvidia-smi ended during the run (${signal ?? `exit code ${code}`}).`))
@@ -172,6 +172,7 @@ class SmiRecording implements EnergyRecording {
   }
 
   #line(line: string): void {
+    if (line.trim() === '') return
     const reading = parsePowerLine(line)
     if (reading === null) return this.#trace.fail(`nvidia-smi wrote "${line.slice(0, 100)}" instead of a power.`)
     if (reading.watts === null) {
@@ -214,8 +215,15 @@ class SmiRecording implements EnergyRecording {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#closed = true
     this.#child.kill('SIGTERM')
-    const timer = setTimeout(() => this.#child.kill('SIGKILL'), KILL_MS)
-    await this.#exit
-    clearTimeout(timer)
+    const { promise: stuck, resolve } = Promise.withResolvers<void>()
+    const timers = [
+      setTimeout(() => this.#child.kill('SIGKILL'), KILL_MS),
+      // One that waits in the driver does not even hear that; it dies when it comes back.
+      setTimeout(resolve, 2 * KILL_MS),
+    ]
+    await Promise.race([this.#exit, stuck])
+    for (const timer of timers) clearTimeout(timer)
+    // Where nvidia-smi is a script around the real one, that one finds its pipe closed.
+    this.#child.stdout.destroy()
   }
 }
