@@ -129,7 +129,7 @@ if (!query.includes('timestamp')) {
   console.log(query.includes('instant') ? probe : oldProbe)
 } else {
   if (deaf) process.on('SIGTERM', () => {})
-  const endless = "setInterval(() => process.stdout.write('\\n'), 20); require('node:net').connect(process.env.FAKE_SMI_PORT)"
+  const endless = "setInterval(() => console.log(), 20); require('node:net').connect(process.env.FAKE_SMI_PORT)"
   if (deaf) spawn(process.execPath, ['-e', endless], { stdio: ['ignore', 'inherit', 'ignore'] })
   writeFileSync(process.env.FAKE_SMI_LOG, JSON.stringify({ pid: process.pid, query: process.argv.slice(2) }))
   const line = (ms) => new Date(ms).toISOString().replaceAll('-', '/').replace('T', ' ').replace('Z', '') + ', ' + watts
