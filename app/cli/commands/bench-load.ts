@@ -47,7 +47,11 @@ export const LOAD_OPTIONS: Readonly<Record<string, OptionSpec>> = {
     help: `count requests that meet a service level: ${LEVELS.join(', ')}, or ttft:tpot:e2e in ms ("200:50:")`,
   },
   trace: { type: 'string', value: 'JSONL', help: 'recorded arrivals for --profile trace' },
-  'time-scale': { type: 'string', value: 'X', help: 'replays the trace so many times slower (1)' },
+  'time-scale': {
+    type: 'string',
+    value: 'X',
+    help: 'replays the trace so many times slower (1; 1000 where its time stamps are seconds, as GuideLLM’s)',
+  },
   seed: { type: 'string', value: 'N', help: 'of prompts and arrivals (1)' },
   convention: { type: 'string', value: 'NAME', help: `whose names and definitions of latency: ${CONVENTIONS.join(', ')} (lathe)` },
   export: {

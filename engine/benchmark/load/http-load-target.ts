@@ -76,7 +76,8 @@ async function textOf(response: IncomingMessage): Promise<string> {
   return text
 }
 
-async function readStream(body: AsyncIterable<Uint8Array>, prompt: LoadPrompt, onChunk: () => void): Promise<LoadEnd> {
+/** Server-sent events, however the network cuts them; `onChunk` for each frame with output. */
+export async function readStream(body: AsyncIterable<Uint8Array>, prompt: LoadPrompt, onChunk: () => void): Promise<LoadEnd> {
   let chunks = 0
   let end = { inputTokens: 0, outputTokens: 0, cachedTokens: 0, finish: 'unknown' }
   const decoder = new TextDecoder()

@@ -32,7 +32,8 @@ const MAX_TRACE = 100_000
 
 /**
  * Recorded arrivals: JSON lines with `timestamp` (ms; or `arrival_time`/`at_s`, seconds), `input_length` and `output_length` (also
- * `prompt_tokens`/`output_tokens`), as Mooncake's and GuideLLM's traces have them. `timeScale` 2 replays at half the speed.
+ * `prompt_tokens`/`output_tokens`), as Mooncake's traces have them; GuideLLM's have the same names with `timestamp` in seconds, so that 1000 is their
+ * scale. `timeScale` 2 replays at half the speed.
  */
 export function parseTrace(name: string, text: string, timeScale: number): TraceEntry[] {
   const entries = text.split('\n').flatMap((line, index): TraceEntry[] => {
