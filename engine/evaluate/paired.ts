@@ -167,6 +167,11 @@ function groupLogLikelihood(parts: readonly GroupPart[]): PairedComparison['logL
 function detectableOf(flips: readonly Flips[] | null, standardError: number | null): number | null {
   // Shares can't differ by more than all of the items.
   if (flips !== null) return Math.min(1, minimumDetectableDifference(flipVariance(flips), 1))
+  return minimumDetectableBy(standardError)
+}
+
+/** The same from a standard error. */
+export function minimumDetectableBy(standardError: number | null): number | null {
   return standardError === null ? null : (Z95 + Z_POWER) * standardError
 }
 

@@ -201,9 +201,16 @@ describe('comparisons', () => {
     expect(evidence.compare({ baselineId: source, modelId: variant, margin: 0.01 })).toMatchObject([
       { paired: null, reason: expect.stringContaining('not answered') },
     ])
+    const perplexity = { name: 'text', task: 'text', metric: 'word_perplexity', outputType: 'loglikelihood_rolling' } as const
+    for (const model of [source, variant]) answered(model, 'rr', { ...perplexity, dataset: 'text@1' })
+    expect(evidence.compare({ baselineId: source, modelId: variant, margin: 0.01 }).at(-1)).toMatchObject({
+      paired: null,
+      reason: expect.stringContaining('no margin'),
+    })
     answered(source, 'rr')
     expect(evidence.compare({ baselineId: source, modelId: variant, margin: 0.01 })).toMatchObject([
       { paired: null, reason: expect.stringContaining('different items') },
+      { task: 'text', paired: null },
     ])
   })
 

@@ -116,6 +116,9 @@ export class Evidence {
     }
     const { members } = payload
     if (members !== undefined) return this.#pairGroup(baselineId, other, { ...own, members }, isShare ? margin : null)
+    // Items hold log-likelihoods, not the words or bytes that a perplexity is made by.
+    if (payload.outputType === 'loglikelihood_rolling' || payload.metric === 'perplexity')
+      return { paired: null, reason: 'A perplexity has no margin to be judged by; its difference from the original stands on the board.' }
     const items = this.#itemsOfBoth(other, own)
     if (items === null) return { paired: null, reason: 'The two models were asked different items.' }
     return {

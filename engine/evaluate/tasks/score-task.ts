@@ -5,16 +5,24 @@ import { LatheError } from '../../contract/errors.ts'
 import type { FreeTextDrift, PairedComparison, SampleRow, TaskResult } from '../../contract/index.ts'
 import { isGreedyTemperature } from '../../runtime/sampling.ts'
 import { freeTextDrift } from '../free-text-drift.ts'
-import { medianDifference } from '../paired-median.ts'
-import { comparePaired } from '../paired.ts'
+import { figureDifference } from '../paired-figure.ts'
+import { comparePaired, minimumDetectableBy } from '../paired.ts'
 import type { GroupPart, PairedScores } from '../paired.ts'
-import { Z95 } from '../statistics.ts'
 import { compilePipeline } from './filters.ts'
 import { fewshotCount, goldIndices, sha256 } from './prompts.ts'
 import type { PreparedItem } from './prompts.ts'
 import type { TaskAnswers } from './run-task.ts'
 import type { TaskConfig } from './task-config.ts'
-import { countWords, figureOf, metricsOf, normalizerOf, scoreChoices, scoreGenerated, scoreLoglikelihood } from './task-metrics.ts'
+import {
+  aggregate,
+  countWords,
+  figureOf,
+  metricsOf,
+  normalizerOf,
+  scoreChoices,
+  scoreGenerated,
+  scoreLoglikelihood,
+} from './task-metrics.ts'
 import type { DocumentValue, Figure } from './task-metrics.ts'
 
 /** One document as one filter sees it. */
@@ -216,8 +224,9 @@ function driftOf({ task, answers }: ScoredTask, { id, scored }: ScoredBaseline):
 function pairedFigure(figure: Figure, scored: ScoredTask, baseline: ScoredBaseline, margin: number | null): PairedComparison | null {
   const other = counterpartOf(figure, baseline)
   if (other === undefined) return null
-  const paired = comparePaired(pairedScores(figure, other, scored, baseline, margin))
-  return isMean(figure) ? paired : ofRatio(figure, other, paired)
+  const scores = pairedScores(figure, other, scored, baseline, margin)
+  const paired = comparePaired(scores)
+  return isMean(figure) ? paired : ofFigure(figure, other, { paired, clusters: scores.clusters ?? null })
 }
 
 /** One task of a group beside the baseline's; null where the baseline has no such figure. Its own verdict and recovery are not asked for. */
@@ -228,10 +237,7 @@ export function pairedPart(figure: Figure, scored: ScoredTask, baseline: ScoredB
   const paired = comparePaired({ ...scores, hasRecovery: false })
   const n = figure.values.length
   if (isMean(figure)) return { weight, n, paired, scores }
-  const ratio = ofRatio(figure, other, paired)
-  const [low, high] = ratio.interval
-  // In the unit of the score: the log-likelihoods' error is not that of a perplexity.
-  return { weight, n, paired: { ...ratio, standardError: paired.standardError === null ? null : (high - low) / (2 * Z95) }, scores: null }
+  return { weight, n, paired: ofFigure(figure, other, { paired, clusters: scores.clusters ?? null }), scores: null }
 }
 
 function counterpartOf(figure: Figure, { scored }: ScoredBaseline): Figure | undefined {
@@ -264,23 +270,20 @@ function pairedScores(figure: Figure, other: Figure, scored: ScoredTask, baselin
 }
 
 /** In the score's own unit, which is not that of the items' values. */
-function ofRatio(figure: Figure, other: Figure, paired: PairedComparison): PairedComparison {
-  const { difference, interval } =
-    figure.aggregation === 'median'
-      ? medianDifference(
-          other.values.map(({ value }) => value),
-          figure.values.map(({ value }) => value),
-        )
-      : { difference: figure.value - other.value, interval: intervalOfRatio(figure, other, paired) }
-  return { ...paired, difference, interval, lost: null, gained: null, mcnemarP: null }
-}
-
-/** Perplexities differ by a factor: the interval of the mean log-likelihood's difference, carried over. */
-function intervalOfRatio(figure: Figure, other: Figure, paired: PairedComparison): [number, number] {
-  const half = Z95 * (paired.standardError ?? 0)
-  const at = (logDifference: number): number =>
-    figure.aggregation === 'bits-per-byte' ? -logDifference / Math.LN2 : other.value * (Math.exp(-logDifference) - 1)
-  return [at(paired.difference + half), at(paired.difference - half)]
+function ofFigure(
+  figure: Figure,
+  other: Figure,
+  { paired, clusters }: { readonly paired: PairedComparison; readonly clusters: readonly string[] | null },
+): PairedComparison {
+  const found = figureDifference(other.values, figure.values, (values) => aggregate(figure.aggregation, values), clusters)
+  return {
+    ...paired,
+    ...found,
+    minimumDetectableDifference: minimumDetectableBy(found.standardError),
+    lost: null,
+    gained: null,
+    mcnemarP: null,
+  }
 }
 
 function goldLikelihoods(own: ScoredTask, other: ScoredTask): { readonly baseline: number[]; readonly candidate: number[] } | null {

@@ -3,7 +3,7 @@
  * are kept, so that two models can be compared item by item. Ratios (perplexities over words or bytes) keep numerator and denominator.
  */
 import { LatheError } from '../../contract/errors.ts'
-import { medianOf } from '../paired-median.ts'
+import { medianOf } from '../paired-figure.ts'
 import { createIndexSampler } from '../random.ts'
 import { bootstrapRatioError, clusteredStandardError, meanWithError, wilsonInterval, Z95 } from '../statistics.ts'
 import { patterns } from './filters.ts'
