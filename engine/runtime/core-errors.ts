@@ -13,11 +13,11 @@ export function nonFiniteError({ start, count }: PlannedRequest, modelId: string
 }
 
 /** No token is left to choose: the request asked for what cannot be. */
-export function noTokenError({ id, completionTokens }: Request, modelId: string): LatheError {
+export function noTokenError({ completionTokens }: Request): LatheError {
   return new LatheError(
     'runtime.no-token',
-    `After ${completionTokens} tokens, none of ${modelId}'s tokens is allowed as the next of request ${id}.`,
-    'Its grammar, allowed ids, biases and bad words together leave nothing: allow an end-of-sequence id, or loosen one of them.',
+    `After ${completionTokens} tokens no token is allowed as the next one.`,
+    'The request’s form, min_tokens, allowed ids, biases and bad words together leave nothing: allow an end-of-sequence id, or loosen one of them.',
     { data: { completionTokens } },
   )
 }

@@ -24,12 +24,11 @@ export interface SampleSetting {
   readonly rows: number
   readonly now: number
   readonly contextLimit: number
-  readonly modelId: string
 }
 
 /** Appends to the request what it gains. Row i is what follows if the first i drafts were right; the first one that was not ends the window. */
 export function takeSamples(request: Request, work: GenerateWork, output: StepOutput, setting: SampleSetting): Samples {
-  const { row, rows, now, contextLimit, modelId } = setting
+  const { row, rows, now, contextLimit } = setting
   const topCount = work.topCount ?? 0
   const drafts = request.tokens.slice(request.tokenCount, request.tokenCount + rows - 1)
   const tokens: number[] = []
@@ -44,7 +43,7 @@ export function takeSamples(request: Request, work: GenerateWork, output: StepOu
     const logprob = output.sampledLogprob[row + i]
     if (token === undefined || logprob === undefined) throw new Error(`The step returned no token for request ${request.id}`)
     if (token === NO_TOKEN) {
-      error = noTokenError(request, modelId)
+      error = noTokenError(request)
       break
     }
     request.append(token)

@@ -73,7 +73,6 @@ export class StepApplier {
       rows,
       now,
       contextLimit: this.#parts.contextLimit,
-      modelId: this.#parts.modelId,
     })
     const { tokens, logprobs, top, reason, error } = outcome
     this.#parts.statistics.generatedTokens += tokens.length

@@ -76,6 +76,7 @@ export class ApiError extends Error {
 const STATUS_BY_CODE: Partial<Record<ErrorCode, number>> = {
   'runtime.invalid-request': 400,
   'runtime.context-exceeded': 400,
+  'runtime.no-token': 400,
   'request.invalid': 400,
   'request.forbidden': 403,
   'tokenizer.no-chat-template': 400,

@@ -128,6 +128,15 @@ describe.skipIf(!existsSync(folder))('the demo model, served', () => {
     expect(new Set(only.choices[0]!.logprobs!.tokens).size).toBe(1)
   })
 
+  test('wishes that leave no token are a bad request, which names them and no folder', async () => {
+    const ask = { model: 'd', messages: [{ role: 'user' as const, content: 'hi' }], guided_choice: ['yes'], min_tokens: 10 }
+    const refused = (await client.chat.completions.create(ask).catch((error: unknown) => error)) as InstanceType<
+      typeof OpenAI.BadRequestError
+    >
+    expect([refused.status, refused.message]).toEqual([400, expect.stringMatching(/^400 After \d tokens no token is allowed.*min_tokens/)])
+    expect(refused.message).not.toContain('demo')
+  })
+
   test('a template of the request that fails is blamed on the request', async () => {
     const ask = { model: 'd', messages: [{ role: 'user' as const, content: 'hi' }], chat_template: '{% if %}' }
     await expect(client.chat.completions.create(ask)).rejects.toMatchObject({
