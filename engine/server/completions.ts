@@ -7,9 +7,17 @@ import { ApiError } from './api-error.ts'
 import type { CompletionFields } from './completion-request.ts'
 import { finishReasonOf, fitPrompt, metricsOf, resolveMaxTokens, runChoices, usageOf } from './completion-run.ts'
 import type { ChoiceEnd, PromptRun, RequestRun, RunHandlers, Usage } from './completion-run.ts'
+import { fewAtOnce } from './few-at-once.ts'
 import type { EventStream } from './sse.ts'
 import { addPiece, noLogprobs, promptLogprobs, scoredLogprobs } from './token-logprobs.ts'
 import type { CompletionLogprobs } from './token-logprobs.ts'
+
+/** More than a device answers together; a quarter of the queue that is usual, which other clients wait in too. */
+const MOST_AT_ONCE = 64
+
+function promptsAtOnce({ choices }: CompletionFields): number {
+  return Math.max(1, Math.floor(MOST_AT_ONCE / choices))
+}
 
 interface Prompt {
   readonly tokens: Uint32Array
@@ -139,12 +147,12 @@ async function answerPrompt(
   return { choices, usage: usageOf(ids.length, ends, prompt.dropped), ends }
 }
 
-/** The whole answer as one object. Prompts run at the same time. */
+/** The whole answer as one object. Prompts run at the same time, up to a number that leaves others their place. */
 export async function completion(run: RequestRun, fields: CompletionFields): Promise<object> {
   const prompts = preparePrompts(run, fields)
   const stopped = new AbortController()
   const together = { ...run, signal: AbortSignal.any([run.signal, stopped.signal]) }
-  const answers = await Promise.all(prompts.map((prompt, index) => answerPrompt(together, fields, prompt, index))).catch(
+  const answers = await fewAtOnce(prompts, promptsAtOnce(fields), (prompt, index) => answerPrompt(together, fields, prompt, index)).catch(
     (failure: unknown) => {
       stopped.abort()
       throw failure
@@ -238,7 +246,7 @@ export async function streamCompletion(run: RequestRun, fields: CompletionFields
     return { usage: usageOf(prompt.tokens.length, ends, prompt.dropped), first: ends.find((end) => end.choice === firstChoice) ?? null }
   }
   try {
-    const answers = await Promise.all(prompts.map(runPrompt))
+    const answers = await fewAtOnce(prompts, promptsAtOnce(fields), runPrompt)
     const first = answers[0]?.first ?? null
     const metrics = fields.returnMetrics && first !== null ? { metrics: metricsOf(first.stats) } : {}
     if (fields.includeUsage)
