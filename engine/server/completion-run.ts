@@ -117,6 +117,8 @@ export async function runChoices(run: RequestRun, fields: GenerationFields, prom
   const { limitMask } = prompt
   const bound = grammar === null ? null : (): TokenMaskProvider => wrap(grammar.start())
   const maskOf = limitMask === undefined ? (bound ?? undefined) : () => limitMask(bound?.() ?? null) ?? undefined
+  // A special token that a form lets through, as some vocabularies have for tool calls, is a part of what the form binds.
+  const skipSpecialTokens = structured === null && (prompt.skipSpecialTokens ?? fields.skipSpecialTokens)
   const request: GenerationRequest = {
     id: randomUUID(),
     promptTokens: prompt.promptTokens,
@@ -133,7 +135,7 @@ export async function runChoices(run: RequestRun, fields: GenerationFields, prom
     ...(fields.minTokens !== undefined && { minTokens: fields.minTokens }),
     ...(prompt.topLogprobs > 0 && { topLogprobs: prompt.topLogprobs }),
     ...(fields.priority !== undefined && { priority: fields.priority }),
-    ...((prompt.skipSpecialTokens ?? fields.skipSpecialTokens) ? {} : { skipSpecialTokens: false }),
+    ...(skipSpecialTokens ? {} : { skipSpecialTokens: false }),
     signal,
   }
   metrics.arrived(fields.choices, prompt.maxTokens)
