@@ -7,7 +7,7 @@ export function rivalsOf(metric: Metric, entries: readonly Entry[], baseline: En
     incomparableReason(metric, entry, baseline) === null && metric.isDefined?.(entry) !== true && metric.read(entry) !== null
   const { rival } = metric
   if (rival === undefined) return entries.map((entry) => (may(entry) ? metric.read(entry) : null))
-  const rivals = entries.map((entry) => (may(entry) ? rival(entry, baseline.model.id) : null))
+  const rivals = entries.map((entry) => (may(entry) ? rival(entry, baseline) : null))
   // One that was never measured beside the others might be better than all of them.
   return entries.some((entry, index) => may(entry) && rivals[index] === null) ? entries.map(() => null) : rivals
 }

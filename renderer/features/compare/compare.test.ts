@@ -107,8 +107,12 @@ describe('metrics', () => {
     expect(differenceOf(metric('task:reading'), w4, source)).toBe(
       w4.result!.tasks.find((task) => task.name === 'reading')!.paired!.difference,
     )
-    // against another baseline the pairing does not hold
+    // nothing joins these two
     expect(differenceOf(metric('decode'), beside, w8)).toBeCloseTo(117 / 88 - 1, 12)
+    // each took turns with the original, and that is the baseline's ratio the other way round
+    expect(differenceOf(metric('decode'), beside, withRatio(w8, [1.2, 1.1, 1.3]))).toBeCloseTo(1.5 / 1.2 - 1, 12)
+    expect(differenceOf(metric('decode'), source, beside)).toBeCloseTo(1 / 1.5 - 1, 12)
+    expect(metric('decode').rival!(withRatio(w4, [2, 1.5, 3]), withRatio(w8, [1.2, 1, 1.5]))).toEqual({ value: 2 / 1.2, range: [1, 3] })
   })
 
   test('a server has speeds and scores, but no size', () => {
@@ -144,7 +148,7 @@ describe('metrics', () => {
     expect([...bestOf(metric('decode'), rivalsOf(metric('decode'), inTurns, source))]).toEqual([2])
     const shaky = [source, withRatio(w8, [1.3, 1.2, 2.5]), withRatio(w4, [1.9, 1.8, 2])]
     expect([...bestOf(metric('decode'), rivalsOf(metric('decode'), shaky, source))]).toEqual([])
-    expect([...bestOf(metric('decode'), rivalsOf(metric('decode'), inTurns, w8))]).toEqual([])
+    expect([...bestOf(metric('decode'), rivalsOf(metric('decode'), inTurns, inTurns[1]!))]).toEqual([2])
   })
 
   test('speeds of two jobs are told from those of one; a ratio of speeds has its spread', () => {
@@ -152,7 +156,7 @@ describe('metrics', () => {
       true,
       false,
     ])
-    expect(glanceFacts(withRatio(w4, [1.4, 0.96, 1.8]), source).at(-1)).toEqual({ title: 'decode speed (0.96 to 1.8)', text: '1.40×' })
+    expect(glanceFacts(withRatio(w4, [1.4, 0.96, 1.8]), source).at(-1)).toEqual({ title: 'decode (0.96–1.8×)', text: '1.40×' })
   })
 
   test('bits per byte are as uncertain as the perplexity that they are made from', () => {

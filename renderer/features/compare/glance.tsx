@@ -65,7 +65,7 @@ export function glanceFacts(entry: Entry, baseline: Entry): readonly GlanceFact[
   const ratio = (metric: Metric | undefined): number | null => {
     if (metric === undefined || incomparableReason(metric, entry, baseline) !== null) return null
     // ratios of speeds are those of runs that took turns
-    const paired = metric.delta === 'relative' ? (metric.paired?.(entry, baseline.model.id) ?? null) : null
+    const paired = metric.delta === 'relative' ? (metric.paired?.(entry, baseline) ?? null) : null
     if (paired !== null) return 1 + paired
     const mine = metric.read(entry)?.value
     const theirs = metric.read(baseline)?.value
@@ -77,14 +77,17 @@ export function glanceFacts(entry: Entry, baseline: Entry): readonly GlanceFact[
   const isAskedAlike = asked.every((metric) => metric !== undefined && incomparableReason(metric, entry, baseline) === null)
   const tasks = isAskedAlike ? taskMeanRatio(entry, baseline, names) : null
   const decode = ratio(metrics.get('decode'))
-  const turns = metrics.get('decode')?.rival?.(entry, baseline.model.id)?.range ?? null
-  const spread = turns === null || turns[0] === turns[1] ? '' : ` (${formatSignificant(turns[0], 2)} to ${formatSignificant(turns[1], 2)})`
+  const turns = metrics.get('decode')?.rival?.(entry, baseline)?.range ?? null
+  const decodeTitle =
+    turns === null || turns[0] === turns[1]
+      ? 'decode speed'
+      : `decode (${formatSignificant(turns[0], 2)}–${formatSignificant(turns[1], 2)}×)`
   const top1 = driftFrom(entry, baseline) === null ? undefined : metrics.get('top1')?.read(entry)?.value
   return [
     ...(size === null ? [] : [{ title: 'of the size', text: formatPercent(size, 0) }]),
     ...(tasks === null ? [] : [{ title: 'of task accuracy', text: withHalf(tasks) }]),
     ...(top1 === undefined ? [] : [{ title: 'same next token', text: formatPercent(top1) }]),
-    ...(decode === null ? [] : [{ title: `decode speed${spread}`, text: `${formatSignificant(decode)}×` }]),
+    ...(decode === null ? [] : [{ title: decodeTitle, text: `${formatSignificant(decode)}×` }]),
   ]
 }
 

@@ -10,6 +10,7 @@ import { qualityMetrics } from './quality-metrics.ts'
 import { fact, measured } from './reading.ts'
 import { protocolReason } from './same-protocol.ts'
 import { servedMetrics } from './served-metrics.ts'
+import { ratioInTurns, type RatioName } from './speed-ratio.ts'
 import { meanTasks, taskMean, taskMeanRange, taskMetric } from './task-metrics.ts'
 
 /** One model on the board. `series` fixes its colour, shape and dash for as long as it exists. */
@@ -58,9 +59,9 @@ export interface Metric {
   /** Its value here is what the metric is measured from, and wins nothing. */
   readonly isDefined?: (entry: Entry) => boolean
   /** What may be set against others when the best is named, where the values themselves may not; null where there is nothing of the kind. */
-  readonly rival?: (entry: Entry, baselineId: string) => Pick<Reading, 'value' | 'range'> | null
+  readonly rival?: (entry: Entry, baseline: Entry) => Pick<Reading, 'value' | 'range'> | null
   /** The difference from this baseline as it was measured beside it, in the manner of `delta`; null where they were measured apart. */
-  readonly paired?: (entry: Entry, baselineId: string) => number | null
+  readonly paired?: (entry: Entry, baseline: Entry) => number | null
 }
 
 const percent = (value: number) => formatPercent(value)
@@ -130,7 +131,7 @@ function speedMetric(
   better: 'up' | 'down',
   format: (value: number) => string,
   field: 'decodeTokensPerSecond' | 'prefillTokensPerSecond' | 'timeToFirstTokenMs',
-  ratio: keyof Omit<NonNullable<Throughput['versus']>, 'baselineId'>,
+  ratio: RatioName,
 ): Metric {
   return {
     id,
@@ -157,16 +158,12 @@ function speedMetric(
       })
     },
     // Two jobs' speeds say as much about the day as about the model: only runs that took turns in one job make a ratio.
-    paired: (entry, baselineId) => {
-      const versus = entry.result?.throughput?.versus ?? null
-      return versus?.baselineId === baselineId ? versus[ratio].median - 1 : null
+    paired: (entry, baseline) => {
+      const found = ratioInTurns(entry, baseline, ratio)
+      return found === null ? null : found.value - 1
     },
     // For the same reason only those ratios compete.
-    rival: (entry, baselineId) => {
-      if (entry.model.id === baselineId) return { value: 1, range: null }
-      const versus = entry.result?.throughput?.versus ?? null
-      return versus?.baselineId === baselineId ? { value: versus[ratio].median, range: [versus[ratio].min, versus[ratio].max] } : null
-    },
+    rival: (entry, baseline) => (entry === baseline ? { value: 1, range: null } : ratioInTurns(entry, baseline, ratio)),
   }
 }
 
@@ -174,10 +171,7 @@ function times(value: number): string {
   return `${formatSignificant(value)}×`
 }
 
-function versusDetails(
-  versus: Throughput['versus'],
-  ratio: 'decodeRatio' | 'prefillRatio' | 'timeToFirstTokenRatio',
-): Record<string, string> {
+function versusDetails(versus: Throughput['versus'], ratio: RatioName): Record<string, string> {
   if (versus === null) return {}
   const { median, min, max } = versus[ratio]
   return { 'Beside its baseline, in turns': `${times(median)} (${times(min)}–${times(max)})` }
@@ -235,7 +229,7 @@ export function difference(metric: Metric, value: number, baseline: number): num
 
 /** The difference from the baseline: as measured beside it where that was done, else of the two values. */
 export function differenceOf(metric: Metric, entry: Entry, baseline: Entry): number | null {
-  const paired = metric.paired?.(entry, baseline.model.id) ?? null
+  const paired = metric.paired?.(entry, baseline) ?? null
   if (paired !== null) return paired
   const own = metric.read(entry)?.value
   const base = metric.read(baseline)?.value

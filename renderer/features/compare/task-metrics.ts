@@ -33,9 +33,9 @@ export function taskMetric(name: string, title: string, sample: TaskResult): Met
         },
       })
     },
-    paired: (entry, baselineId) => {
+    paired: (entry, baseline) => {
       const paired = findTask(entry, name)?.paired ?? null
-      return paired?.baselineId === baselineId ? paired.difference : null
+      return paired?.baselineId === baseline.model.id ? paired.difference : null
     },
   }
 }
@@ -114,8 +114,8 @@ function meanHalfWidth(intervals: readonly (readonly [number, number])[]): numbe
 }
 
 /**
- * The mean as a share of the baseline's, and half of its 95 % interval from the paired differences of the tasks, which are far surer than two means.
- * null half where a task was not compared with this baseline.
+ * The mean as a share of the baseline's, and half of its 95 % interval: from the paired differences of the tasks, which are far surer than two means;
+ * from those where a task was not compared with this baseline. null half where neither is known.
  */
 export function taskMeanRatio(
   entry: Entry,
@@ -128,5 +128,12 @@ export function taskMeanRatio(
     const paired = findTask(entry, name)?.paired ?? null
     return paired?.baselineId === baseline.model.id && isKnown(paired.interval) ? [paired.interval] : []
   })
-  return { ratio: own / theirs, half: intervals.length === names.length ? meanHalfWidth(intervals) / theirs : null }
+  const means = [entry, baseline].flatMap((of) => taskMeanRange(of, names)?.range ?? [])
+  const half =
+    intervals.length === names.length
+      ? meanHalfWidth(intervals)
+      : means.length === 4
+        ? Math.hypot(((means[1] ?? 0) - (means[0] ?? 0)) / 2, ((means[3] ?? 0) - (means[2] ?? 0)) / 2)
+        : null
+  return { ratio: own / theirs, half: half === null ? null : half / theirs }
 }
