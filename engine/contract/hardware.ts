@@ -50,6 +50,8 @@ export const LoadedModelSchema = z.object({
   kvNamedByCheckpoint: z.literal(true).optional(),
   /** Where the scales of an FP8 cache come from: the checkpoint's calibration, or each row. Absent = no side is FP8. */
   kvScales: z.enum(['checkpoint', 'rows']).optional(),
+  /** Reads prompts on matrix units; what it answers depends on what shares a step. */
+  matrixUnits: z.literal(true).optional(),
   busy: z.boolean(),
   lastUsedAt: z.string(),
 })

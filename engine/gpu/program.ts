@@ -385,6 +385,17 @@ export interface CompileOptions {
    * `read` of one that is gone throws `gpu.invalid-operation`; the logits always stay.
    */
   readonly keepValues?: boolean
+  /**
+   * Matrix units for steps of many tokens: much faster, and results then depend on how many tokens a step has. Throws
+   * `gpu.unsupported` where `Backend.matrixUnits` gives a reason. Default off.
+   */
+  readonly matrixUnits?: boolean
+}
+
+/** Whether matrix units can be used, as found out by trying. */
+export interface MatrixUnitsState {
+  /** Why not; null = they can. */
+  readonly reason: string | null
 }
 
 export interface Backend extends AsyncDisposable {
@@ -398,6 +409,8 @@ export interface Backend extends AsyncDisposable {
   drift(baseline: Executable, candidate: Executable, rows: number, targets: Uint32Array): Promise<DriftRows>
   /** Bytes allocated now, by owner. */
   usage(): ReadonlyMap<string, { readonly bytes: number; readonly buffers: number }>
+  /** Absent = never. The first call multiplies something and checks it. */
+  readonly matrixUnits?: () => Promise<MatrixUnitsState>
   /** Wall time spent on compiling kernels so far; absent where nothing is compiled. */
   readonly compileMs?: () => number
   /** Resolves once with the reason if the device is lost; the backend is unusable from then on. */

@@ -21,6 +21,8 @@ export interface LoadModelOptions {
   readonly blockSize?: number | undefined
   /** Bounds of one step. */
   readonly capacity?: Partial<Pick<Capacity, 'tokens' | 'rows' | 'sequences'>> | undefined
+  /** Matrix units for steps of many tokens; default off. Throws `gpu.unsupported` where the backend has none. */
+  readonly matrixUnits?: boolean | undefined
   /** Ledger owner of all memory. */
   readonly owner: string
   readonly signal?: AbortSignal | undefined
@@ -70,6 +72,7 @@ export async function loadModel(options: LoadModelOptions): Promise<LoadedModel>
       capacity,
       kv,
       owner,
+      ...(options.matrixUnits === true ? { matrixUnits: true } : {}),
       ...(signal === undefined ? {} : { signal }),
       ...(options.onProgress === undefined ? {} : { onProgress: options.onProgress }),
     })

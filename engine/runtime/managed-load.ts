@@ -21,7 +21,8 @@ export class ManagedLoad {
   closing: Promise<void> | null = null
 
   constructor(options: AcquireOptions, load: (self: ManagedLoad) => Promise<Runtime>) {
-    this.key = { modelId: options.modelId, contextTokens: options.contextTokens, kvDtype: options.kvDtype, room: options.room }
+    const { modelId, contextTokens, kvDtype, matrixUnits, room } = options
+    this.key = { modelId, contextTokens, kvDtype, matrixUnits, room }
     this.name = options.name
     this.estimatedBytes = options.estimatedBytes ?? 0
     this.loading = load(this)
@@ -42,22 +43,24 @@ export class ManagedLoad {
     return weightBytes + kvBytes + otherBytes
   }
 
-  serves({ modelId, contextTokens, kvDtype, room }: ModelKey): boolean {
+  serves({ modelId, contextTokens, kvDtype, matrixUnits = false, room }: ModelKey): boolean {
     const { key } = this
     const roomy =
       room === undefined || (key.room !== undefined && key.room.sequences >= room.sequences && key.room.kvTokens >= room.kvTokens)
-    return key.modelId === modelId && key.kvDtype === kvDtype && key.contextTokens >= contextTokens && roomy
+    const sameNumbers = key.kvDtype === kvDtype && (key.matrixUnits ?? false) === matrixUnits
+    return key.modelId === modelId && sameNumbers && key.contextTokens >= contextTokens && roomy
   }
 
   /** As screens show it; null while it loads and once it closes. */
   described(): LoadedModel | null {
     const { runtime, key, name, busy, lastUsedAt, closing } = this
     if (runtime === null || closing !== null) return null
-    const { weightBytes, kvBytes, otherBytes, contextLimit, kvDtype, kvScales, checkpointKvDtype } = runtime.info
+    const { weightBytes, kvBytes, otherBytes, contextLimit, kvDtype, kvScales, checkpointKvDtype, matrixUnits } = runtime.info
     const cache = {
       kvDtype,
       ...(kvScales !== undefined && { kvScales }),
       ...(checkpointKvDtype === kvDtype && { kvNamedByCheckpoint: true as const }),
+      ...(matrixUnits === true && { matrixUnits: true as const }),
     }
     const used = new Date(lastUsedAt).toISOString()
     return { modelId: key.modelId, name, weightBytes, kvBytes, otherBytes, contextLimit, ...cache, busy, lastUsedAt: used }

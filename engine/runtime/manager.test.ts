@@ -236,6 +236,18 @@ describe('model manager', () => {
     expect(more.runtime).not.toBe(roomy.runtime)
   })
 
+  it('never shares a load on matrix units with those who did not ask for them', async () => {
+    const world = new World()
+    using first = await world.manager.acquire(world.options('a', { matrixUnits: true }))
+    using second = await world.manager.acquire(world.options('a', { matrixUnits: true }))
+    using evaluation = await world.manager.acquire(world.options('a'))
+    using other = await world.manager.acquire(world.options('a', { matrixUnits: false }))
+    expect(world.opened).toEqual(['a', 'a'])
+    expect(second.runtime).toBe(first.runtime)
+    expect(evaluation.runtime).not.toBe(first.runtime)
+    expect(other.runtime).toBe(evaluation.runtime)
+  })
+
   it('unloads on request, refuses while in use or loading, and knows what was not loaded', async () => {
     const world = new World()
     const lease = await world.manager.acquire(world.options('a'))

@@ -78,6 +78,7 @@ async function open(checkpoint: Checkpoint, options: OpenRuntimeOptions, began: 
       sequences,
     },
     owner,
+    matrixUnits: options.matrixUnits,
     signal,
     onProgress: (doneBytes, totalBytes) => onProgress?.({ phase: 'uploading', doneBytes, totalBytes }),
   })
@@ -124,6 +125,7 @@ function createRuntime(
     kvDtype,
     ...(checkpointKvDtype !== null && { checkpointKvDtype }),
     ...kvScalesOf(model.kv.layout),
+    ...(options.matrixUnits === true ? { matrixUnits: true } : {}),
     kvBytesPerToken: model.kvBytes / (blocks * blockSize),
     vocabulary: spec.vocabulary,
     eosTokenIds: spec.eosTokenIds,

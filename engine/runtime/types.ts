@@ -202,6 +202,8 @@ export interface RuntimeInfo {
   readonly checkpointKvDtype?: KvSetting | undefined
   /** Where the scales of an FP8 side of the cache come from: the checkpoint's calibration, or each row itself. Absent = no side is FP8. */
   readonly kvScales?: 'checkpoint' | 'rows' | undefined
+  /** Steps of many tokens run on matrix units: figures depend on chunks and batches, and say so. Absent = no. */
+  readonly matrixUnits?: boolean | undefined
   /** Of the cache, over all layers, scales and padding included; absent where there is no cache to ask. */
   readonly kvBytesPerToken?: number | undefined
   readonly vocabulary: number
@@ -321,6 +323,11 @@ export interface OpenRuntimeOptions {
   readonly fixedTokenBudget?: number | undefined
   /** Default true. */
   readonly prefixCache?: boolean | undefined
+  /**
+   * Matrix units (tensor cores) for steps of many tokens, which are mostly prompts: several times as fast, but results then depend on how many tokens
+   * share a step. Default false. Throws `gpu.unsupported` with the reason where they cannot be used.
+   */
+  readonly matrixUnits?: boolean | undefined
   /** Default: none. */
   readonly speculation?: Speculation | undefined
   /** Requests that may wait for admission before more are refused with `runtime.queue-full`; default 16 384. */
@@ -343,6 +350,8 @@ export interface ModelKey {
   readonly modelId: string
   readonly contextTokens: number
   readonly kvDtype: KvSetting
+  /** Never shared between those that want it and those that don't. */
+  readonly matrixUnits?: boolean | undefined
   /** Least room for many requests, asked by those who measure them: a load with less serves them no better than no load. Absent = any. */
   readonly room?: ModelRoom | undefined
 }

@@ -6,7 +6,7 @@
  */
 import { LatheError } from '../contract/index.ts'
 import type { AnswerStats, Sampling } from '../contract/index.ts'
-import type { GenerationEvent } from '../runtime/types.ts'
+import type { GenerationEvent, RuntimeInfo } from '../runtime/types.ts'
 import { answerRoom, fitMessages } from './context-overflow.ts'
 import type { AcquireModel, CurrentAdapter, ModelsPort, PromptMessage, TokenizerPort } from './ports.ts'
 
@@ -75,11 +75,19 @@ export async function answer(parts: AnswerParts, request: AnswerRequest, emit: (
       tokens += event.ids.length
       emit({ kind: 'text', text: event.text, tokens })
     } else if (event.kind === 'finished') {
-      emit({ kind: 'finished', stats: statsOf(event, loadMs, adapter, contextLimit, whole.length - promptTokens.length) })
+      emit({
+        kind: 'finished',
+        stats: statsOf(event, loadMs, labelled(adapter, runtime.info), contextLimit, whole.length - promptTokens.length),
+      })
       return
     }
   }
   throw new LatheError('internal', 'The answer ended without its closing event.', 'Copy the details and report it.')
+}
+
+/** Speeds of matrix units are never taken for those of the default kernels: their adapter says so. */
+function labelled(adapter: CurrentAdapter, { matrixUnits }: RuntimeInfo): CurrentAdapter {
+  return matrixUnits === true ? { ...adapter, name: `${adapter.name} (matrix units)` } : adapter
 }
 
 function statsOf(

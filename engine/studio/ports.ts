@@ -139,6 +139,8 @@ export interface AcquireModel extends ModelRef {
   readonly speculation?: Speculation | undefined
   /** Runtimes that read prompts for a new load, and the adapter they use (null: that of the answers). */
   readonly disaggregation?: { readonly prefillEngines: number; readonly prefillAdapter: string | null } | undefined
+  /** Only for a load that asks for it too: evaluations and benchmarks of the studio never do. */
+  readonly matrixUnits?: boolean | undefined
   readonly signal: AbortSignal
   readonly onProgress?: (progress: LoadProgress) => void
 }

@@ -37,6 +37,7 @@ export interface EnginePlan {
   readonly grid: Grid | null
   /** As the models were loaded, so that the profile finds that load. */
   readonly contextTokens: number
+  readonly matrixUnits: boolean
 }
 
 /** Tokens that the cache must hold for every cell whose sequences the model can hold. */
@@ -74,7 +75,7 @@ export async function measureEngine(
     subjects.map(({ ref, lease }) => ({ modelId: ref.modelId, runtime: lease.runtime })),
     { ...grid, signal, onProgress: (done, total) => context.progress(`grid: run ${done} of ${total}`) },
   )
-  const shares = await bandwidthShares(context, subjects, results, plan.contextTokens)
+  const shares = await bandwidthShares(context, subjects, results, plan)
   context.progress(null)
   return results.map((result, i) => ({ ...result, points: points[i] ?? [], bandwidthShare: shares[i] ?? null }))
 }
@@ -84,7 +85,7 @@ async function bandwidthShares(
   context: CommandContext,
   subjects: readonly EngineSubject[],
   results: readonly ThroughputResult[],
-  contextTokens: number,
+  { contextTokens, matrixUnits }: EnginePlan,
 ): Promise<(number | null)[]> {
   const { models, gpu } = await context.engine()
   const shares: (number | null)[] = []
@@ -92,7 +93,7 @@ async function bandwidthShares(
   for (const [index, { ref }] of subjects.entries()) {
     try {
       context.progress(`profile of ${ref.name}`)
-      const { decode } = await models.profile({ ...ref, contextTokens, kvDtype: 'f16', signal: context.signal })
+      const { decode } = await models.profile({ ...ref, contextTokens, matrixUnits, kvDtype: 'f16', signal: context.signal })
       limits ??= await gpu.benchmark(context.signal)
       shares.push(bandwidthShare(decode, results[index]?.decodeTokensPerSecond.median ?? 0, limits.readGigabytesPerSecond))
     } catch (error) {

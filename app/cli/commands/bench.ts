@@ -13,14 +13,14 @@ import type { Command } from '../command.ts'
 import { cacheTokens, describeEngine, engineJson, measureEngine, SOFTWARE_GRID } from './bench-engine.ts'
 import type { EngineSubject, Grid } from './bench-engine.ts'
 import { LOAD_OPTIONS, loadOptions, mustHaveProfile, remoteLoadTarget, runLoadCommand, wholeNumbers } from './bench-load.ts'
-import { acquire, modelAt } from './with-model.ts'
+import { acquire, MATRIX_UNITS_OPTION, modelAt } from './with-model.ts'
 
 /** Requests of a run that is not told how many: enough for medians. */
 const REQUESTS = { remote: 32, hardware: 16, software: 4 } as const
 
 export const bench: Command = {
   usage:
-    'lathe bench <folder>|<url> [--profile synchronous|concurrent|throughput|constant|poisson|sweep|trace] [--concurrency N,N] [--rate R,R] [--requests N] [--prompt-tokens N] [--generate-tokens N] [--slo NAME] [--export FILE]… [--baseline <folder>] [--grid]',
+    'lathe bench <folder>|<url> [--profile synchronous|concurrent|throughput|constant|poisson|sweep|trace] [--concurrency N,N] [--rate R,R] [--requests N] [--prompt-tokens N] [--generate-tokens N] [--slo NAME] [--export FILE]… [--baseline <folder>] [--grid] [--matrix-units]',
   summary: 'speed of a model on this machine, or of a server, alone and under load',
   options: {
     ...LOAD_OPTIONS,
@@ -33,6 +33,7 @@ export const bench: Command = {
       help: `for a folder under load: requests that it works on at once, with a cache for all (those of --concurrency, else ${USUAL_PLACES}; 1 to ${MOST_PLACES})`,
     },
     grid: { type: 'boolean', help: 'for a folder: prefill by length, decode by batch and context, share of the memory’s speed' },
+    ...MATRIX_UNITS_OPTION,
     batches: { type: 'string', value: 'N,N…', help: 'with --grid: sequences at once (1,2,4,8)' },
     contexts: { type: 'string', value: 'N,N…', help: 'with --grid: tokens of prompts and in the cache (128,512,2048,8192)' },
   },
@@ -103,8 +104,10 @@ export const bench: Command = {
       ).filter((tokens) => tokens <= modelLimit),
     )
     const room = load === null ? null : loadRoom(load, args.integer('parallel', { min: 1, max: MOST_PLACES }))
+    const matrixUnits = args.flag('matrix-units')
     const memory = {
       contextTokens,
+      matrixUnits,
       kvTokens: Math.max(grid === null ? 0 : cacheTokens(grid, modelLimit), room?.kvTokens ?? 0),
       maxSequences: Math.max(grid === null ? 0 : Math.max(...grid.batches), room?.maxSequences ?? USUAL_PLACES),
     }
@@ -114,7 +117,7 @@ export const bench: Command = {
       ...(baseline === null || baselineRef === null ? [] : [{ ref: baselineRef, lease: baseline }]),
       { ref, lease },
     ]
-    const results = await measureEngine(context, subjects, { throughput, grid, contextTokens })
+    const results = await measureEngine(context, subjects, { throughput, grid, contextTokens, matrixUnits })
     context.progress(null)
     const result = results.at(-1)
     const other = baselineRef === null ? undefined : results[0]
@@ -124,7 +127,14 @@ export const bench: Command = {
     const loaded =
       load === null
         ? null
-        : await runLoadCommand(context, args, createRuntimeLoadTarget(lease.runtime, ref.name), tokenize, load, await gpu.energy())
+        : await runLoadCommand(
+            context,
+            args,
+            createRuntimeLoadTarget(lease.runtime, matrixUnits ? `${ref.name} (matrix units)` : ref.name),
+            tokenize,
+            load,
+            await gpu.energy(),
+          )
     return {
       json: {
         model: ref.folder,
@@ -132,6 +142,7 @@ export const bench: Command = {
         software_adapter: software,
         shares_gpu: true,
         client: clientMachine(),
+        matrix_units: matrixUnits,
         protocol: loaded === null ? 'engine: one request at a time' : `in-process, without HTTP: ${loaded.outcome.benchmark.load}`,
         runs: loaded?.json ?? [],
         within_slo: loaded?.withinSlo ?? null,
@@ -140,7 +151,7 @@ export const bench: Command = {
         baseline: baselineRef === null || other === undefined ? null : { model: baselineRef.folder, engine: engineJson(other) },
       },
       text: [
-        `${ref.name} on ${adapter.name}${software ? ' (software: says nothing about a GPU)' : ''}`,
+        `${ref.name} on ${adapter.name}${software ? ' (software: says nothing about a GPU)' : ''}${matrixUnits ? ', prompts on matrix units' : ''}`,
         describeEngine(subjects, results),
         ...(loaded === null ? [] : ['', loaded.text]),
       ].join('\n'),

@@ -4,17 +4,19 @@ import { LatheError } from '../../../engine/contract/index.ts'
 import type { AnswerStats, Sampling } from '../../../engine/contract/index.ts'
 import { answer } from '../../../engine/studio/answer.ts'
 import { DEFAULT_SAMPLING } from '../../../engine/studio/chat.ts'
-import type { ModelRef, PromptMessage } from '../../../engine/studio/ports.ts'
+import type { AcquireModel, ModelRef, PromptMessage } from '../../../engine/studio/ports.ts'
 import type { Arguments } from '../arguments.ts'
 import type { Command, CommandContext } from '../command.ts'
 import { formatSeconds, formatSignificant } from '../format.ts'
-import { loadingLine, modelAt } from './with-model.ts'
+import { loadingLine, MATRIX_UNITS_OPTION, modelAt } from './with-model.ts'
 
 const DEFAULT_CONTEXT = 4096
 
+type Load = Pick<AcquireModel, 'contextTokens' | 'matrixUnits'>
+
 export const chat: Command = {
   usage:
-    'lathe chat <folder> [--prompt TEXT] [--system TEXT] [--temperature T] [--top-k K] [--top-p P] [--min-p P] [--seed N] [--max-tokens N]',
+    'lathe chat <folder> [--prompt TEXT] [--system TEXT] [--temperature T] [--top-k K] [--top-p P] [--min-p P] [--seed N] [--max-tokens N] [--matrix-units]',
   summary: 'talk to a model; with --prompt, one answer',
   options: {
     prompt: { type: 'string', value: 'TEXT', help: 'answer this and end' },
@@ -26,11 +28,12 @@ export const chat: Command = {
     seed: { type: 'string', value: 'N', help: 'for the same answer again' },
     'max-tokens': { type: 'string', value: 'N', help: 'longest answer' },
     context: { type: 'string', value: 'N', help: `tokens of context to load (${DEFAULT_CONTEXT})` },
+    ...MATRIX_UNITS_OPTION,
   },
   async run(args, context) {
     const model = await modelAt(args.onlyPositional('model folder'))
     const sampling = readSampling(args)
-    const contextTokens = args.integer('context', { min: 64 }) ?? DEFAULT_CONTEXT
+    const load = { contextTokens: args.integer('context', { min: 64 }) ?? DEFAULT_CONTEXT, matrixUnits: args.flag('matrix-units') }
     const system = args.text('system')
     const history: PromptMessage[] = system === null ? [] : [{ role: 'system', content: system }]
     const prompt = args.text('prompt')
@@ -38,12 +41,10 @@ export const chat: Command = {
       throw args.invalid('--prompt is empty.', 'Say something, or leave the option out for a conversation.')
     if (prompt === null) {
       if (context.json) throw args.invalid('--json needs --prompt: a conversation has no single result.')
-      await converse(context, model, history, sampling, contextTokens)
+      await converse(context, model, history, sampling, load)
       return { json: {}, text: '' }
     }
-    const { text, stats } = unlessStopped(
-      await ask(context, model, [...history, { role: 'user', content: prompt }], sampling, contextTokens),
-    )
+    const { text, stats } = unlessStopped(await ask(context, model, [...history, { role: 'user', content: prompt }], sampling, load))
     context.note(describe(stats))
     return {
       json: {
@@ -87,7 +88,7 @@ async function ask(
   model: ModelRef,
   messages: readonly PromptMessage[],
   sampling: Sampling,
-  contextTokens: number,
+  load: Load,
 ): Promise<Answered> {
   const { models, tokenizers, gpu } = await context.engine()
   let text = ''
@@ -97,7 +98,7 @@ async function ask(
     id: `chat-${messages.length}`,
     messages,
     sampling,
-    model: { ...model, contextTokens, kvDtype: 'auto' as const, signal: context.signal },
+    model: { ...model, ...load, kvDtype: 'auto' as const, signal: context.signal },
   }
   await answer(parts, request, (event) => {
     if (event.kind === 'loading') context.progress(loadingLine(model.name, event))
@@ -128,13 +129,7 @@ function unlessStopped(answered: Answered): Answered {
 }
 
 /** Until the input ends, `/exit`, or Ctrl-C at the prompt. Ctrl-C during an answer stops only that, and what was said is kept. */
-async function converse(
-  context: CommandContext,
-  model: ModelRef,
-  history: PromptMessage[],
-  sampling: Sampling,
-  contextTokens: number,
-): Promise<void> {
+async function converse(context: CommandContext, model: ModelRef, history: PromptMessage[], sampling: Sampling, load: Load): Promise<void> {
   const lines = createInterface({ input: context.stdin, output: process.stderr, terminal: context.stdin.isTTY === true })
   let answering: AbortController | null = null
   // piped input may end, and close the reader, while lines are still waiting to be answered
@@ -164,7 +159,7 @@ async function converse(
         answering = new AbortController()
         const signal = AbortSignal.any([answering.signal, context.signal])
         try {
-          const { text, stats } = await ask({ ...context, signal }, model, history, sampling, contextTokens)
+          const { text, stats } = await ask({ ...context, signal }, model, history, sampling, load)
           history.push({ role: 'assistant', content: text })
           context.note(describe(stats))
         } catch (error) {

@@ -16,7 +16,7 @@ import type { Arguments } from '../arguments.ts'
 import type { Command } from '../command.ts'
 import { estimateFit } from '../../../engine/studio/fit-estimate.ts'
 import { planForFolder } from '../../../engine/studio/capacity.ts'
-import { acquire, modelAt } from './with-model.ts'
+import { acquire, MATRIX_UNITS_OPTION, modelAt } from './with-model.ts'
 
 /** vLLM's default, which clients' examples assume. */
 const DEFAULT_PORT = 8000
@@ -63,6 +63,7 @@ export const serve: Command = {
       value: 'POLICY',
       help: 'a max_tokens that the context has no room for: reject, or clamp to what fits (reject)',
     },
+    ...MATRIX_UNITS_OPTION,
     'max-queue': { type: 'string', value: 'N', help: `requests that may wait before others get 429 (${DEFAULT_QUEUE})` },
     'idle-unload': {
       type: 'string',
@@ -84,6 +85,7 @@ export const serve: Command = {
     const host = args.text('host') ?? '127.0.0.1'
     const contextTokens = args.integer('context', { min: 64 }) ?? DEFAULT_CONTEXT
     const disaggregation = disaggregationOf(args)
+    const matrixUnits = args.flag('matrix-units')
     const readers = disaggregation?.prefillAdapter === null ? disaggregation.prefillEngines : 0
     const parallel = args.integer('parallel', { min: 1, max: MOST_PARALLEL })
     const overlong = args.text('overlong') ?? 'reject'
@@ -106,7 +108,17 @@ export const serve: Command = {
       entries,
       {
         acquire: (entry, signal, onProgress) =>
-          acquire(context, entry, { contextTokens, kvDtype, ...room, signal, onProgress, maxQueued, speculation, disaggregation }),
+          acquire(context, entry, {
+            contextTokens,
+            kvDtype,
+            ...room,
+            signal,
+            onProgress,
+            maxQueued,
+            speculation,
+            matrixUnits,
+            disaggregation,
+          }),
         unload: (entry) => engine.models.unload(entry.modelId),
         tokenizer: (entry) => loadTokenizer(entry.folder),
         fit: async (entry, _name, asked) =>
@@ -141,7 +153,7 @@ export const serve: Command = {
     try {
       const cards = served.cards().map((card) => card.name)
       context.announce({ url: server.url, api_key: apiKey, model: cards[0], models: cards })
-      context.note(`serving ${cards.join(', ')} at ${server.url} (Ctrl-C stops)`)
+      context.note(`serving ${cards.join(', ')} at ${server.url}${matrixUnits ? ' with matrix units' : ''} (Ctrl-C stops)`)
       await aborted(context.signal)
     } finally {
       await server.close()

@@ -15,11 +15,20 @@ export interface LoadOptions {
   readonly speculation?: Speculation | undefined
   readonly disaggregation?: { readonly prefillEngines: number; readonly prefillAdapter: string | null } | undefined
   readonly maxQueued?: number | undefined
+  readonly matrixUnits?: boolean | undefined
   /** Default: that of the command. */
   readonly signal?: AbortSignal | undefined
   /** Besides the line on stderr. */
   readonly onProgress?: ((progress: LoadProgress) => void) | undefined
 }
+
+/** `--matrix-units`, of the commands whose results are answers and speeds. */
+export const MATRIX_UNITS_OPTION = {
+  'matrix-units': {
+    type: 'boolean',
+    help: 'read prompts on tensor cores, in 16-bit floats: faster, but results then depend on what shares a step (off)',
+  },
+} as const
 
 /** The folder behind a path on the command line, as the studio would import it. */
 export async function modelAt(path: string): Promise<ModelRef> {
@@ -39,6 +48,7 @@ export async function acquire(context: CommandContext, model: ModelRef, options:
     speculation: options.speculation,
     disaggregation: options.disaggregation,
     maxQueued: options.maxQueued,
+    matrixUnits: options.matrixUnits,
     signal: options.signal ?? context.signal,
     onProgress: (progress) => {
       context.progress(loadingLine(model.name, progress))

@@ -1,5 +1,5 @@
 /**
- * `node engine/gpu/bench/decoder-bench.ts [adapter] [--layers N] [--formats BF16,…] [--shares] [--tile …]`: whole steps of a decoder with the shapes of Llama 3.1 8B and made-up weights, per
+ * `node engine/gpu/bench/decoder-bench.ts [adapter] [--layers N] [--formats BF16,…] [--shares] [--tile …] [--matrix-units]`: whole steps of a decoder with the shapes of Llama 3.1 8B and made-up weights, per
  * stored format: decode of 1, 8 and 32 sequences at a context of 1024 tokens, and prefill of 2048 tokens in steps of 512. Prints a table.
  *
  * A decode step must read every weight and every cached key and value once; the bytes of that, divided by the wall time of the step, against the
@@ -50,9 +50,11 @@ const { positionals, values } = parseArgs({
     formats: { type: 'string', default: DEFAULT_FORMATS },
     shares: { type: 'boolean', default: false },
     tile: { type: 'string' },
+    'matrix-units': { type: 'boolean', default: false },
   },
 })
 const chosen = values.formats.split(',')
+const matrixUnits = values['matrix-units']
 const opened = await openBackend(positionals[0] ?? null)
 if (!(opened instanceof WebGpuBackend)) throw new Error('this benchmark needs a WebGPU adapter')
 await using backend = values.tile === undefined ? opened : new WebGpuBackend(opened.gpu, tiled(opened.tuning, values.tile), null)
@@ -101,7 +103,7 @@ async function load(format: WeightFormat): Promise<Loaded> {
   const program = decoderProgram(shape, format, PROMPT)
   const kv = await backend.createKvCache(layout, 'bench')
   const capacity = { tokens: PROMPT_STEP, rows: most, sequences: most, blocksPerSequence }
-  const executable = await backend.compile(program, { capacity, kv, owner: 'bench' })
+  const executable = await backend.compile(program, { capacity, kv, owner: 'bench', matrixUnits })
   return {
     program,
     executable,
@@ -131,7 +133,7 @@ const kvBytes = (batch: number): number => batch * CONTEXT * 2 * shape.kvHeads *
 
 console.log(
   `${backend.id}: ${shape.layers} layers of ${shape.hidden}, context ${CONTEXT}, KV f16; reads ${limits.readGigabytesPerSecond.toFixed(0)} GB/s, ` +
-    `multiplies ${(limits.multiplyAddGigaflops / 1000).toFixed(1)} TFLOP/s; median of ${ROUNDS}`,
+    `multiplies ${(limits.multiplyAddGigaflops / 1000).toFixed(1)} TFLOP/s; median of ${ROUNDS}${matrixUnits ? '; WITH MATRIX UNITS' : ''}`,
 )
 console.log(
   `| format | weights read GB | ${BATCHES.map((batch) => `batch ${batch} tok/s | of read speed | `).join('')}prefill tok/s | TFLOP/s |`,

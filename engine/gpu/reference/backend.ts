@@ -37,6 +37,8 @@ class ReferenceBackend implements Backend {
   async compile(program: Program, options: CompileOptions): Promise<Executable> {
     const { capacity, kv, owner } = options
     if (!(kv instanceof ReferenceKvCache)) throw foreign('KV cache')
+    if (options.matrixUnits === true)
+      throw new LatheError('gpu.unsupported', 'The reference backend has no matrix units.', 'Leave matrix units off.')
     checkProgram(program, capacity, kv.layout)
     const leases: Lease[] = []
     try {

@@ -1,7 +1,7 @@
 /** The WebGPU implementation of the numeric seam, and the one way to open a backend of either kind. */
 import { LatheError } from '../../contract/errors.ts'
 import { chooseAdapter, REFERENCE_ADAPTER_ID } from '../adapters.ts'
-import type { Backend, CompileOptions, DriftRows, Executable, KvCache, KvLayout, Program } from '../program.ts'
+import type { Backend, CompileOptions, DriftRows, Executable, KvCache, KvLayout, MatrixUnitsState, Program } from '../program.ts'
 import type {
   HessianFactorRequest,
   HessianSource,
@@ -17,6 +17,8 @@ import type { ToggleProfile } from './instance.ts'
 import { KernelCache } from './kernel.ts'
 import { WebGpuKvCache } from './kv-cache.ts'
 import { Ledger, type LedgerUsage } from './ledger.ts'
+import { checkMatrixUnits } from './matrix-check.ts'
+import { type MatrixMode, matrixModeOf } from './matrix-units.ts'
 import { openQuadraticForms } from './second-order/quadratic.ts'
 import { openRecovery } from './second-order/recover.ts'
 import { openSolver } from './second-order/solver.ts'
@@ -54,8 +56,10 @@ export class WebGpuBackend implements Backend, SecondOrderBackend {
   readonly ledger: Ledger
   readonly kernels: KernelCache
   readonly tuning: Tuning
+  #matrixMode: Promise<MatrixMode | string> | null
 
-  constructor(gpu: GpuDevice, tuning: Tuning, budgetBytes: number | null) {
+  constructor(gpu: GpuDevice, tuning: Tuning, budgetBytes: number | null, matrixUnits: MatrixMode | null = null) {
+    this.#matrixMode = matrixUnits === null ? null : Promise.resolve(matrixUnits)
     this.gpu = gpu
     this.id = gpu.adapterId
     this.software = gpu.software
@@ -70,8 +74,9 @@ export class WebGpuBackend implements Backend, SecondOrderBackend {
   }
 
   async compile(program: Program, options: CompileOptions): Promise<Executable> {
+    const matrixUnits = options.matrixUnits === true ? await this.#requireMatrixUnits() : null
     const account = this.ledger.open(options.owner)
-    return WebGpuExecutable.compile({ gpu: this.gpu, kernels: this.kernels, tuning: this.tuning, account }, program, options)
+    return WebGpuExecutable.compile({ gpu: this.gpu, kernels: this.kernels, tuning: this.tuning, account, matrixUnits }, program, options)
   }
 
   async drift(baseline: Executable, candidate: Executable, rows: number, targets: Uint32Array): Promise<DriftRows> {
@@ -79,6 +84,34 @@ export class WebGpuBackend implements Backend, SecondOrderBackend {
       throw new LatheError('gpu.invalid-operation', 'Both models must be on this device to be compared.', 'Load both on one adapter.')
     }
     return runDrift(this.gpu, this.kernels, this.ledger.open('drift'), baseline, candidate, rows, targets)
+  }
+
+  async matrixUnits(): Promise<MatrixUnitsState> {
+    const mode = await this.#findMatrixMode()
+    return { reason: typeof mode === 'string' ? mode : null }
+  }
+
+  async #requireMatrixUnits(): Promise<MatrixMode> {
+    const mode = await this.#findMatrixMode()
+    if (typeof mode !== 'string') return mode
+    throw new LatheError('gpu.unsupported', `Matrix units cannot be used on ${this.id}. ${mode}`, 'Leave matrix units off.')
+  }
+
+  #findMatrixMode(): Promise<MatrixMode | string> {
+    this.#matrixMode ??= this.#checkedMatrixMode()
+    return this.#matrixMode
+  }
+
+  async #checkedMatrixMode(): Promise<MatrixMode | string> {
+    const mode = matrixModeOf(this.gpu)
+    if (typeof mode === 'string') return mode
+    try {
+      return (await checkMatrixUnits(this, this.ledger, mode)) ?? mode
+    } catch (thrown) {
+      if (thrown instanceof LatheError && thrown.code === 'gpu.unsupported') return thrown.message
+      this.#matrixMode = null // no verdict on the units: asked again next time
+      throw thrown
+    }
   }
 
   factorHessian(request: HessianFactorRequest): Promise<SecondOrderSolver | null> {

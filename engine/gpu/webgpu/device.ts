@@ -8,7 +8,22 @@ import type { FoundAdapter } from '../adapters.ts'
 import { createInstance, type ToggleProfile } from './instance.ts'
 
 /** Experimental feature names are Dawn's own and absent from the standard's type. */
-const WANTED_FEATURES: readonly string[] = ['shader-f16', 'subgroups', 'subgroup-size-control', 'timestamp-query']
+const WANTED_FEATURES: readonly string[] = [
+  'shader-f16',
+  'subgroups',
+  'subgroup-size-control',
+  'timestamp-query',
+  'chromium-experimental-subgroup-matrix',
+]
+
+/** One product that matrix units make, as Dawn's `adapter.info` lists them; absent from the standard's types. */
+export interface MatrixConfig {
+  readonly componentType: string
+  readonly resultComponentType: string
+  readonly M: number
+  readonly N: number
+  readonly K: number
+}
 
 export interface GpuDevice {
   readonly device: GPUDevice
@@ -21,6 +36,8 @@ export interface GpuDevice {
   readonly packedDot: boolean
   /** Invocations of every subgroup; null where there are none or their size is the driver's choice. */
   readonly subgroupSize: number | null
+  /** What matrix units multiply; empty where there are none. */
+  readonly matrixConfigs: readonly MatrixConfig[]
   /** Resolves with the reason once, if the device goes. */
   readonly lost: Promise<string>
   /** Throws `gpu.device-lost` if the device has gone, `gpu.invalid-operation` if a validation error was raised outside any scope. */
@@ -58,13 +75,31 @@ export async function openDevice(found: FoundAdapter, profile: ToggleProfile): P
   const packedDot = instance.wgslLanguageFeatures.has('packed_4x8_integer_dot_product')
   const { subgroupMinSize = 0, subgroupMaxSize } = adapter.info
   const subgroupSize = device.features.has('subgroups') && subgroupMinSize === subgroupMaxSize ? subgroupMinSize : null
-  return wrapDevice(device, { adapterId: found.adapter.id, software: found.adapter.type === 'software', profile, packedDot, subgroupSize })
+  return wrapDevice(device, {
+    adapterId: found.adapter.id,
+    software: found.adapter.type === 'software',
+    profile,
+    packedDot,
+    subgroupSize,
+    matrixConfigs: matrixConfigsOf(adapter.info),
+  })
+}
+
+function matrixConfigsOf(info: GPUAdapterInfo): readonly MatrixConfig[] {
+  const { subgroupMatrixConfigs = [] } = info as { readonly subgroupMatrixConfigs?: Iterable<MatrixConfig> }
+  return [...subgroupMatrixConfigs].map(({ componentType, resultComponentType, M, N, K }) => ({
+    componentType,
+    resultComponentType,
+    M,
+    N,
+    K,
+  }))
 }
 
 /** What is known of the device, around it. */
 export function wrapDevice(
   device: GPUDevice,
-  facts: Pick<GpuDevice, 'adapterId' | 'software' | 'profile' | 'packedDot' | 'subgroupSize'>,
+  facts: Pick<GpuDevice, 'adapterId' | 'software' | 'profile' | 'packedDot' | 'subgroupSize' | 'matrixConfigs'>,
 ): GpuDevice {
   const { adapterId } = facts
   let lostReason: string | null = null

@@ -32,6 +32,8 @@ import { logitsBufferBytes, MAX_TOP, MAX_VOCABULARY, planLogits, RESULT_WORDS } 
 import { planEmbed, planGatherRows, planRmsNorm, planSwiglu } from './kernels/rowwise.ts'
 import { WebGpuKvCache } from './kv-cache.ts'
 import type { LedgerAccount } from './ledger.ts'
+import { planMatrixUnits } from './matrix-plan.ts'
+import type { MatrixMode } from './matrix-units.ts'
 import { type Dispatch, type LogitsBuffers, type PlanContext, type StepShape, strideOf } from './plan.ts'
 import { profileStep } from './profile.ts'
 import { readBuffer, StepReadback } from './readback.ts'
@@ -48,6 +50,8 @@ export interface CompileContext {
   readonly kernels: KernelCache
   readonly tuning: Tuning
   readonly account: LedgerAccount
+  /** Null unless the caller asked for matrix units. */
+  readonly matrixUnits: MatrixMode | null
 }
 
 /** What drift needs of an executable's last step. */
@@ -367,7 +371,7 @@ export class WebGpuExecutable implements StatefulExecutable {
 }
 
 async function compileParts(
-  { gpu, kernels, tuning, account }: CompileContext,
+  { gpu, kernels, tuning, account, matrixUnits }: CompileContext,
   program: Program,
   options: CompileOptions,
 ): Promise<ExecutableParts> {
@@ -417,7 +421,7 @@ async function compileParts(
 
   const accumulators = await Accumulators.create(gpu, account, program.operations, tuning.weightShardBytes)
   const adjuster = new LogitAdjuster(gpu, account)
-  const context: PlanContext = {
+  const base: Omit<PlanContext, 'matrixUnits'> = {
     gpu,
     tuning,
     capacity,
@@ -453,6 +457,11 @@ async function compileParts(
       if (buffer === undefined) throw new Error(`rotation table ${table.id} is not uploaded`)
       return { buffer }
     },
+  }
+  const linears = operations.filter((operation) => operation.op === 'linear')
+  const context: PlanContext = {
+    ...base,
+    matrixUnits: matrixUnits === null ? null : await planMatrixUnits(gpu, account, matrixUnits, linears, capacity, base),
   }
   const logits: LogitsBuffers = { chunks, rowFacts, results, topPairs, tops }
   // Planned concurrently, so that the driver compiles kernels in parallel; the order of the program is kept.

@@ -42,7 +42,14 @@ function fakeDevice(memory: number) {
     },
     destroy: () => {},
   }
-  const facts = { adapterId: 'made-up', software: false, profile: 'production', packedDot: false, subgroupSize: null } as const
+  const facts = {
+    adapterId: 'made-up',
+    software: false,
+    profile: 'production',
+    packedDot: false,
+    subgroupSize: null,
+    matrixConfigs: [],
+  } as const
   return { gpu: wrapDevice(device as unknown as GPUDevice, facts), used, scopes }
 }
 

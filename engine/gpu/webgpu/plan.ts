@@ -8,6 +8,7 @@ import type { LogitAdjuster } from './adjuster.ts'
 import type { GpuDevice } from './device.ts'
 import type { BufferSlice, Kernel, KernelSpec } from './kernel.ts'
 import type { KvBuffers } from './kv-cache.ts'
+import type { MatrixPlan } from './matrix-units.ts'
 import type { Tuning } from './tuning.ts'
 import type { DeviceMatrix, DeviceVector } from './weights.ts'
 
@@ -82,6 +83,8 @@ export interface PlanContext {
   /** Inputs as linears multiply them, where they are not used as they are (kernels/prepare-input.ts). */
   readonly inputScratch: { readonly values: BufferSlice; readonly scales: BufferSlice }
   readonly adjuster: LogitAdjuster
+  /** Null unless matrix units were asked for. */
+  readonly matrixUnits: MatrixPlan | null
   kernel(spec: KernelSpec): Promise<Kernel>
   variant(kernel: Kernel, buffers: readonly BufferSlice[]): DispatchVariant
   value(value: Value): BufferSlice

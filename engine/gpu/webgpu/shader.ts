@@ -7,13 +7,16 @@
  *   //#repeat i NAME … //#end    repeats the body with {i} = 0 … NAME−1; i is one letter, NAME a constant or a number
  *   {NAME}  {2*i+1}  {i*BITS/32} whole-number arithmetic over constants and repeat variables: + - * / % and parentheses
  *
- * A kernel with a constant SUBGROUP uses subgroups of that size. Every constant is also declared in the module (`const NAME: u32 = …` or f32), so plain expressions use it directly.
+ * A kernel with a constant SUBGROUP uses subgroups of that size, one with SUBGROUP_LANES matrix units unless they are EMULATED. Every constant is also declared in the module (`const NAME: u32 = …` or f32), so plain expressions use it directly.
  */
 import { readFileSync } from 'node:fs'
 
 /** Integers become u32; write `f32(…)` values with `{ float: x }`. */
 export type ShaderConstant = number | boolean | { readonly float: number }
 export type ShaderConstants = Readonly<Record<string, ShaderConstant>>
+
+/** What modules with matrix units enable. */
+const MATRIX_EXTENSIONS = 'enable f16, subgroups, chromium_experimental_subgroup_matrix;'
 
 const sources = new Map<string, string>()
 
@@ -32,7 +35,8 @@ export function shaderSource(name: string, constants: ShaderConstants): string {
     if (typeof value === 'object') return `const ${key}: f32 = ${floatLiteral(value.float)};`
     return `const ${key}: u32 = ${Number(value)}u;`
   })
-  const extensions = constants['SUBGROUP'] === undefined ? [] : ['enable subgroups;']
+  const matrixUnits = constants['SUBGROUP_LANES'] !== undefined && constants['EMULATED'] === undefined
+  const extensions = matrixUnits ? [MATRIX_EXTENSIONS] : constants['SUBGROUP'] === undefined ? [] : ['enable subgroups;']
   return [...extensions, 'requires immediate_address_space;', ...declarations, expandShader(load(name), constants, name)].join('\n')
 }
 

@@ -37,6 +37,7 @@ export class ModelsBinding implements ModelsPort {
     speculation,
     disaggregation,
     maxQueued,
+    matrixUnits,
     signal,
     onProgress,
   }: AcquireModel): Promise<ModelLease> {
@@ -51,6 +52,7 @@ export class ModelsBinding implements ModelsPort {
       name,
       contextTokens,
       kvDtype,
+      matrixUnits,
       room,
       // Readers on the same adapter hold the weights again.
       estimatedBytes: oneBytes === null ? null : oneBytes * (1 + (prefillAdapter === null ? prefillEngines : 0)),
@@ -67,6 +69,7 @@ export class ModelsBinding implements ModelsPort {
           kvTokens,
           maxSequences,
           speculation,
+          matrixUnits,
           maxQueued,
           disaggregation: prefillEngines === 0 ? undefined : await this.#readers(prefillEngines, prefillAdapter),
         }),

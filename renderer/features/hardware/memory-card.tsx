@@ -64,6 +64,7 @@ export function MemoryCard({ hardware, updatedAt }: { readonly hardware: Hardwar
                     {model.kvDtype !== undefined && ` as ${model.kvDtype}`}
                     {model.kvNamedByCheckpoint === true && ', the format that its checkpoint names,'}
                     {model.kvScales === 'checkpoint' && ' with the scales of its calibration'}
+                    {model.matrixUnits === true && ', prompts on matrix units'}
                   </span>
                 </span>
                 <Button

@@ -23,7 +23,12 @@ struct Params {
 }
 var<immediate> params: Params;
 @group(0) @binding(0) var<storage, read> values: array<Stored>;
+//#if MATRIX
+// Halves, eight to a place (halve-input.wgsl).
+@group(0) @binding(1) var<storage, read> x: array<vec4<u32>>;
+//#else
 @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
+//#end
 @group(0) @binding(2) var<storage, read_write> out: array<f32>;
 @group(0) @binding(3) var<storage, read> bias: array<f32>;
 //#if PACKED
@@ -60,13 +65,16 @@ fn cols() -> u32 { return params.cols; }
 fn xQuads() -> u32 { return params.xQuads; }
 fn groups() -> u32 { return params.groups; }
 //#else
+//#if !MATRIX
 fn cols() -> u32 { return COLS; }
 fn xQuads() -> u32 { return X_QUADS; }
+//#end
 //#if PACKED
 fn groups() -> u32 { return GROUPS; }
 //#end
 //#end
 
+//#if !MATRIX
 // Four inputs of one column, zero beyond the row's end: padded weights would otherwise meet whatever lies there.
 fn inputQuad(base: u32, quad: u32) -> vec4<f32> {
 //#if TAIL
@@ -77,6 +85,7 @@ fn inputQuad(base: u32, quad: u32) -> vec4<f32> {
   return x[base + quad];
 //#end
 }
+//#end
 
 // The product of a row and a column from its sum.
 fn finished(row: u32, sum: f32) -> f32 {

@@ -2,15 +2,7 @@
 // coalesce. The workgroup stages the inputs in shared memory, padded so that the lanes' strided quads fall into different banks. A lane's
 // units come in rising order and the lanes' sums are added in lane order, whatever the number of columns: the result has the same bits for any
 // batch (specs/runtime.md §9.2).
-//#if INT_ANY
-alias Stored = array<u32, BITS>;
-//#else
-//#if SPARSE
-alias Stored = vec2<u32>;
-//#else
-alias Stored = vec4<u32>;
-//#end
-//#end
+//#include weight-stored
 //#include linear-bindings
 //#include weight-decode
 
@@ -25,22 +17,7 @@ var<workgroup> stage: array<vec4<f32>, STAGE_UNITS * PITCH * COLUMNS>;
 var<workgroup> laneSums: array<f32, WORKGROUP * ROWS>;
 //#end
 
-//#if SPARSE
-fn unitAt(row: u32, unit: u32) -> SparseUnit {
-  return SparseUnit(values[row * UNITS + unit], positionsOf(row, unit));
-}
-//#else
-fn unitAt(row: u32, unit: u32) -> Stored {
-  return values[row * UNITS + unit];
-}
-//#end
-
-//#if SPANS
-// Scale group of element `inside` of a unit.
-fn groupOf(unit: u32, inside: u32) -> u32 {
-  return min((unit * UNIT_ELEMENTS + inside) / GROUP_SIZE, GROUPS - 1u);
-}
-//#end
+//#include weight-unit
 
 fn loadX(source: u32, quad: u32) -> vec4<f32> {
   return stage[source + quad];

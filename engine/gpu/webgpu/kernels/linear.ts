@@ -11,6 +11,7 @@ import type { ShaderConstants } from '../shader.ts'
 import type { Tuning } from '../tuning.ts'
 import { groupsOf } from '../weights.ts'
 import { planIntegerProducts } from './linear-int8.ts'
+import { belowMatrixUnits, planMatrixProducts, takesMatrixUnits } from './linear-matrix.ts'
 import { COMMON_IMMEDIATES, nextPowerOfTwo, shardDispatch } from './linear-shard.ts'
 import { multipliesIntegers, needsPreparation, planInput } from './prepare-input.ts'
 import { type FormatFacts, formatBuffers, formatFacts, weightBytes } from './weight-format.ts'
@@ -132,10 +133,18 @@ export async function planLinear(context: PlanContext, operation: Linear): Promi
     const { dispatch, values, scales } = await planInput(context, operation)
     const rest = multipliesIntegers(operation)
       ? await planIntegerProducts(context, operation, { values, scales })
-      : await planProducts(context, operation, values)
+      : await planByColumns(context, operation, values)
     return [dispatch, ...rest]
   }
-  return planProducts(context, operation, context.value(operation.x))
+  return planByColumns(context, operation, context.value(operation.x))
+}
+
+/** Steps of many columns on matrix units, where that mode is on. */
+async function planByColumns(context: PlanContext, operation: Linear, input: BufferSlice): Promise<readonly Dispatch[]> {
+  const { matrixUnits: mode } = context
+  const products = await planProducts(context, operation, input)
+  if (mode === null || !takesMatrixUnits(operation)) return products
+  return [...belowMatrixUnits(products, mode, operation), ...(await planMatrixProducts(context, mode, operation, input))]
 }
 
 /** `input` is [columns, cols] in rows of whole vec4s. */
