@@ -313,4 +313,26 @@ describe('the board', () => {
     expect([verdict(0.01), verdict(0.05)]).toEqual(['inconclusive', 'non-inferior'])
     expect(results.board(source).results[1]?.tasks[0]?.paired).toMatchObject({ margin: 0.01, holmP: 1 })
   })
+
+  it('corrects over tasks; a group asks nothing new, and neither does another metric', async () => {
+    const { results, evidence, source, variant, answered } = await setup()
+    answered(source, 'r'.repeat(10))
+    answered(variant, 'r'.repeat(10))
+    const [compared] = evidence.compare({ baselineId: source, modelId: variant, margin: 0.01 })
+    const record = (name: string, mcnemarP: number, more: Partial<TaskResult> = {}) =>
+      results.record(
+        {
+          kind: 'task',
+          payload: task('r'.repeat(10), { name, task: name, paired: { ...compared!.paired!, mcnemarP }, ...more }),
+          details: { chosen: [], right: [], margins: [] },
+        },
+        where(variant),
+      )
+    record('quiz', 0.01)
+    record('exam', 0.04)
+    record('exam:acc_norm', 0.001, { primary: false })
+    record('both', 0.002, { outputType: 'group' })
+    const board = results.board(source).results[1]?.tasks.map(({ name, paired }) => [name, paired?.holmP])
+    expect(Object.fromEntries(board ?? [])).toEqual({ quiz: 0.02, exam: 0.04, 'exam:acc_norm': null, both: null })
+  })
 })

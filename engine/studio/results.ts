@@ -121,14 +121,14 @@ export class Results {
   }
 }
 
-/** Verdicts against the margin asked for; Holm over the first metric of each task, since the others test the same answers again. */
+/** Verdicts against the margin asked for; Holm over the first metric of each task, since other metrics and groups test the same answers again. */
 function judge(tasks: readonly TaskResult[], margin: number | null): TaskResult[] {
   const judged = tasks.map((task) =>
     task.paired === null || task.paired.margin === null || margin === null
       ? task
       : { ...task, paired: withMargin(task.paired, margin, task.n, task.higherIsBetter) },
   )
-  const corrected = holm(judged.map((task) => (task.primary ? (task.paired?.mcnemarP ?? null) : null)))
+  const corrected = holm(judged.map((task) => (task.primary && task.outputType !== 'group' ? (task.paired?.mcnemarP ?? null) : null)))
   return judged.map((task, i) =>
     task.paired === null ? task : { ...task, paired: { ...task.paired, holmP: corrected[i] ?? null } satisfies PairedComparison },
   )

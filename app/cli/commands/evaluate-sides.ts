@@ -18,6 +18,7 @@ import type { EvaluationTarget } from '../../../engine/evaluate/tasks/target.ts'
 import type { ModelLease } from '../../../engine/runtime/types.ts'
 import type { ModelRef } from '../../../engine/studio/ports.ts'
 import type { Arguments } from '../arguments.ts'
+import { latheVersion } from '../assets.ts'
 import type { CommandContext } from '../command.ts'
 import type { TaskBaseline } from './evaluate-tasks.ts'
 import { acquire, modelAt } from './with-model.ts'
@@ -58,7 +59,9 @@ export async function remoteOrPublished(context: CommandContext, args: Arguments
 export async function localTarget(context: CommandContext, lease: ModelLease, ref: ModelRef): Promise<EvaluationTarget> {
   const { tokenizers } = await context.engine()
   const codec = await tokenizers.open(ref.folder)
-  return createLocalTarget({ name: ref.name, runtime: lease.runtime, codec, modelFingerprint: await modelFingerprint(ref.folder) })
+  // A kept answer of another version is another engine's (specs/evaluation.md §11).
+  const fingerprint = `${await modelFingerprint(ref.folder)}:lathe-${latheVersion()}`
+  return createLocalTarget({ name: ref.name, runtime: lease.runtime, codec, modelFingerprint: fingerprint })
 }
 
 /** A server and its baseline, for tasks and for whole texts. */

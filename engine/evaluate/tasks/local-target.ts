@@ -21,7 +21,7 @@ export interface LocalTargetOptions {
   readonly name: string
   readonly runtime: Runtime
   readonly codec: LocalCodec
-  /** Digest of the weights and tokenizer. */
+  /** Digest of the weights and tokenizer, and whatever else decides an answer: version of the program, driver. */
   readonly modelFingerprint: string
 }
 

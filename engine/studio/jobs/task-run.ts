@@ -160,7 +160,9 @@ export class TaskRuns {
     const lease = stack.use(await models.acquire({ ...refOf(record), ...this.#parts.loadSettings(), signal: context.signal }))
     const codec = await tokenizers.open(record.path)
     const fingerprint = await modelFingerprint(record.path)
-    const target = createLocalTarget({ name: record.name, runtime: lease.runtime, codec, modelFingerprint: fingerprint })
+    // Answers of another version or driver are another engine's (specs/evaluation.md §11).
+    const engine = `lathe-${this.#parts.latheVersion}:${adapter.driver}`
+    const target = createLocalTarget({ name: record.name, runtime: lease.runtime, codec, modelFingerprint: `${fingerprint}:${engine}` })
     const cache = await openCacheIn(this.#parts.cacheFolder, `${fingerprint}.jsonl`)
     return { target, cache, provenance: provenanceOn(this.#parts, adapter) }
   }
