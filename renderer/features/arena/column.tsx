@@ -31,8 +31,11 @@ interface ColumnProps {
   readonly onClose: (() => void) | null
 }
 
-/** The same prompt goes to all: a single column edits nothing. */
-const NO_ACTIONS = { edit: () => {}, submitEdit: () => {}, cancelEdit: () => {}, branch: null } as const
+/**
+ * The same prompt goes to all: a single column edits nothing, and has an answer again only where there was none. Another one would no longer stand
+ * beside its like.
+ */
+const NO_ACTIONS = { edit: () => {}, submitEdit: () => {}, cancelEdit: () => {}, regenerates: false, branch: null } as const
 
 export function Column({ number, model, threadId, waits, taken, busy, own, onRetry, onChoose, onClose }: ColumnProps) {
   const [, navigate] = useLocation()
@@ -80,14 +83,7 @@ export function Column({ number, model, threadId, waits, taken, busy, own, onRet
         {query.error !== null && threadId !== null && <ErrorCard error={query.error} onRetry={() => void query.refetch()} />}
         {above.map((message) =>
           message.role === 'assistant' ? (
-            <AnswerMessage
-              key={message.id}
-              message={message}
-              modelName={name}
-              actions={actions}
-              // An answer can be had again only where there was none: the others would no longer stand beside their like.
-              locked={message.error === null || onRetry === null}
-            />
+            <AnswerMessage key={message.id} message={message} modelName={name} actions={actions} locked={onRetry === null} />
           ) : (
             <PromptBubble key={message.id} content={message.content} />
           ),

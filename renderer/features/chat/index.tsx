@@ -56,9 +56,11 @@ export function ChatScreen({ threadId }: { readonly threadId: string | undefined
       <Page title="Chat" body="fill">
         <div className={styles.screen}>
           <ThreadList threadId={threadId} />
-          <EmptyState icon={MessageSquare} title="This chat is gone" actions={<ButtonLink href="/chat">New chat</ButtonLink>}>
-            It was deleted, or the address is from another data folder.
-          </EmptyState>
+          <div className={styles.gone}>
+            <EmptyState icon={MessageSquare} title="This chat is gone" actions={<ButtonLink href="/chat">New chat</ButtonLink>}>
+              It was deleted, or the address is from another data folder.
+            </EmptyState>
+          </div>
         </div>
       </Page>
     )

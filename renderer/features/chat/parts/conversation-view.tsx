@@ -92,6 +92,7 @@ export function ConversationView({ thread, models, model, parameters }: Conversa
         const prompt = messages[index - 1]
         if (prompt !== undefined) void send({ content: prompt.content, origin: 'regenerate', replaceFrom: answerId })
       },
+      regenerates: true,
       branch: threadId === null ? null : (messageId) => branch({ threadId, messageId }),
     }
   }, [chatKey, messages, send, threadId, branch])

@@ -22,6 +22,8 @@ export interface MessageActions {
   readonly submitEdit: (messageId: string) => void
   readonly cancelEdit: () => void
   readonly regenerate: (answerId: string) => void
+  /** Whether an answer that is there can be had again; one that failed always can. */
+  readonly regenerates: boolean
   /** null where one conversation can't become two. */
   readonly branch: ((messageId: string) => void) | null
 }
@@ -157,7 +159,7 @@ export const AnswerMessage = memo(function AnswerMessage({ message, modelName, a
       {message.stats !== null && <AnswerFooter stats={message.stats} createdAt={message.createdAt} />}
       <div className={styles.tools}>
         {content !== '' && <CopyButton label="Copy answer" text={splitThinking(content).answer} />}
-        {message.error === null && (
+        {message.error === null && actions.regenerates && (
           <IconButton
             label="Regenerate answer"
             icon={RefreshCw}
