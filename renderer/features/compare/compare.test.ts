@@ -246,6 +246,8 @@ describe('at a glance', () => {
       { title: 'same next token', text: '98.6 %' },
       { title: 'decode speed', text: '1.89×' },
     ])
+    const fewer: Entry = { ...w4, result: { ...w4.result!, tasks: w4.result!.tasks.slice(0, 1) } }
+    expect(glanceFacts(fewer, source)[1]?.title).toBe(`of accuracy, 1 of ${w4.result!.tasks.length} tasks`)
     expect(glanceFacts({ ...w4, result: null }, source)).toEqual([{ title: 'of the size', text: '34 %' }])
   })
 })

@@ -73,9 +73,13 @@ export function glanceFacts(entry: Entry, baseline: Entry): readonly GlanceFact[
   }
   const size = ratio(metrics.get('size'))
   const names = meanTasks([baseline, entry])
-  const asked = names.map((name) => metrics.get(`task:${name}`))
-  const isAskedAlike = asked.every((metric) => metric !== undefined && incomparableReason(metric, entry, baseline) === null)
-  const tasks = isAskedAlike ? taskMeanRatio(entry, baseline, names) : null
+  const shared = names.filter((name) => {
+    const metric = metrics.get(`task:${name}`)
+    const isAsked = [baseline, entry].every((of) => metric?.read(of) !== null)
+    return metric !== undefined && isAsked && incomparableReason(metric, entry, baseline) === null
+  })
+  const tasks = taskMeanRatio(entry, baseline, shared)
+  const tasksTitle = shared.length === names.length ? 'of task accuracy' : `of accuracy, ${shared.length} of ${names.length} tasks`
   const decode = ratio(metrics.get('decode'))
   const turns = metrics.get('decode')?.rival?.(entry, baseline)?.range ?? null
   const decodeTitle =
@@ -85,7 +89,7 @@ export function glanceFacts(entry: Entry, baseline: Entry): readonly GlanceFact[
   const top1 = driftFrom(entry, baseline) === null ? undefined : metrics.get('top1')?.read(entry)?.value
   return [
     ...(size === null ? [] : [{ title: 'of the size', text: formatPercent(size, 0) }]),
-    ...(tasks === null ? [] : [{ title: 'of task accuracy', text: withHalf(tasks) }]),
+    ...(tasks === null ? [] : [{ title: tasksTitle, text: withHalf(tasks) }]),
     ...(top1 === undefined ? [] : [{ title: 'same next token', text: formatPercent(top1) }]),
     ...(decode === null ? [] : [{ title: decodeTitle, text: `${formatSignificant(decode)}×` }]),
   ]
