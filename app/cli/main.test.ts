@@ -261,6 +261,13 @@ describe('inspect, plan, doctor', () => {
     expect((await failure(['bench', demo, '--adapter', 'no such card'])).code).toBe('gpu.no-adapter')
   })
 
+  it('eval looks at its output folder before it measures', async () => {
+    const file = join(folder, 'not-a-folder')
+    writeFileSync(file, '')
+    for (const out of [file, join(file, 'below')])
+      expect(await failure(['eval', demo, '--out', out])).toMatchObject({ code: 'disk.permission', message: `${out} can't be written to.` })
+  })
+
   it('bench writes what --export names or says so before it measures', async () => {
     expect(await failure(['bench', demo, '--export', 'load.csv'])).toMatchObject({
       code: 'request.invalid',

@@ -3,9 +3,10 @@
  * lies. Trusts the journal for nothing that can be checked.
  */
 import { createHash } from 'node:crypto'
-import { mkdir, open, rm, stat } from 'node:fs/promises'
+import { open, rm, stat } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
 import { openFolder } from '../checkpoint/files.ts'
+import { errnoOf, makeFolder } from '../checkpoint/make-folder.ts'
 import type { Checkpoint } from '../checkpoint/types.ts'
 import { JOURNAL_FILE, assertSameSubject, mismatch, readJournal } from './journal.ts'
 import type { JournalEntry, JournalSubject, ReadJournal } from './journal.ts'
@@ -72,25 +73,6 @@ export async function preparePartial(partial: string, resume: boolean, subject: 
   await rm(partial, { recursive: true, force: true })
   await makeFolder(join(partial, MODEL_FOLDER))
   return null
-}
-
-/** With its parents. Not `recursive: true`: Node then tries for ever where an existing folder answers ENOENT, as those of /proc do. */
-async function makeFolder(path: string): Promise<void> {
-  const make = async (): Promise<void> => {
-    await mkdir(path).catch((error: unknown) => {
-      if (errnoOf(error) !== 'EEXIST') throw error
-    })
-  }
-  await make().catch(async (error: unknown) => {
-    const parent = dirname(path)
-    if (errnoOf(error) !== 'ENOENT' || parent === path) throw error
-    await makeFolder(parent)
-    await make()
-  })
-}
-
-function errnoOf(error: unknown): unknown {
-  return error instanceof Error && 'code' in error ? error.code : null
 }
 
 /** Journal entries whose bytes are still what they were, by source tensor. Others are done again. */

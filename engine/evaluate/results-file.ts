@@ -3,8 +3,9 @@
  * `samples_<task>_<date>.jsonl` with one line a document and filter, so that every viewer of those files shows Lathe's results. What lm-eval has no
  * place for goes under one key, "studio".
  */
-import { mkdir, writeFile } from 'node:fs/promises'
+import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { makeFolder } from '../checkpoint/make-folder.ts'
 import type { TaskResult } from '../contract/index.ts'
 import { pythonText } from './tasks/python-literal.ts'
 import { countWords } from './tasks/task-metrics.ts'
@@ -218,7 +219,7 @@ export async function writeLmEvalFiles(
   date: Date,
 ): Promise<string[]> {
   const own = join(folder, String(results['model_name_sanitized'] ?? 'model'))
-  await mkdir(own, { recursive: true })
+  await makeFolder(own)
   const at = fileDate(date)
   const path = join(own, `results_${at}.json`)
   await writeFile(path, `${JSON.stringify(results, null, 2)}\n`)

@@ -1,5 +1,8 @@
 /** What `lathe eval` prints and writes: the fields of DESIGN §10, a table for people, and results files in lm-eval's form. */
+import { access, constants, stat } from 'node:fs/promises'
 import { resolve } from 'node:path'
+import { makeFolder } from '../../../engine/checkpoint/make-folder.ts'
+import { LatheError } from '../../../engine/contract/index.ts'
 import type { DriftResult, FreeTextDrift, PerplexityResult, TaskResult } from '../../../engine/contract/index.ts'
 import { lmEvalResults, writeLmEvalFiles } from '../../../engine/evaluate/results-file.ts'
 import type { PromptOptions } from '../../../engine/evaluate/tasks/prompts.ts'
@@ -37,6 +40,19 @@ interface OutFacts {
   /** Its text; null where a server renders it unseen. */
   readonly chatTemplate: string | null
   readonly studio: Readonly<Record<string, unknown>>
+}
+
+/** Before anything is measured: the folder is there and can be written to. */
+export async function prepareOut(args: Arguments): Promise<void> {
+  const out = args.text('out')
+  if (out === null) return
+  const folder = resolve(out)
+  const refuse = (cause: unknown): never => {
+    throw new LatheError('disk.permission', `${folder} can't be written to.`, 'Choose another folder for --out.', { cause })
+  }
+  await makeFolder(folder).catch(refuse)
+  if (!(await stat(folder)).isDirectory()) refuse(null)
+  await access(folder, constants.W_OK).catch(refuse)
 }
 
 export async function writeOut(

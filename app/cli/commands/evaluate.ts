@@ -18,7 +18,7 @@ import { EvaluationData } from '../../../engine/studio/jobs/evaluation-plan.ts'
 import type { FolderTokenizer, ModelRef } from '../../../engine/studio/ports.ts'
 import { assetsFolder, latheVersion } from '../assets.ts'
 import type { Command, CommandContext } from '../command.ts'
-import { describe, measuredJson, NO_TASKS, NO_TOKENS, tokensOf, writeOut } from './evaluate-output.ts'
+import { describe, measuredJson, NO_TASKS, NO_TOKENS, prepareOut, tokensOf, writeOut } from './evaluate-output.ts'
 import type { TextMeasurement } from './evaluate-output.ts'
 import { API_KEY_VARIABLE, isAddress, isPublished, localTarget, measureRemoteText, openSides, remoteOrPublished } from './evaluate-sides.ts'
 import { measureTasks, taskJson } from './evaluate-tasks.ts'
@@ -88,6 +88,7 @@ export const evaluate: Command = {
     const probeFiles = args.texts('probe').map((path) => resolve(path))
     if (isRemote && (args.flag('bundled') || (textPath === null && taskPaths.length === 0 && probeFiles.length === 0)))
       throw args.invalid('On an address nothing is measured by itself.', 'Give --perplexity with a text, --tasks or --probe.')
+    await prepareOut(args)
     const cachePath = args.text('cache')
     const cache = cachePath === null ? null : await openEvaluationCache(resolve(cachePath))
     const file = await readTasks(taskPaths)

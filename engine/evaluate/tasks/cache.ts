@@ -3,8 +3,9 @@
  * answers. Keys include the model's fingerprint and the protocol, so a changed model is never answered from here. Bounded: what was not used for
  * longest goes first, in a file as in a folder of them.
  */
-import { appendFile, mkdir, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises'
+import { appendFile, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
+import { makeFolder } from '../../checkpoint/make-folder.ts'
 
 export interface EvaluationCache {
   get(key: string): unknown
@@ -115,7 +116,7 @@ function hasNonFinite(value: unknown): boolean {
 
 /** Opens or begins the file, which holds at most twice `maxBytes`. A line cut short by a kill is skipped. */
 export async function openEvaluationCache(path: string, maxBytes = MAX_FILE_BYTES): Promise<EvaluationCache> {
-  await mkdir(dirname(path), { recursive: true })
+  await makeFolder(dirname(path))
   const text = await readFile(path, 'utf8').catch((error: unknown) => {
     if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return ''
     throw error
