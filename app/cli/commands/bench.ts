@@ -40,6 +40,7 @@ export const bench: Command = {
   async run(args, context) {
     const target = args.onlyPositional('model folder or address')
     if (/^https?:\/\//.test(target)) {
+      if (args.flag('matrix-units')) throw args.invalid('--matrix-units is for a folder: a server decides for itself how it computes.')
       const remote = await remoteLoadTarget(context, args, target)
       const load = await loadOptions(args, { requests: REQUESTS.remote, promptTokens: 256, outputTokens: 64 }, sharesMachine(remote.target))
       const { outcome, json, text, files, withinSlo } = await runLoadCommand(

@@ -10,11 +10,8 @@ const plain: MatrixTile = { columns: 32, rows: 32, gridColumns: 2, gridRows: 2, 
 
 export const EMULATED_MATRIX_UNITS: MatrixMode = { units, leastColumns: LEAST_COLUMNS, stage: 32, tiles: [plain] }
 
-/** Two widths, two stages at a time, inputs straight from memory. */
+/** Two stages at a time, inputs straight from memory. */
 export const EMULATED_DIRECT: MatrixMode = {
   ...EMULATED_MATRIX_UNITS,
-  tiles: [
-    { columns: 16, rows: 16, gridColumns: 1, gridRows: 1, buffers: 2, direct: false },
-    { columns: 32, rows: 16, gridColumns: 2, gridRows: 1, buffers: 2, direct: true },
-  ],
+  tiles: [{ columns: 32, rows: 16, gridColumns: 2, gridRows: 1, buffers: 2, direct: true }],
 }

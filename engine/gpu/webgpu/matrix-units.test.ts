@@ -7,7 +7,7 @@ import { NVIDIA_CONFIG, openNullDevice } from '../test/null-backend.ts'
 import { WebGpuBackend } from './backend.ts'
 import type { GpuDevice } from './device.ts'
 import { checkMatrixUnits, compare } from './matrix-check.ts'
-import { type MatrixMode, matrixModeOf, paddedColumns, paddedElements, tileBytes } from './matrix-units.ts'
+import { type MatrixMode, matrixModeOf, paddedColumns, paddedElements, tileBytes, tileFor } from './matrix-units.ts'
 import { gpuTuning } from './tuning.ts'
 
 const H200 = {
@@ -27,7 +27,10 @@ describe('matrixModeOf', () => {
       units: { m: 16, n: 16, k: 16, lanes: 32, emulated: false },
       leastColumns: 32,
       stage: 64,
-      tiles: [{ columns: 128, rows: 128, gridColumns: 2, gridRows: 4, buffers: 1, direct: false }],
+      tiles: [
+        { columns: 64, rows: 64, gridColumns: 2, gridRows: 2, buffers: 1, direct: false },
+        { columns: 128, rows: 128, gridColumns: 2, gridRows: 4, buffers: 1, direct: false },
+      ],
     })
   })
 
@@ -37,15 +40,21 @@ describe('matrixModeOf', () => {
     [{ ...H200, matrixConfigs: H200.matrixConfigs.slice(0, 1) }, /summed in 32 bits/],
     [{ ...H200, matrixConfigs: [] }, /summed in 32 bits/],
     [{ ...H200, subgroupSize: null }, /size of subgroups/],
-    [{ ...H200, limits: { ...H200.limits, maxComputeWorkgroupStorageSize: 16_384 } as GPUSupportedLimits }, /No tile/],
+    [{ ...H200, limits: { ...H200.limits, maxComputeWorkgroupStorageSize: 8192 } as GPUSupportedLimits }, /No tile/],
   ])('says why there is none (%#)', (gpu, reason) => {
     expect(matrixModeOf(gpu)).toMatch(reason)
   })
 
+  it('takes small tiles where large ones would leave most of a GPU idle', () => {
+    const mode = matrixModeOf(H200) as MatrixMode
+    const widths = [32, 128, 256, 512].flatMap((columns) => [1024, 4096, 14_336].map((rows) => tileFor(mode, columns, rows)))
+    expect(widths).toEqual([0, 0, 1, 0, 0, 1, 0, 1, 1, 0, 1, 1])
+  })
+
   it('counts memory as the kernel lays it out', () => {
     const mode = matrixModeOf(H200) as MatrixMode
-    // (128 + 128) rows of 64 halves and a place between them.
-    expect(mode.tiles.map((tile) => tileBytes(mode, tile))).toEqual([256 * 9 * 16])
+    // (64 + 64) and (128 + 128) rows of 64 halves and a place between them.
+    expect(mode.tiles.map((tile) => tileBytes(mode, tile))).toEqual([128 * 9 * 16, 256 * 9 * 16])
     expect([paddedElements(mode, 64), paddedElements(mode, 65), paddedColumns(mode, 1), paddedColumns(mode, 129)]).toEqual([
       64, 128, 128, 256,
     ])

@@ -37,7 +37,7 @@ export interface MatrixMode {
   readonly leastColumns: number
   /** Elements of a row per stage; a multiple of the fragments' k and of 32, the longest unit of packed weights. */
   readonly stage: number
-  /** Ascending in columns: the first that holds the step's columns, else the last. */
+  /** Ascending in size: the last that gives the device enough workgroups, else the first. */
   readonly tiles: readonly MatrixTile[]
 }
 
@@ -51,11 +51,22 @@ export interface MatrixPlan extends MatrixMode {
 /** Shorter steps keep the default kernels: at 32 columns a tile is a quarter full, and decoding is never this wide by default. */
 const LEAST_COLUMNS = 32
 /**
- * Of eight shapes on an H200 (bench/matrix-bench.ts) the fastest or within a seventh of it at 64, 256 and 1024 columns of every format: 128 × 128 by
- * eight subgroups, stages of 64.
+ * Of thirteen shapes on an H200 (bench/matrix-bench.ts): 128 × 128 by eight subgroups is the fastest or within a seventh of it wherever there are tiles
+ * enough, 64 × 64 by four where there are not: 1.2 to 1.9 times as fast for 4096 rows at 64 and 128 columns, 0.6 to 0.75 times at 512.
  */
 const STAGE = 64
-const TILES: readonly MatrixTile[] = [{ columns: 128, rows: 128, gridColumns: 2, gridRows: 4, buffers: 1, direct: false }]
+const TILES: readonly MatrixTile[] = [
+  { columns: 64, rows: 64, gridColumns: 2, gridRows: 2, buffers: 1, direct: false },
+  { columns: 128, rows: 128, gridColumns: 2, gridRows: 4, buffers: 1, direct: false },
+]
+/** Half of an H200's multiprocessors. With 32 large tiles the small ones were faster, with 112 the large ones. */
+const LEAST_WORKGROUPS = 64
+
+/** Index of the tile for this many columns and rows. */
+export function tileFor({ tiles }: Pick<MatrixMode, 'tiles'>, columns: number, rows: number): number {
+  const fills = (tile: MatrixTile): boolean => Math.ceil(columns / tile.columns) * Math.ceil(rows / tile.rows) >= LEAST_WORKGROUPS
+  return Math.max(0, tiles.findLastIndex(fills))
+}
 
 /** The mode on this device, or why there is none. Whether its results are right is not known yet: matrix-check.ts. */
 export function matrixModeOf(gpu: Pick<GpuDevice, 'features' | 'matrixConfigs' | 'subgroupSize' | 'limits'>): MatrixMode | string {

@@ -10,7 +10,7 @@ import { scorePrompt } from './steps.ts'
 
 /**
  * Largest allowed difference from golden log-probabilities and logits: that of an f16 cache (backends.ts), which rounds keys and values to eleven
- * bits as this rounds weights and inputs.
+ * bits as this rounds weights and inputs. On an H200 the sharpest, a random model in W4A16, moves by 2.7e-2 and the demo model by 2.0e-3.
  */
 export const MATRIX_TOLERANCE = 3e-2
 

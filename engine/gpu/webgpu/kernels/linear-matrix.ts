@@ -5,7 +5,7 @@
  */
 import type { WeightSpec } from '../../program.ts'
 import type { BindingAccess, BufferSlice } from '../kernel.ts'
-import { type MatrixMode, type MatrixPlan, type MatrixTile, paddedElements, workgroupOf } from '../matrix-units.ts'
+import { type MatrixMode, type MatrixPlan, type MatrixTile, paddedElements, tileFor, workgroupOf } from '../matrix-units.ts'
 import { type Dispatch, type PlanContext, single, strideOf } from '../plan.ts'
 import type { ShaderConstants } from '../shader.ts'
 import { bitsOf, type DeviceMatrix } from '../weights.ts'
@@ -129,7 +129,6 @@ export async function planMatrixProducts(
     cost: (step) => ({ bytes: 6 * weight.cols * extentOf(x, step), operations: 2 * weight.cols * extentOf(x, step) }),
   })
   const biasSlice = bias === null ? context.nothing : { buffer: context.vector(bias).buffer }
-  const tiles = mode.tiles.map((tile) => ({ columns: tile.columns, rowsPerGroup: tile.rows, extraImmediates: [] }))
   const totalBytes = weightBytes(matrix)
   const products = matrix.shards.map((shard): Dispatch => {
     const buffers = [
@@ -141,15 +140,19 @@ export async function planMatrixProducts(
       mode.inputScales,
       ...(copied ? [] : [mode.rowScales(weight.id)]),
     ]
-    const dispatch = shardDispatch(operation, shard, totalBytes, tiles)
+    const dispatch = shardDispatch(operation, shard, totalBytes, [])
     return {
       ...dispatch,
-      // Tiles of one row of weights follow each other, so that weights are read from memory once and inputs stay in cache.
       prepare(step, grid) {
-        if (extentOf(out, step) < mode.leastColumns) return -1
-        const variant = dispatch.prepare(step, grid)
-        const [rows = 1, columns = 1] = grid
-        return fill(grid, columns, rows) < 0 ? -1 : variant
+        const columns = extentOf(out, step)
+        if (columns < mode.leastColumns) return -1
+        dispatch.prepare(step, grid) // the immediates
+        const index = tileFor(mode, columns, shard.rows)
+        const tile = mode.tiles[index]
+        if (tile === undefined) return -1
+        // Tiles of the same weights follow each other: weights are read from memory once, and inputs stay in cache.
+        fill(grid, Math.ceil(columns / tile.columns), Math.ceil(shard.rows / tile.rows))
+        return index
       },
       kernel: `linear ${weight.format.kind === 'dense' ? weight.format.dtype : `${bitsOf(weight.format)} bits`}${gated ? ' gated' : ''}, matrix units`,
       variants: kernels.map((kernel) => context.variant(kernel, buffers)),
