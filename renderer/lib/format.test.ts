@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import {
   formatBytes,
+  formatClock,
   formatCount,
   formatDelta,
   formatDuration,
@@ -73,4 +74,9 @@ describe('numbers', () => {
       ),
     ).toEqual(['just now', '3 minutes ago', '3 hours ago', 'yesterday', '—'])
   })
+})
+
+test('the time of a log line has its seconds', () => {
+  // Without a zone it is the local time, wherever the test runs.
+  expect([formatClock('2026-11-23T22:37:05'), formatClock('never')]).toEqual(['22:37:05', '—'])
 })

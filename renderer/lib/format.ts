@@ -118,11 +118,18 @@ export function formatRelativeTime(iso: string, nowMs: number): string {
   return MISSING
 }
 
+const clockFormat = new Intl.DateTimeFormat('en-GB', { hour: '2-digit', minute: '2-digit', second: '2-digit' })
 const dateTimeFormat = new Intl.DateTimeFormat('en-GB', { dateStyle: 'medium', timeStyle: 'short' })
 
 export function formatDateTime(iso: string): string {
   const time = Date.parse(iso)
   return Number.isFinite(time) ? dateTimeFormat.format(time) : MISSING
+}
+
+/** "22:37:05": for lines that follow each other within a second or a day. */
+export function formatClock(iso: string): string {
+  const time = Date.parse(iso)
+  return Number.isFinite(time) ? clockFormat.format(time) : MISSING
 }
 
 /** "1 tensor", "3 tensors", "2 bodies": the plural is given where an s is not enough. */

@@ -3,7 +3,7 @@ import { Square } from 'lucide-react'
 import { useState } from 'react'
 import type { ServerLogLine, ServerView } from '../../../engine/contract/index.ts'
 import { toUiError } from '../../lib/errors.ts'
-import { formatDateTime } from '../../lib/format.ts'
+import { formatClock, formatDateTime } from '../../lib/format.ts'
 import { Badge, type Tone } from '../../ui/badge.tsx'
 import { Button } from '../../ui/button.tsx'
 import { Card, Page } from '../../ui/page.tsx'
@@ -121,7 +121,9 @@ function LogCard({ log }: { readonly log: readonly ServerLogLine[] }) {
       <ol className={styles.log} aria-label="Log of the server, newest first" tabIndex={0}>
         {log.toReversed().map((line, index) => (
           <li key={log.length - index} data-level={line.level}>
-            <time dateTime={line.at}>{formatDateTime(line.at)}</time>
+            <time dateTime={line.at} title={formatDateTime(line.at)}>
+              {formatClock(line.at)}
+            </time>
             {line.level !== 'info' && <Badge tone={line.level === 'error' ? 'danger' : 'warning'}>{line.level}</Badge>}
             <span>{line.text}</span>
           </li>
