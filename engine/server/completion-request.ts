@@ -13,6 +13,7 @@ const CompletionSchema = z.object({
   echo: optional(z.boolean()),
   logprobs: optional(z.number().int().min(0).max(20)),
   suffix: optional(z.string()),
+  prompt_embeds: optional(z.unknown()),
   add_special_tokens: optional(z.boolean()),
   response_format: optional(ResponseFormatSchema),
 })
@@ -35,6 +36,7 @@ const DEFAULT_COMPLETION_TOKENS = 16
 export function parseCompletionRequest(value: unknown): CompletionFields {
   const body = parseBody(CompletionSchema, value)
   if (body.suffix !== undefined && body.suffix !== '') throw notImplemented('suffix', 'A suffix')
+  if (body.prompt_embeds !== undefined) throw notImplemented('prompt_embeds', 'A prompt of embeddings')
   const fields = generationFields(body, body.max_tokens ?? DEFAULT_COMPLETION_TOKENS, responseFormat(body.response_format))
   const echo = body.echo ?? false
   if (fields.maxTokens === 0 && !echo)

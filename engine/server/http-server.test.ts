@@ -284,6 +284,7 @@ describe('refusals', () => {
     ['/v1/completions', { model: 'echo', prompt: [300] }, 400, 'prompt'],
     ['/v1/completions', { model: 'echo', prompt: 'a', max_tokens: 0 }, 400, 'max_tokens'],
     ['/v1/completions', { model: 'echo', prompt: 'a', suffix: 'b' }, 501, 'suffix'],
+    ['/v1/completions', { model: 'echo', prompt: 'a', prompt_embeds: 'AAAA' }, 501, 'prompt_embeds'],
     ['/detokenize', { tokens: [999] }, 400, 'tokens'],
     ['/tokenize', {}, 400, 'prompt'],
   ])('%s %j → %i %s', async (path, body, status, param) => {
