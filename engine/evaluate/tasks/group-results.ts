@@ -4,7 +4,7 @@
  */
 import type { PairedComparison, TaskResult } from '../../contract/index.ts'
 import { comparePairedGroup } from '../paired.ts'
-import { pooledStandardError, Z95 } from '../statistics.ts'
+import { pooledStandardError, stratifiedStandardError, Z95 } from '../statistics.ts'
 import { sha256 } from './prompts.ts'
 import { pairedPart, resultName } from './score-task.ts'
 import type { ScoredTask } from './score-task.ts'
@@ -67,7 +67,10 @@ function resultOf(group: GroupConfig, parts: readonly Part[], { isPrimary, weigh
   const sum = (of: (part: Part) => number): number => parts.reduce((total, part) => total + of(part), 0)
   const value = sum(({ figure, weight }) => weight * figure.value)
   const standardError = pooledStandardError(parts.map(({ figure }) => ({ standardError: figure.standardError, n: figure.values.length })))
-  const half = Z95 * (standardError ?? 0)
+  // lm-eval's error, which its files and readers expect, is that of weights by size; the interval is of the weights that are.
+  const error = stratifiedStandardError(parts.map(({ figure, weight }) => ({ weight, standardError: figure.standardError })))
+  const half = Z95 * (error ?? 0)
+  const [least, most] = parts.every(({ figure }) => figure.aggregation === 'share') ? [0, 1] : [-Infinity, Infinity]
   const chances = parts.map(({ figure, member }) => (figure.aggregation === 'share' ? member.chance : null))
   const chance = chances.includes(null) ? null : parts.reduce((total, { weight }, i) => total + weight * (chances[i] ?? 0), 0)
   return [
@@ -77,7 +80,7 @@ function resultOf(group: GroupConfig, parts: readonly Part[], { isPrimary, weigh
       metric,
       value,
       standardError,
-      interval: [value - half, value + half],
+      interval: [Math.max(least, value - half), Math.min(most, value + half)],
       n: sum(({ figure }) => figure.values.length),
       chance,
       paired: baseline === null ? null : pairedGroup(parts, baseline, chance, margin),

@@ -535,6 +535,10 @@ describe('runs', () => {
       null,
     )
     expect(macro?.value).toBeCloseTo((0.5 + 2 / 3) / 2, 12)
+    // √(0.25·(0.25/29) + 0.25·((2/9)/2)): three items are half of this score, so it is known as badly as they are.
+    const error = Math.sqrt((0.25 / 29 + 2 / 9 / 2) / 4)
+    expect(macro?.interval).toEqual([expect.closeTo(0.5833333 - 1.959964 * error, 6), expect.closeTo(0.5833333 + 1.959964 * error, 6)])
+    expect(macro?.standardError).toBe(weighted?.standardError)
     expect(weighted).toMatchObject({
       outputType: 'group',
       n: 33,

@@ -3,12 +3,10 @@
  * how much there is to edit. A near-tie is shown as odds, which need no logarithm to be read.
  */
 import type { FreeTextDrift } from '../../../engine/contract/index.ts'
-import { formatInteger, formatPercent, formatSignificant } from '../../lib/format.ts'
+import { formatInteger, formatPercent } from '../../lib/format.ts'
 import { Term, type TermName } from '../../ui/term.tsx'
 import styles from './evidence.module.css'
-
-/** Odds beyond this are certainty; more digits would say nothing. */
-const MOST_ODDS = 1000
+import { leadOf } from './free-text-lead.ts'
 
 export function FreeTextRow({ drift }: { readonly drift: FreeTextDrift }) {
   const { identical, n, identicalShare, identicalInterval, unit, firstDifferenceMedian: first, editDistanceMean } = drift
@@ -49,12 +47,4 @@ export function FreeTextRow({ drift }: { readonly drift: FreeTextDrift }) {
       })}
     </dl>
   )
-}
-
-function leadOf({ n, identical, divergenceMarginMedian: margin, divergenceMarginItems: items }: FreeTextDrift): [string, string] {
-  if (margin === null) return ['—', 'not known of these answers']
-  const odds = Math.exp(margin)
-  const text = odds > MOST_ODDS ? `> ${formatInteger(MOST_ODDS)}×` : `${formatSignificant(odds)}×`
-  const differing = n - identical
-  return [text, items < differing ? `median of ${formatInteger(items)} of ${formatInteger(differing)}` : 'median']
 }

@@ -1,8 +1,9 @@
 import { screen, waitFor, within } from '@testing-library/react'
 import { expect, test } from 'vitest'
 import type { FreeTextDrift } from '../../../engine/contract/index.ts'
-import { RESULTS, SAMPLE } from '../../test/fixtures.ts'
+import { RESULTS, SAMPLE, SAMPLE_W4 } from '../../test/fixtures.ts'
 import { renderApp } from '../../test/render-app.tsx'
+import { taskMetric } from './task-metrics.ts'
 
 const DRIFT: FreeTextDrift = {
   baselineId: SAMPLE.id,
@@ -70,6 +71,18 @@ test('where nothing differs there is no place to speak of; another baseline’s 
   await user.click(screen.getByRole('combobox', { name: 'Task' }))
   await user.click(await screen.findByRole('option', { name: 'Arithmetic' }))
   await waitFor(() => expect(screen.queryByLabelText('Free text beside the original’s')).toBeNull())
+})
+
+test('a figure says the same in its details; the interval of a group is not Wilson’s', () => {
+  const [, , result] = RESULTS
+  const sample = result!.tasks[0]!
+  const read = (task: typeof sample) =>
+    taskMetric(task.name, task.title, task).read({ model: SAMPLE_W4, result: { ...result!, tasks: [task] }, series: 2, isSource: false })
+  expect(read({ ...sample, freeText: DRIFT })?.details).toMatchObject({
+    'Same text': '62.5 % of 40 greedy answers',
+    'Lead where the others part': '1.50×, median',
+  })
+  expect([read(sample)?.rangeMeaning, read({ ...sample, outputType: 'group' })?.rangeMeaning]).toEqual(['Wilson 95 %', '95 %'])
 })
 
 test('drift from another model than the board’s original is left out', async () => {

@@ -1,6 +1,7 @@
 /** Scores of tasks as metrics of the board, with what the comparison on the same items says. */
 import type { TaskResult } from '../../../engine/contract/index.ts'
-import { formatPercent, formatSignificant } from '../../lib/format.ts'
+import { formatInteger, formatPercent, formatSignificant } from '../../lib/format.ts'
+import { leadOf } from './free-text-lead.ts'
 import type { Entry, Metric, Reading } from './metrics.ts'
 import { measured } from './reading.ts'
 
@@ -21,7 +22,7 @@ export function taskMetric(name: string, title: string, sample: TaskResult): Met
       if (task === null) return null
       return measured(entry, `task:${name}`, task.value, {
         range: isKnown(task.interval) ? task.interval : null,
-        rangeMeaning: isShare ? 'Wilson 95 %' : '95 %',
+        rangeMeaning: isShare && task.outputType !== 'group' ? 'Wilson 95 %' : '95 %',
         provenance: entry.result?.provenance[`task:${name}`] ?? entry.result?.provenance['tasks'] ?? null,
         details: {
           Items: task.n === 0 ? `an unknown number of ${task.dataset}` : `${task.n} of ${task.dataset}`,
@@ -30,6 +31,7 @@ export function taskMetric(name: string, title: string, sample: TaskResult): Met
           ...(task.fewshot === null ? {} : { 'Few-shot': String(task.fewshot) }),
           ...(task.chance === null ? {} : { Chance: formatPercent(task.chance, 0) }),
           ...pairedDetails(task),
+          ...freeTextDetails(task),
         },
       })
     },
@@ -37,6 +39,15 @@ export function taskMetric(name: string, title: string, sample: TaskResult): Met
       const paired = findTask(entry, name)?.paired ?? null
       return paired?.baselineId === baseline.model.id ? paired.difference : null
     },
+  }
+}
+
+function freeTextDetails({ freeText }: TaskResult): Record<string, string> {
+  if (freeText === null || freeText === undefined) return {}
+  const [lead, of] = leadOf(freeText)
+  return {
+    'Same text': `${formatPercent(freeText.identicalShare)} of ${formatInteger(freeText.n)} greedy answers`,
+    ...(freeText.divergenceMarginMedian === null ? {} : { 'Lead where the others part': `${lead}, ${of}` }),
   }
 }
 
