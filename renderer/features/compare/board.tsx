@@ -19,6 +19,7 @@ import styles from './compare.module.css'
 import { saveFile } from './export.ts'
 import { reportHtml, reportJson } from './report/report.ts'
 import { useReport } from './report/use-report.ts'
+import { useJudgements } from './use-judgements.ts'
 import { Glance } from './glance.tsx'
 import { Goodput } from './goodput.tsx'
 import { ErrorHeatmap } from './heatmap.tsx'
@@ -60,7 +61,7 @@ export function Board({ entries, picker, margin, onMargin }: BoardProps) {
       actions={
         <>
           {picker}
-          <BoardActions entries={shown} baseline={baseline} source={source} />
+          <BoardActions entries={shown} baseline={baseline} source={source} margin={margin} />
         </>
       }
     >
@@ -162,15 +163,18 @@ interface BoardActionsProps {
   readonly entries: readonly Entry[]
   readonly baseline: Entry
   readonly source: Entry | undefined
+  readonly margin: MarginChoice
 }
 
-function BoardActions({ entries, baseline, source }: BoardActionsProps) {
+function BoardActions({ entries, baseline, source, margin }: BoardActionsProps) {
   const { queries } = useEngine()
   const settings = useQuery(queries.settings.get.queryOptions()).data ?? DEFAULT_SETTINGS
   const evaluate = useMeasure()
   const loadExports = useLoadExports(entries)
   const name = (source ?? baseline).model.name
-  const make = useReport({ name, entries, baseline, source })
+  const others = entries.filter((entry) => entry !== baseline)
+  const judgements = useJudgements(others, baseline, Number(margin))
+  const make = useReport({ name, entries, baseline, source, judgements })
   return (
     <>
       <Button

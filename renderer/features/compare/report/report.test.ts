@@ -3,6 +3,7 @@ import { LIBRARY, RESULTS, SAMPLE, SAMPLE_W4 } from '../../../test/fixtures.ts'
 import type { Entry } from '../metrics.ts'
 import { entriesOf } from '../queries.ts'
 import { html } from './markup.ts'
+import { boardJudgements } from '../use-judgements.ts'
 import { reportHtml, reportJson, type ReportInput } from './report.ts'
 import { withoutPaths } from './without-paths.ts'
 
@@ -67,6 +68,17 @@ describe('the report', () => {
       readonly models: readonly { readonly name: string }[]
     }
     expect(data.models.map((model) => model.name)).toEqual([SAMPLE.name, w8.model.name, HOSTILE])
+  })
+
+  test('takes the verdicts of the screen with it, also against another baseline than the original', () => {
+    const [judgement] = boardJudgements(w8, SAMPLE.id)
+    const other: ReportInput = { ...input, baseline: w8, judgements: [{ ...judgement!, modelId: SAMPLE.id }] }
+    expect(reportHtml({ ...input, baseline: w8 })).not.toContain('As good as')
+    expect(parsed(reportHtml(other)).body.textContent).toContain('As good as Near-lossless 8-bit?')
+    expect(JSON.parse(reportJson(other))).toMatchObject({
+      baseline: w8.model.name,
+      verdicts: [{ modelId: SAMPLE.id, title: judgement!.title }],
+    })
   })
 
   test('leaves paths at home', () => {

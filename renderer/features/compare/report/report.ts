@@ -17,7 +17,7 @@ import {
   type MetricGroup,
 } from '../metrics.ts'
 import { entryTitle } from '../series.tsx'
-import { boardJudgements } from '../use-judgements.ts'
+import { boardJudgements, type Judgement } from '../use-judgements.ts'
 import { barChart, frontierChart, layerChart } from './charts.ts'
 import { html, type Markup } from './markup.ts'
 import { withoutPaths } from './without-paths.ts'
@@ -28,6 +28,8 @@ export interface ReportInput {
   readonly entries: readonly Entry[]
   readonly baseline: Entry
   readonly source: Entry | undefined
+  /** Against this baseline, as they stand on the screen; absent = those that the board itself holds. */
+  readonly judgements?: readonly Judgement[]
   /** run.json of the variants that Lathe made, by model id, without its lists of tensors. */
   readonly runs: ReadonlyMap<string, Readonly<Record<string, unknown>>>
   readonly madeAt: string
@@ -39,7 +41,7 @@ const CHARTED: readonly MetricGroup[] = ['Size', 'Quality', 'Tasks', 'Speed']
 const WORST = 8
 
 /** Everything measured, with protocol and provenance, so that it can be checked or drawn again. */
-export function reportJson({ name, entries, baseline, runs, madeAt }: ReportInput): string {
+export function reportJson({ name, entries, baseline, judgements, runs, madeAt }: ReportInput): string {
   return JSON.stringify(
     {
       format: 'lathe-comparison',
@@ -47,6 +49,7 @@ export function reportJson({ name, entries, baseline, runs, madeAt }: ReportInpu
       madeAt,
       model: name,
       baseline: baseline.model.name,
+      verdicts: judgements ?? judgementsOf(entries, baseline),
       models: entries.map(({ model: { path: _path, ...model }, result }) => ({
         ...model,
         result,
@@ -85,7 +88,7 @@ export function reportHtml(input: ReportInput): string {
         </p>
         ${frontier}
         <h2>All figures</h2>
-        ${figuresTable({ entries, baseline, source, metrics: all })} ${verdictsTable(entries, baseline, source)}
+        ${figuresTable({ entries, baseline, source, metrics: all })} ${verdictsTable(input)}
         <h2>Side by side</h2>
         <div class="bars">
           ${all.filter((metric) => CHARTED.includes(metric.group)).map((metric) => barsOf(metric, entries, baseline, source))}
@@ -162,12 +165,15 @@ function figureRow(metric: Metric, entries: readonly Entry[], baseline: Entry): 
 
 const VERDICTS = { 'non-inferior': 'as good', worse: 'worse', inconclusive: 'can’t tell' } as const
 
-function verdictsTable(entries: readonly Entry[], baseline: Entry, source: Entry | undefined): Markup | null {
+function judgementsOf(entries: readonly Entry[], baseline: Entry): readonly Judgement[] {
+  return entries.flatMap((entry) => (entry === baseline ? [] : boardJudgements(entry, baseline.model.id)))
+}
+
+function verdictsTable({ entries, baseline, source, judgements = judgementsOf(entries, baseline) }: ReportInput): Markup | null {
   const others = entries.filter((entry) => entry !== baseline)
-  const judgements = others.flatMap((entry) => boardJudgements(entry, baseline.model.id))
   const tasks = [...new Map(judgements.map((judgement) => [judgement.task, judgement.title]))]
-  const margin = judgements[0]?.paired?.margin ?? null
-  if (tasks.length === 0) return null
+  const margin = judgements.find(({ paired }) => paired !== null)?.paired?.margin ?? null
+  if (!judgements.some(({ paired }) => paired !== null)) return null
   return html`<h2>As good as ${entryTitle(baseline, source)}?</h2>
     <p class="muted">
       Non-inferiority on the same items${margin === null ? '' : `, allowed loss ${formatSignificant(margin * 100)} points`}, one-sided 95 %.
