@@ -10,6 +10,8 @@ const fields = {
   variantsFolder: z.string().nullable(),
   /** Default KV-cache dtype; the ones below 16 bits are quantized per token and head. `auto`: what the checkpoint names, else f16. */
   kvDtype: z.enum(['auto', 'f16', 'f32', 'fp8', 'int8', 'int4']),
+  /** Chat and the server read prompts on matrix units (tensor cores): faster, but answers depend on what shares a step. Measurements never do. */
+  matrixUnits: z.boolean(),
   /** Context that FitBars and the runtime assume unless told otherwise. */
   contextTokens: z.number().int().min(64).max(1_048_576),
   evaluate: z.object({ perplexity: z.boolean(), tasks: z.boolean(), throughput: z.boolean() }),
@@ -32,6 +34,7 @@ export const DEFAULT_SETTINGS: Settings = {
   adapter: null,
   variantsFolder: null,
   kvDtype: 'auto',
+  matrixUnits: false,
   contextTokens: 4096,
   evaluate: { perplexity: true, tasks: true, throughput: true },
   notifications: false,

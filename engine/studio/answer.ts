@@ -6,7 +6,7 @@
  */
 import { LatheError } from '../contract/index.ts'
 import type { AnswerStats, Sampling } from '../contract/index.ts'
-import type { GenerationEvent, RuntimeInfo } from '../runtime/types.ts'
+import type { GenerationEvent } from '../runtime/types.ts'
 import { answerRoom, fitMessages } from './context-overflow.ts'
 import type { AcquireModel, CurrentAdapter, ModelsPort, PromptMessage, TokenizerPort } from './ports.ts'
 
@@ -77,7 +77,7 @@ export async function answer(parts: AnswerParts, request: AnswerRequest, emit: (
     } else if (event.kind === 'finished') {
       emit({
         kind: 'finished',
-        stats: statsOf(event, loadMs, labelled(adapter, runtime.info), contextLimit, whole.length - promptTokens.length),
+        stats: statsOf(event, loadMs, labelledAdapter(adapter, runtime.info), contextLimit, whole.length - promptTokens.length),
       })
       return
     }
@@ -86,7 +86,7 @@ export async function answer(parts: AnswerParts, request: AnswerRequest, emit: (
 }
 
 /** Speeds of matrix units are never taken for those of the default kernels: their adapter says so. */
-function labelled(adapter: CurrentAdapter, { matrixUnits }: RuntimeInfo): CurrentAdapter {
+export function labelledAdapter(adapter: CurrentAdapter, { matrixUnits }: { readonly matrixUnits?: boolean | undefined }): CurrentAdapter {
   return matrixUnits === true ? { ...adapter, name: `${adapter.name} (matrix units)` } : adapter
 }
 

@@ -97,6 +97,15 @@ describe('an answer', () => {
     expect((await client.chat.threads())[0]).toMatchObject({ systemPrompt: 'Be kind.', title: 'one', messageCount: 4 })
   })
 
+  it('runs on matrix units where the settings say so, and its figures say so too', async () => {
+    const { client, model } = await start()
+    expect((await client.settings.get()).matrixUnits).toBe(false)
+    await client.settings.update({ matrixUnits: true })
+    const { id } = await client.chat.create({ modelId: null })
+    const message = doneOf(await all(await client.chat.send(request(id, model.id, 'one'))))
+    expect(message.stats?.adapter).toBe('Fake adapter (matrix units)')
+  })
+
   it('does not report loading when the model is there already', async () => {
     const { client, model } = await start()
     const { id } = await client.chat.create({ modelId: null })

@@ -8,7 +8,7 @@ import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { LatheError, TaskRunOptionsSchema } from '../contract/index.ts'
 import type { SettingsPatch } from '../contract/index.ts'
-import { answer } from './answer.ts'
+import { answer, labelledAdapter } from './answer.ts'
 import { Capacity } from './capacity.ts'
 import { Chat } from './chat.ts'
 import { LogTail, renderDiagnostics } from './diagnostics.ts'
@@ -94,9 +94,9 @@ export async function composeStudio(options: StudioOptions, bind: (options: Bind
   const tokenizer = async (modelId: string) => ports.tokenizers.open((await library.usable(modelId)).path)
   const evidence = new Evidence({ library, results, tokenizer })
   const data = new EvaluationData(join(options.assetsFolder, 'demo-eval'))
-  const loadSettings = (): { contextTokens: number; kvDtype: KvWish } => {
-    const { contextTokens, kvDtype } = settings.get()
-    return { contextTokens, kvDtype }
+  const loadSettings = (): { contextTokens: number; kvDtype: KvWish; matrixUnits: boolean } => {
+    const { contextTokens, kvDtype, matrixUnits } = settings.get()
+    return { contextTokens, kvDtype, matrixUnits }
   }
   /** Two models are compared with caches of one type, so that the difference is that of their weights; what a cache costs is measured by itself. */
   const measureSettings = (): { contextTokens: number; kvDtype: KvSetting } => {
@@ -316,9 +316,10 @@ export async function composeStudio(options: StudioOptions, bind: (options: Bind
       profile: async (modelId, signal) => {
         const model = refOf(await library.runnable(modelId))
         const adapter = await ports.gpu.current()
-        const { decode, prefill } = await ports.models.profile({ ...model, ...loadSettings(), signal })
+        const load = loadSettings()
+        const { decode, prefill } = await ports.models.profile({ ...model, ...load, signal })
         const software = adapter.type === 'software' || adapter.type === 'reference'
-        return { decode: [...decode], prefill: [...prefill], adapter: adapter.name, software }
+        return { decode: [...decode], prefill: [...prefill], adapter: labelledAdapter(adapter, load).name, software }
       },
     },
   })

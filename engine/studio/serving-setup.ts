@@ -10,7 +10,7 @@ import type { ModelRef } from './ports.ts'
 export interface LoadParts {
   /** Throws what keeps a model from running. */
   readonly resolve: (modelId: string) => Promise<ModelRef>
-  readonly loadSettings: () => { readonly contextTokens: number; readonly kvDtype: KvWish }
+  readonly loadSettings: () => { readonly contextTokens: number; readonly kvDtype: KvWish; readonly matrixUnits: boolean }
 }
 
 /** What a load is made with, or the error that says what is wrong with the wish. */
@@ -27,6 +27,7 @@ export async function loadOptionsOf(config: ServerConfig, { resolve, loadSetting
   return {
     contextTokens,
     kvDtype,
+    matrixUnits: settings.matrixUnits,
     ...(config.parallel !== null && { maxSequences: config.parallel, kvTokens: config.parallel * contextTokens }),
     speculation: await speculationOf(config.speculation, resolve),
   }

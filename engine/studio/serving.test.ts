@@ -68,7 +68,7 @@ function setup(options: EchoOptions = {}, left: ReturnType<ServingMark['read']> 
     resolve: async (modelId) => ({ modelId, name: 'Pebble · Tide', folder: FOLDER }),
     plan: () => Promise.reject(new Error('not asked here')),
     find: async () => null,
-    loadSettings: () => ({ contextTokens: 256, kvDtype: 'auto' }),
+    loadSettings: () => ({ contextTokens: 256, kvDtype: 'auto', matrixUnits: true }),
     key: {
       read: () => key,
       write: (text) => {
@@ -180,7 +180,7 @@ test('room, cache type and speculation reach the load; what makes no sense is re
   })
   await serving.stop()
   await serving.start(CONFIG, never)
-  expect(acquired[1]).toMatchObject({ contextTokens: 256, kvDtype: 'auto', speculation: undefined })
+  expect(acquired[1]).toMatchObject({ contextTokens: 256, kvDtype: 'auto', matrixUnits: true, speculation: undefined })
   expect(acquired[1]).not.toHaveProperty('kvTokens')
   await serving.stop()
   await expect(serving.start({ ...CONFIG, kvDtype: 'int3' }, never)).rejects.toThrow(/no cache type "int3"/)

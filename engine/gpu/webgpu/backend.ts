@@ -94,7 +94,11 @@ export class WebGpuBackend implements Backend, SecondOrderBackend {
   async #requireMatrixUnits(): Promise<MatrixMode> {
     const mode = await this.#findMatrixMode()
     if (typeof mode !== 'string') return mode
-    throw new LatheError('gpu.unsupported', `Matrix units cannot be used on ${this.id}. ${mode}`, 'Leave matrix units off.')
+    throw new LatheError(
+      'gpu.unsupported',
+      `Matrix units cannot be used on ${this.id}. ${mode}`,
+      'Leave matrix units off: in Settings, or on the command line.',
+    )
   }
 
   #findMatrixMode(): Promise<MatrixMode | string> {

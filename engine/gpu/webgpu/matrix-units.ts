@@ -51,8 +51,8 @@ export interface MatrixPlan extends MatrixMode {
 /** Shorter steps keep the default kernels: at 32 columns a tile is a quarter full, and decoding is never this wide by default. */
 const LEAST_COLUMNS = 32
 /**
- * Of thirteen shapes on an H200 (bench/matrix-bench.ts): 128 × 128 by eight subgroups is the fastest or within a seventh of it wherever there are tiles
- * enough, 64 × 64 by four where there are not: 1.2 to 1.9 times as fast for 4096 rows at 64 and 128 columns, 0.6 to 0.75 times at 512.
+ * Of thirteen shapes on an H200 (bench/matrix-bench.ts): 128 × 128 by eight subgroups is the fastest or within 15 % of it wherever there are tiles
+ * enough, 64 × 64 by four where there are not: 1.16 to 1.9 times as fast for 4096 rows at 64 and 128 columns, 0.70 to 0.75 times at 512.
  */
 const STAGE = 64
 const TILES: readonly MatrixTile[] = [

@@ -240,7 +240,7 @@ function fakeModels(engine: FakeEngine, onModelsChanged: () => void): ModelsPort
       options.onProgress?.({ phase: 'uploading', doneBytes: 50, totalBytes: 100 })
       await engine.loadGate.pass(options.signal)
       const isVariant = existsSync(join(options.folder, 'run.json'))
-      const runtime = fakeRuntime(engine, options.modelId, isVariant)
+      const runtime = fakeRuntime(engine, options.modelId, isVariant, options.matrixUnits === true)
       const model = {
         modelId: options.modelId,
         name: options.name,
@@ -296,13 +296,14 @@ const IDLE: RuntimeTelemetry = {
 }
 
 /** Prefers the next id; the variant a little less, so that drift is not zero. */
-function fakeRuntime(engine: FakeEngine, modelId: string, isVariant: boolean): Runtime {
+function fakeRuntime(engine: FakeEngine, modelId: string, isVariant: boolean, matrixUnits: boolean): Runtime {
   const preferred = isVariant ? 0.4 : 0.55
   const table = (previous: number): number[] =>
     Array.from({ length: 16 }, (_, id) => (id === (previous + 1) % 16 ? preferred : (1 - preferred) / 15))
   const runtime = createTableRuntime(modelId, table, 16, 4096)
   return {
     ...runtime,
+    info: matrixUnits ? { ...runtime.info, matrixUnits } : runtime.info,
     telemetry: () => IDLE,
     generate: (request) => (request.ignoreEos === true ? runtime.generate(request) : fakeGenerate(engine, request)),
   }

@@ -133,7 +133,16 @@ function General({ settings, update }: SectionProps) {
   )
 }
 
+/** What keeps the adapter from having them, as far as can be told without trying; a load tries. */
+function useMatrixUnitsReason(): string | null {
+  const { queries } = useEngine()
+  const adapter = useQuery(queries.system.hardware.queryOptions()).data?.adapters.find(({ selected }) => selected)
+  if (adapter === undefined || adapter.features.subgroupMatrix) return null
+  return `${adapter.name} offers none through WebGPU.`
+}
+
 function Models({ settings, update }: SectionProps) {
+  const noMatrixUnits = useMatrixUnitsReason()
   const pickFolder = useFolderPicker()
   const choose = async () => {
     const variantsFolder = await pickFolder({
@@ -189,6 +198,18 @@ function Models({ settings, update }: SectionProps) {
               ]}
             />
           </div>
+          <Switch
+            label="Read prompts on matrix units"
+            description={
+              noMatrixUnits === null
+                ? 'Tensor cores, for chat and the server: prompts are read several times as fast, but an answer may differ with what shares its steps. Measurements never use them. Checked on the device before the first use.'
+                : `Tensor cores for chat and the server. Unavailable: ${noMatrixUnits}`
+            }
+            checked={settings.matrixUnits}
+            // What is on must be possible to switch off.
+            disabled={noMatrixUnits !== null && !settings.matrixUnits}
+            onChange={(matrixUnits) => update({ matrixUnits })}
+          />
         </div>
       </Card>
       <Card title="Device">
