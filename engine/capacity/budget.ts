@@ -2,7 +2,10 @@
  * What is left for the cache: the device's memory less what an engine, a driver and a desktop take (specs/benchmark.md §7.3). Weights and cache
  * are exact; everything here is a reserve, stated with where it is from, generous where it is not known.
  */
+import type { KvDtype } from '../gpu/program.ts'
 import { UPLOAD_STAGING_BYTES } from '../gpu/upload-staging.ts'
+import { type StepMemory, stepMemory } from '../gpu/webgpu/step-memory.ts'
+import { decoderSteps } from '../model/memory.ts'
 import type { ModelShape } from './model-shape.ts'
 import type { ServingEngine } from './machine.ts'
 
@@ -36,44 +39,58 @@ export function stagingBytesOf(engine: ServingEngine, reserve: number): number {
   return engine === 'lathe' ? Math.min(UPLOAD_STAGING_BYTES, reserve) : 0
 }
 
+/** Most tokens of a step, as engine/runtime opens models. */
+const STEP_TOKENS = { hardware: 512, software: 256 } as const
+
 /** Rows of logits in a step, as engine/runtime opens models. */
-function latheLogitRows(vocabulary: number): number {
-  return Math.max(DEFAULT_SEQUENCES.lathe, Math.min(256, Math.max(32, Math.floor((32 * MIB) / (4 * vocabulary)))))
+function latheLogitRows(vocabulary: number, sequences: number): number {
+  return Math.max(sequences, Math.min(256, Math.max(32, Math.floor((32 * MIB) / (4 * vocabulary)))))
 }
 
-/** f32 buffers of Lathe's forward pass: widths as engine/model's activationShapes, capacity as engine/runtime opens models. */
-function latheActivationBytes(shape: ModelShape, software: boolean): number {
-  const { hiddenSize, attentionHeads, kvHeads, headDim, intermediateSize, vocabulary } = shape
-  const tokens = software ? 256 : 512
-  const perToken = 2 * hiddenSize + (3 * attentionHeads + 2 * kvHeads) * headDim + 3 * intermediateSize
-  return 4 * (tokens * perToken + latheLogitRows(vocabulary) * (2 * hiddenSize + vocabulary))
+export interface LatheLoad {
+  /** Longest sequence. */
+  readonly contextTokens: number
+  /** Requests at once that it is opened for. */
+  readonly sequences: number
+  /** Of cached keys. */
+  readonly keyDtype: KvDtype
+  readonly software: boolean
 }
 
-/** Of the activations, the logits and what sampling reads of them. */
-export function logitBytesOf(engine: ServingEngine, { vocabulary }: ModelShape): number {
-  return engine === 'lathe' ? 4 * latheLogitRows(vocabulary) * vocabulary : vllmLogitBytes(vocabulary)
+/** Buffers of Lathe's forward pass, by the rules that engine/gpu allocates by, for capacities as engine/runtime opens models. */
+export function latheStepMemory(shape: ModelShape, { contextTokens, sequences, keyDtype, software }: LatheLoad): StepMemory {
+  const { attentionHeads: heads, headDim, vocabulary, layers } = shape
+  const { steps, logits } = decoderSteps({ ...shape, heads }, layers)
+  const capacity = {
+    tokens: Math.max(software ? STEP_TOKENS.software : STEP_TOKENS.hardware, sequences),
+    rows: latheLogitRows(vocabulary, sequences),
+    sequences,
+    blocksPerSequence: Math.ceil(contextTokens / BLOCK_TOKENS.lathe),
+  }
+  const { activationBytes, logitBytes } = stepMemory({ steps, logits, heads, headDim, keyDtype, capacity, software })
+  return { activationBytes: activationBytes + contextTokens * rotationBytes(shape), logitBytes }
+}
+
+/** Sine and cosine of half of a head's dimensions, for each position. */
+function rotationBytes({ headDim }: ModelShape): number {
+  return headDim * Float32Array.BYTES_PER_ELEMENT
+}
+
+/** What a longer context costs beside its cache, for each token of it: rotations, and places in the tables of blocks. */
+export function latheBytesPerPosition(shape: ModelShape, sequences: number): number {
+  return rotationBytes(shape) + (sequences * Uint32Array.BYTES_PER_ELEMENT) / BLOCK_TOKENS.lathe
 }
 
 /**
  * vLLM profiles its peak at start-up: a full batch of prefill tokens through one layer, 16-bit, and f32 logits with their probabilities for every
  * sequence. Order of magnitude only: 2.23 GiB were measured for Qwen3-14B with 8192 tokens; the start-up log of the real server is better.
  */
-function vllmActivationBytes(shape: ModelShape, memoryBytes: number | null, tensorParallel: number): number {
+export function vllmStepMemory(
+  shape: ModelShape,
+  { memoryBytes, tensorParallel }: { readonly memoryBytes: number | null; readonly tensorParallel: number },
+): StepMemory {
   const batchedTokens = memoryBytes !== null && memoryBytes >= LARGE_GPU_BYTES ? 8192 : 2048
   const perToken = 2 * (4 * shape.hiddenSize + (3 * shape.intermediateSize) / tensorParallel)
-  return Math.max(VLLM_LEAST_ACTIVATION_BYTES, batchedTokens * perToken + vllmLogitBytes(shape.vocabulary))
-}
-
-function vllmLogitBytes(vocabulary: number): number {
-  return VLLM_SEQUENCES * vocabulary * 4 * 2
-}
-
-export function activationBytesOf(
-  engine: ServingEngine,
-  shape: ModelShape,
-  options: { readonly memoryBytes: number | null; readonly tensorParallel: number; readonly software: boolean },
-): number {
-  return engine === 'lathe'
-    ? latheActivationBytes(shape, options.software)
-    : vllmActivationBytes(shape, options.memoryBytes, options.tensorParallel)
+  const logitBytes = VLLM_SEQUENCES * shape.vocabulary * 4 * 2
+  return { activationBytes: Math.max(VLLM_LEAST_ACTIVATION_BYTES - logitBytes, batchedTokens * perToken), logitBytes }
 }

@@ -11,12 +11,12 @@ import type {
   SchemeOption,
   StorageScheme,
 } from '../contract/index.ts'
-import { activationBytesOf, logitBytesOf, reserveBytes, stagingBytesOf } from './budget.ts'
+import { latheBytesPerPosition, latheStepMemory, reserveBytes, stagingBytesOf, vllmStepMemory } from './budget.ts'
 import type { Device } from './devices.ts'
-import { DEFAULT_KV_DTYPE } from '../gpu/kv-format.ts'
+import { DEFAULT_KV_DTYPE, kvRowBytes } from '../gpu/kv-format.ts'
 import type { StepParts } from '../gpu/step-costs.ts'
 import { fitOf, marginBytes } from './fit.ts'
-import { latheKvBytes, kvRoom, roundToBlocks, vllmKvBytes } from './kv-room.ts'
+import { kvRoom, latheKvBytes, latheSequences, roundToBlocks, vllmKvBytes } from './kv-room.ts'
 import { kvBytesPerToken, kvElementBytes } from './kv-memory.ts'
 import { limitsOfCalibration, limitsOfDevice } from './machine.ts'
 import type { LimitsRange } from './machine.ts'
@@ -70,6 +70,7 @@ export function planCapacity(asked: CapacityRequest, subject: PlanSubject, machi
   const request: PlanRequest = {
     ...asked,
     kvElement: asked.kvElement === 'auto' ? (named ?? DEFAULT_KV_DTYPE) : asked.kvElement,
+    ...(asked.kvElement === 'auto' && { kvValueElement: undefined }),
   }
   const chosen = STORAGE_SCHEMES.find((candidate) => candidate.id === request.schemeId)
   const current: StoredModel =
@@ -136,22 +137,35 @@ function limitsFor(machine: PlanMachine, scheme: StorageSchemeSpec, request: Pla
 }
 
 function placementOf(request: PlanRequest, shape: ModelShape, weights: WeightParts, tensorParallel: number): Placement {
-  return { shape, weights, kvBytesPerElement: kvElementBytes(request.kvElement, shape.headDim), tensorParallel }
+  return { shape, weights, kvBytesPerElement: bytesPerElementOf(request, shape), tensorParallel }
+}
+
+/** Of keys and values on average. Lathe's own formats exactly, those of vLLM as it documents them. */
+function bytesPerElementOf({ engine, kvElement: key, kvValueElement: value = key }: PlanRequest, { headDim }: ModelShape): number {
+  const each = (element: KvElement): number =>
+    engine === 'lathe' ? kvRowBytes(element, headDim) / headDim : kvElementBytes(element, headDim)
+  return (each(key) + each(value)) / 2
 }
 
 function layoutOf(request: PlanRequest, shape: ModelShape, weights: WeightParts, machine: PlanMachine, count: number) {
-  const { engine, contextTokens, concurrency } = request
+  const { engine, contextTokens, concurrency, exactConcurrency: exact } = request
   const { memoryBytes, software } = machine
   const residentBytes = engine === 'lathe' ? (machine.residentBytes ?? 0) : 0
-  const bytesPerElement = kvElementBytes(request.kvElement, shape.headDim)
-  const kv = { bytesPerElement, tensorParallel: count }
+  const kv = { bytesPerElement: bytesPerElementOf(request, shape), tensorParallel: count }
   const bytesPerToken = kvBytesPerToken(shape, kv)
   const weightBytes = Math.ceil(totalBytes(weights) / count)
-  const activationBytes = activationBytesOf(engine, shape, { memoryBytes, tensorParallel: count, software })
+  const sequences = latheSequences(concurrency, exact)
+  const step =
+    engine === 'lathe'
+      ? latheStepMemory(shape, { contextTokens, sequences, keyDtype: request.kvElement, software })
+      : vllmStepMemory(shape, { memoryBytes, tensorParallel: count })
+  const activationBytes = step.activationBytes + step.logitBytes
   const reserve = reserveBytes(engine, { tensorParallel: count, software })
   const budgetBytes = memoryBytes === null ? null : engine === 'vllm' ? Math.floor(memoryBytes * request.memoryShare) : memoryBytes
   const kvBytes =
-    engine === 'lathe' ? latheKvBytes(bytesPerToken, contextTokens, concurrency) : vllmKvBytes(bytesPerToken, contextTokens, concurrency)
+    engine === 'lathe'
+      ? latheKvBytes(bytesPerToken, contextTokens, concurrency, sequences)
+      : vllmKvBytes(bytesPerToken, contextTokens, concurrency)
   const fit = fitOf({ weightBytes, kvBytes, activationBytes, reserveBytes: reserve, residentBytes, budgetBytes, contextTokens })
   const exactBytes = bytesPerToken * contextTokens * concurrency
   return {
@@ -160,7 +174,7 @@ function layoutOf(request: PlanRequest, shape: ModelShape, weights: WeightParts,
       weightBytes,
       kvBytes,
       activationBytes,
-      logitBytes: Math.min(logitBytesOf(engine, shape), activationBytes),
+      logitBytes: step.logitBytes,
       reserveBytes: reserve,
       stagingBytes: stagingBytesOf(engine, reserve),
       residentBytes,
@@ -172,7 +186,10 @@ function layoutOf(request: PlanRequest, shape: ModelShape, weights: WeightParts,
       ...kvRoom(engine, {
         bytesPerToken,
         freeBytes: budgetBytes === null ? null : budgetBytes - weightBytes - activationBytes - reserve - residentBytes,
+        contextTokens,
         contextLimit: shape.contextLimit,
+        bytesPerPosition: engine === 'lathe' ? latheBytesPerPosition(shape, sequences) : 0,
+        exact,
       }),
       bytesPerToken,
       idealBytesPerToken: idealPerToken(shape, contextTokens, kv),

@@ -18,11 +18,13 @@ export const CapacitySubjectSchema = z.discriminatedUnion('kind', [
 /** From wide to narrow. */
 export const KV_ELEMENTS = ['f32', 'f16', 'int8', 'fp8', 'int4'] as const
 
-/** What a cache setting counts as in a plan: two types as keys/values are the wider one, so that the answer errs towards "does not fit". */
-export function kvElementOf(setting: string): CapacityRequest['kvElement'] | null {
-  if (setting === 'auto') return setting
-  const parts = setting.split('/')
-  return KV_ELEMENTS.find((element) => parts.includes(element)) ?? null
+/** A cache setting, one type or keys/values, as a plan's request has it; null for anything else. */
+export function kvElementsOf(setting: string): Pick<CapacityRequest, 'kvElement' | 'kvValueElement'> | null {
+  if (setting === 'auto') return { kvElement: 'auto' }
+  const elements = setting.split('/').map((part) => KV_ELEMENTS.find((element) => element === part))
+  const [key, value] = elements
+  if (key === undefined || elements.length > 2 || (elements.length === 2 && value === undefined)) return null
+  return { kvElement: key, ...(value !== undefined && value !== key && { kvValueElement: value }) }
 }
 
 export const CapacityRequestSchema = z.object({
@@ -37,10 +39,14 @@ export const CapacityRequestSchema = z.object({
   schemeId: z.string().nullable(),
   /** `auto`: what the checkpoint names, else f16. A plan's own request has it resolved. */
   kvElement: z.enum([...KV_ELEMENTS, 'auto']),
+  /** Of the values, where the above is that of the keys alone. */
+  kvValueElement: z.enum(KV_ELEMENTS).optional(),
   /** Longest sequence, prompt and answer together. */
   contextTokens: z.number().int().min(1).max(16_777_216),
   /** Sequences at once. */
   concurrency: z.number().int().min(1).max(1_000_000),
+  /** Lathe opens the model for just so many sequences, as a server does; absent = for eight at least, as chats and jobs do. */
+  exactConcurrency: z.literal(true).optional(),
   /** The usual request, for latency and cost; together at most `contextTokens`. */
   promptTokens: z.number().int().min(1),
   outputTokens: z.number().int().min(1),

@@ -6,7 +6,8 @@
 import type { Checkpoint } from '../checkpoint/types.ts'
 import type { Accumulator, Operation, Program, RopeTable, Value } from '../gpu/program.ts'
 import { layerWeights } from './decoder-weights.ts'
-import { layerOperations, makeValues } from './program-builder.ts'
+import { makeValues } from './memory.ts'
+import { layerOperations } from './program-builder.ts'
 import type { ModelSpec } from './spec.ts'
 import { WeightMap } from './weights.ts'
 

@@ -3,8 +3,9 @@
  * staging, alignment) is its own to report.
  */
 import { weightBytes } from '../gpu/check-program.ts'
+import type { ArenaStep } from '../gpu/webgpu/arena.ts'
 import { kvDtypesOf, type KvSetting, kvTokenBytes } from '../gpu/kv-format.ts'
-import type { Capacity, Extent, KvLayout, Program } from '../gpu/program.ts'
+import type { Capacity, Extent, KvLayout, Program, Value } from '../gpu/program.ts'
 import type { ModelSpec } from './spec.ts'
 
 /**
@@ -53,7 +54,10 @@ export interface ActivationShape {
   readonly width: number
 }
 
-export function activationShapes(spec: ModelSpec) {
+/** What the widths of a forward pass follow from. */
+export type DecoderWidths = Pick<ModelSpec, 'hiddenSize' | 'intermediateSize' | 'heads' | 'kvHeads' | 'headDim' | 'vocabulary'>
+
+export function activationShapes(spec: DecoderWidths) {
   const { hiddenSize, intermediateSize, heads, kvHeads, headDim, vocabulary } = spec
   return {
     hidden: { name: 'hidden', extent: 'tokens', width: hiddenSize },
@@ -69,7 +73,38 @@ export function activationShapes(spec: ModelSpec) {
   } as const satisfies Record<string, ActivationShape>
 }
 
-/** f32 buffers of a forward pass at capacity. */
+/**
+ * What each operation of a forward pass reads and writes, from its widths alone: program-builder's operations with gates joined to their SwiGLU, as
+ * the device runs them. Two layers stand for any greater number: the lives of values no longer change.
+ */
+export function decoderSteps(widths: DecoderWidths, layers: number): { readonly steps: readonly ArenaStep[]; readonly logits: Value } {
+  const { hidden, normed, qkv, q, context, activated, lastHidden, lastNormed, logits } = makeValues(widths)
+  const layer = [
+    step(normed, hidden),
+    step(qkv, normed),
+    step(q, qkv),
+    step(context, q),
+    step(hidden, context, hidden),
+    step(normed, hidden),
+    step(activated, normed),
+    step(hidden, activated, hidden),
+  ]
+  const body = Array.from({ length: Math.min(layers, 2) }, () => layer).flat()
+  return { steps: [step(hidden), ...body, step(lastHidden, hidden), step(lastNormed, lastHidden), step(logits, lastNormed)], logits }
+}
+
+function step(writes: Value, ...reads: readonly Value[]): ArenaStep {
+  return { reads, writes }
+}
+
+export type Values = Readonly<Record<keyof ReturnType<typeof activationShapes>, Value>>
+
+export function makeValues(widths: DecoderWidths): Values {
+  const shapes = Object.entries(activationShapes(widths))
+  return Object.fromEntries(shapes.map(([name, shape], id) => [name, { id, ...shape }])) as Values
+}
+
+/** f32 buffers of a forward pass at capacity, if none shared memory. */
 export function activationBytes(spec: ModelSpec, capacity: Pick<Capacity, 'tokens' | 'rows'>): number {
   return Object.values(activationShapes(spec)).reduce((sum, { extent, width }) => sum + capacity[extent] * width * ACTIVATION_BYTES, 0)
 }

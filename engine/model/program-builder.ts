@@ -6,12 +6,10 @@
 import type { Checkpoint } from '../checkpoint/types.ts'
 import type { Operation, Program, RopeTable, Value, WeightSpec } from '../gpu/program.ts'
 import { type LayerWeights, mapDecoderWeights } from './decoder-weights.ts'
-import { activationShapes } from './memory.ts'
+import { makeValues, type Values } from './memory.ts'
 import { ropeTable } from './rope.ts'
 import type { ModelSpec } from './spec.ts'
 import type { StackedLinear } from './weights.ts'
-
-export type Values = Readonly<Record<keyof ReturnType<typeof activationShapes>, Value>>
 
 /** `contextTokens` positions can be addressed. Throws what `mapDecoderWeights` does. */
 export function buildProgram(spec: ModelSpec, checkpoint: Checkpoint, contextTokens: number): Program {
@@ -26,11 +24,6 @@ export function buildProgram(spec: ModelSpec, checkpoint: Checkpoint, contextTok
     ...linears([weights.head], values.lastNormed, values.logits),
   ]
   return { operations, weights: weights.all, ropes: [rope], logits: values.logits, vocabulary: spec.vocabulary }
-}
-
-export function makeValues(spec: ModelSpec): Values {
-  const shapes = Object.entries(activationShapes(spec))
-  return Object.fromEntries(shapes.map(([name, shape], id) => [name, { id, ...shape }])) as Values
 }
 
 /** `at.cacheLayer` is the layer's place in the KV cache; its own number where the cache holds all layers. */

@@ -3,7 +3,7 @@
  * the one behind every FitBar; here are only its fields as HTTP has them.
  */
 import { z } from 'zod'
-import { kvElementOf } from '../contract/index.ts'
+import { kvElementsOf } from '../contract/index.ts'
 import { optional, parseBody } from './parse-body.ts'
 import type { FitEstimate, FitWish } from './served-model.ts'
 
@@ -22,7 +22,7 @@ const FitSchema = z.object({
   kv_dtype: optional(
     z
       .string()
-      .refine((text) => text === 'auto' || kvElementOf(text) !== null, 'no such type of cache; take auto, f16, fp8, int8, int4 or f32'),
+      .refine((text) => text === 'auto' || kvElementsOf(text) !== null, 'no such type of cache; take auto, f16, fp8, int8, int4 or f32'),
   ),
   scheme: optional(z.string().min(1)),
   device: optional(z.string().min(1)),

@@ -50,6 +50,7 @@ test('tells what the page’s FitBar tells, for served models and for others of 
     subject: { kind: 'model', modelId: demo.id },
     contextTokens: 512,
     concurrency: 4,
+    exactConcurrency: true,
     kvElement: 'int8',
     promptTokens: 256,
     outputTokens: 128,

@@ -2,7 +2,7 @@
  * The planner's answer for a model that would be loaded, beside what is loaded: what `/studio/fit` tells. Who plans is handed in, so that the studio
  * asks the very procedure that its FitBars ask, and the command line the planner over a folder.
  */
-import { CAPACITY_DEFAULTS, kvElementOf } from '../contract/index.ts'
+import { CAPACITY_DEFAULTS, kvElementsOf } from '../contract/index.ts'
 import type { CapacityPlan, CapacityRequest } from '../contract/index.ts'
 import type { FitEstimate, FitWish } from '../server/served-model.ts'
 import type { ModelsPort } from './ports.ts'
@@ -11,21 +11,23 @@ export interface FitSubject {
   readonly modelId: string
   readonly plan: (request: CapacityRequest) => Promise<CapacityPlan>
   readonly models: Pick<ModelsPort, 'loaded'>
-  /** What a load here is made with. */
-  readonly usual: { readonly contextTokens: number; readonly concurrency: number; readonly kvDtype: string }
+  /** What a load here is made with; `concurrency` null: for as many sequences as any load. */
+  readonly usual: { readonly contextTokens: number; readonly concurrency: number | null; readonly kvDtype: string }
 }
 
 export async function estimateFit({ modelId, plan, models, usual }: FitSubject, wish: FitWish): Promise<FitEstimate> {
   const contextTokens = wish.contextTokens ?? usual.contextTokens
+  const concurrency = wish.concurrency ?? usual.concurrency
   const kvDtype = wish.kvDtype ?? usual.kvDtype
   const answer = await plan({
     ...CAPACITY_DEFAULTS,
     subject: { kind: 'model', modelId },
     deviceId: wish.deviceId,
     schemeId: wish.schemeId,
-    kvElement: kvElementOf(kvDtype) ?? CAPACITY_DEFAULTS.kvElement,
+    ...kvElementsOf(kvDtype),
     contextTokens,
-    concurrency: wish.concurrency ?? usual.concurrency,
+    concurrency: concurrency ?? 1,
+    ...(concurrency !== null && { exactConcurrency: true as const }),
     // A request as ServingFit asks for: half of the context is prompt, a quarter answer.
     promptTokens: Math.max(1, Math.floor(contextTokens / 2)),
     outputTokens: Math.max(1, Math.floor(contextTokens / 4)),

@@ -260,7 +260,7 @@ export class Serving {
         fit: async (entry, name, wish) => {
           const modelId = entry?.ref.modelId ?? (await find(name))
           const { contextTokens, kvDtype } = loadOptions
-          const usual = { contextTokens, kvDtype, concurrency: config.parallel ?? 1 }
+          const usual = { contextTokens, kvDtype, concurrency: config.parallel }
           return modelId === null ? null : estimateFit({ modelId, plan, models, usual }, wish)
         },
       },

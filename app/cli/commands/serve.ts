@@ -128,7 +128,7 @@ export const serve: Command = {
                 {
                   modelId: entry.modelId,
                   models: engine.models,
-                  usual: { contextTokens, kvDtype, concurrency: parallel ?? 1 },
+                  usual: { contextTokens, kvDtype, concurrency: parallel },
                   plan: (request) => planForFolder(engine, entry, request, readers),
                 },
                 asked,

@@ -13,7 +13,14 @@ export interface ArenaLayout {
   readonly lastValue: readonly number[]
 }
 
-export function valueBytes(value: Value, capacity: Capacity): number {
+/** An operation as memory sees it. */
+export interface ArenaStep {
+  readonly reads: readonly Value[]
+  /** null for an operation that adds to an accumulator. */
+  readonly writes: Value | null
+}
+
+export function valueBytes(value: Value, capacity: Pick<Capacity, 'tokens' | 'rows'>): number {
   const rows = value.extent === 'tokens' ? capacity.tokens : value.extent === 'rows' ? capacity.rows : value.extent
   return rows * strideOf(value.width) * Float32Array.BYTES_PER_ELEMENT
 }
@@ -52,25 +59,37 @@ export function outputOf(operation: Operation): Value | null {
   }
 }
 
-/** What an operation reads and writes. */
-function valuesOf(operation: Operation): readonly Value[] {
-  const out = outputOf(operation)
-  return out === null ? inputsOf(operation) : [...inputsOf(operation), out]
+function valuesOf({ reads, writes }: ArenaStep): readonly Value[] {
+  return writes === null ? reads : [...reads, writes]
+}
+
+export function layoutArena(
+  { operations, logits }: Pick<Program, 'operations' | 'logits'>,
+  capacity: Capacity,
+  keepAll: boolean,
+): ArenaLayout {
+  const steps = operations.map((operation) => ({ reads: inputsOf(operation), writes: outputOf(operation) }))
+  return layoutSteps(steps, logits, capacity, keepAll)
 }
 
 /** Assigns slots greedily in program order; with `keepAll` every value gets its own. */
-export function layoutArena(program: Program, capacity: Capacity, keepAll: boolean): ArenaLayout {
+export function layoutSteps(
+  steps: readonly ArenaStep[],
+  logits: Value,
+  capacity: Pick<Capacity, 'tokens' | 'rows'>,
+  keepAll: boolean,
+): ArenaLayout {
   const lastUse = new Map<number, number>()
-  for (const [index, operation] of program.operations.entries()) {
-    for (const value of valuesOf(operation)) lastUse.set(value.id, index)
+  for (const [index, step] of steps.entries()) {
+    for (const value of valuesOf(step)) lastUse.set(value.id, index)
   }
-  lastUse.set(program.logits.id, Infinity)
+  lastUse.set(logits.id, Infinity)
   const slotOf = new Map<number, number>()
   const slotBytes: number[] = []
   const lastValue: number[] = []
   const free = new Set<number>()
-  for (const [index, operation] of program.operations.entries()) {
-    const out = outputOf(operation)
+  for (const [index, step] of steps.entries()) {
+    const out = step.writes
     if (out !== null && !slotOf.has(out.id)) {
       const bytes = valueBytes(out, capacity)
       // The tightest free slot that fits, else the largest free one, grown.
@@ -83,7 +102,7 @@ export function layoutArena(program: Program, capacity: Capacity, keepAll: boole
     const slot = out === null ? undefined : slotOf.get(out.id)
     if (slot !== undefined && out !== null) lastValue[slot] = out.id
     if (keepAll) continue
-    for (const value of new Set(valuesOf(operation))) {
+    for (const value of new Set(valuesOf(step))) {
       const used = slotOf.get(value.id)
       if (lastUse.get(value.id) === index && used !== undefined) free.add(used)
     }

@@ -28,7 +28,7 @@ import { planColumnSums, planGram } from './kernels/gram.ts'
 import { joinGates } from './gated.ts'
 import { type Linear, planLinear } from './kernels/linear.ts'
 import { inputScratchBytes } from './kernels/prepare-input.ts'
-import { logitsBufferBytes, MAX_TOP, MAX_VOCABULARY, planLogits, RESULT_WORDS } from './kernels/logits.ts'
+import { logitsBufferBytes, MAX_VOCABULARY, planLogits, readbackBytes, RESULT_WORDS } from './kernels/logits.ts'
 import { planEmbed, planGatherRows, planRmsNorm, planSwiglu } from './kernels/rowwise.ts'
 import { WebGpuKvCache } from './kv-cache.ts'
 import type { LedgerAccount } from './ledger.ts'
@@ -406,7 +406,7 @@ async function compileParts(
     ])
   if (!inputValues || !inputScales) throw new Error('no buffers')
   if (!stepBuffer || !nothing || !attentionScratch || !chunks || !rowFacts || !results || !topPairs || !tops) throw new Error('no buffers')
-  const readback = await StepReadback.create(gpu, account, capacity.rows * (RESULT_WORDS * 4 + MAX_TOP * 8) + 4)
+  const readback = await StepReadback.create(gpu, account, readbackBytes(capacity.rows))
 
   const weights = await uploadWeights(gpu, account, program.weights, {
     vectors: vectorIds(program.operations),

@@ -60,7 +60,7 @@ export class StepClock {
 }
 
 /** Maps in turn, so that the GPU never writes the buffer being read. */
-const RING_LENGTH = 3
+export const RING_LENGTH = 3
 
 /** A ring of small mappable buffers for step results. */
 export class StepReadback {

@@ -87,7 +87,7 @@ const GPU: Tuning = {
   submitMs: SUBMIT_MS,
 }
 
-export function tuningFor(gpu: GpuDevice): Tuning {
+export function tuningFor(gpu: Pick<GpuDevice, 'software'>): Tuning {
   return gpu.software ? SOFTWARE : GPU
 }
 

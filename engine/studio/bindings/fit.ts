@@ -1,11 +1,10 @@
 /** The fit port over engine/capacity: weights exactly, KV cache exactly, activations of one default step, against the adapter's memory. */
-import { reserveBytes } from '../../capacity/budget.ts'
+import { DEFAULT_SEQUENCES, latheStepMemory, reserveBytes } from '../../capacity/budget.ts'
 import { fitOf } from '../../capacity/fit.ts'
 import { latheKvBytes } from '../../capacity/kv-room.ts'
+import { modelShapeOf } from '../../capacity/model-shape.ts'
 import { LatheError } from '../../contract/index.ts'
-import { DEFAULT_CAPACITY } from '../../model/load.ts'
-import { activationBytes } from '../../model/memory.ts'
-import { describeModel } from '../../model/spec.ts'
+import { DEFAULT_KV_DTYPE } from '../../gpu/kv-format.ts'
 import type { FitPort, FolderFacts, GpuPort } from '../ports.ts'
 
 export function bindFit(gpu: GpuPort): FitPort {
@@ -13,22 +12,25 @@ export function bindFit(gpu: GpuPort): FitPort {
     fit: async (facts, weightBytes, contextTokens) => {
       const { gpuBudgetBytes, adapters } = await gpu.state()
       const type = adapters.find((adapter) => adapter.selected)?.type
+      const software = type === 'software' || type === 'reference'
       const context = Math.min(contextTokens, facts.architecture.contextLength ?? contextTokens)
       return fitOf({
         weightBytes,
         kvBytes: latheKvBytes(facts.kvBytesPerToken ?? 0, context, 1),
         contextTokens: context,
-        activationBytes: activationsOf(facts),
-        reserveBytes: reserveBytes('lathe', { tensorParallel: 1, software: type === 'software' || type === 'reference' }),
+        activationBytes: activationsOf(facts, context, software),
+        reserveBytes: reserveBytes('lathe', { tensorParallel: 1, software }),
         budgetBytes: gpuBudgetBytes,
       })
     },
   }
 }
 
-function activationsOf(facts: FolderFacts): number {
+function activationsOf(facts: FolderFacts, contextTokens: number, software: boolean): number {
   try {
-    return activationBytes(describeModel(facts.config, null), DEFAULT_CAPACITY)
+    const load = { contextTokens, sequences: DEFAULT_SEQUENCES.lathe, keyDtype: DEFAULT_KV_DTYPE, software } as const
+    const { activationBytes, logitBytes } = latheStepMemory(modelShapeOf(facts.config), load)
+    return activationBytes + logitBytes
   } catch (error) {
     // a model that can't be run has no activations to count
     if (error instanceof LatheError) return 0

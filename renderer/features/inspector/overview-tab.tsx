@@ -142,7 +142,7 @@ function DeviceFit({ detail }: { readonly detail: ModelDetail }) {
         <ServingFit
           model={model}
           contextTokens={Math.min(contextTokens, model.architecture.contextLength ?? contextTokens)}
-          parallel={1}
+          parallel={null}
           kvDtype={settings.kvDtype}
           onContext={null}
           onParallel={null}

@@ -4,7 +4,7 @@
  */
 import { keepPreviousData, useQuery } from '@tanstack/react-query'
 import type { ReactNode } from 'react'
-import { CAPACITY_DEFAULTS, kvElementOf, type CapacityPlan, type ModelSummary } from '../../../engine/contract/index.ts'
+import { CAPACITY_DEFAULTS, kvElementsOf, type CapacityPlan, type ModelSummary } from '../../../engine/contract/index.ts'
 import { useEngine } from '../../data/engine.tsx'
 import { formatInteger } from '../../lib/format.ts'
 import { useDebounced } from '../../lib/use-debounced.ts'
@@ -15,8 +15,9 @@ import styles from './models.module.css'
 interface ServingFitProps {
   readonly model: ModelSummary
   readonly contextTokens: number
-  readonly parallel: number
-  /** Element of the cache; two of them as keys/values count as the wider one. */
+  /** null: the load is not made for a number of requests, and serves one. */
+  readonly parallel: number | null
+  /** Element of the cache; or two, as keys/values. */
   readonly kvDtype: string
   readonly onContext: ((tokens: number) => void) | null
   readonly onParallel: ((requests: number) => void) | null
@@ -31,9 +32,10 @@ export function ServingFit({ model, contextTokens, parallel, kvDtype, onContext,
     {
       ...CAPACITY_DEFAULTS,
       subject: { kind: 'model' as const, modelId: model.id },
-      kvElement: kvElementOf(kvDtype) ?? CAPACITY_DEFAULTS.kvElement,
+      ...kvElementsOf(kvDtype),
+      ...(parallel !== null && { exactConcurrency: true as const }),
       contextTokens,
-      concurrency: parallel,
+      concurrency: parallel ?? 1,
       promptTokens: Math.max(1, Math.floor(contextTokens / 2)),
       outputTokens: Math.max(1, Math.floor(contextTokens / 4)),
     },
@@ -66,7 +68,7 @@ export function ServingFit({ model, contextTokens, parallel, kvDtype, onContext,
             </Button>
           </Solve>
         )}
-        {onParallel !== null && concurrency !== null && concurrency > 0 && concurrency !== parallel && (
+        {onParallel !== null && concurrency !== null && concurrency > 0 && concurrency !== (parallel ?? 1) && (
           <Solve text="Most at once:">
             <Button
               size="small"

@@ -55,7 +55,7 @@ export function RoomFields({ model, models, settings, room, onChange }: RoomFiel
         <ServingFit
           model={model}
           contextTokens={contextTokens}
-          parallel={room.parallel ?? 1}
+          parallel={room.parallel}
           kvDtype={kvDtype}
           onContext={(tokens) => set({ contextTokens: tokens })}
           onParallel={(parallel) => set({ parallel })}

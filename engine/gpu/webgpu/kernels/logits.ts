@@ -45,6 +45,11 @@ export function logitsBufferBytes(
   }
 }
 
+/** One readback of a step with so many rows at most. */
+export function readbackBytes(rows: number): number {
+  return rows * (RESULT_WORDS * 4 + MAX_TOP * 8) + 4
+}
+
 export async function planLogits(context: PlanContext, program: Program, buffers: LogitsBuffers): Promise<readonly Dispatch[]> {
   const { vocabulary } = program
   const { workgroup, chunk } = context.tuning.logits

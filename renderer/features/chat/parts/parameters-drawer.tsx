@@ -193,7 +193,7 @@ function ModelFit({ model, loaded }: { readonly model: ModelSummary; readonly lo
         <ServingFit
           model={model}
           contextTokens={Math.min(settings.contextTokens, model.architecture.contextLength ?? settings.contextTokens)}
-          parallel={1}
+          parallel={null}
           kvDtype={settings.kvDtype}
           onContext={(contextTokens) => context.mutate(contextTokens)}
           onParallel={null}
