@@ -96,6 +96,11 @@ describe('metrics', () => {
     expect(formatDifference(metric('task:reading'), difference(metric('task:reading'), 0.616, 0.628)!)).toBe('−1.20 pp')
     expect(formatDifference(metric('perplexity'), difference(metric('perplexity'), 1.6886, 1.6833)!)).toBe('+0.005300')
     expect(difference(metric('decode'), 5, 0)).toBeNull()
+    expect([
+      formatDifference(metric('tasks'), 1e-17),
+      formatDifference(metric('size'), 0),
+      formatDifference(metric('kld'), -0.001),
+    ]).toEqual(['±0.00 pp', '±0.0 %', `−${metric('kld').format(0.001)}`])
   })
 
   test('ratios of speeds are of the job that measured both; differences of tasks are of the same items', () => {

@@ -237,11 +237,15 @@ export function differenceOf(metric: Metric, entry: Entry, baseline: Entry): num
 }
 
 export function formatDifference(metric: Metric, value: number): string {
-  const sign = value > 0 ? '+' : value < 0 ? '−' : '±'
-  const magnitude = Math.abs(value)
-  if (metric.delta === 'relative') return `${sign}${formatPercent(magnitude)}`
-  if (metric.delta === 'points') return `${sign}${(magnitude * 100).toFixed(2)} pp`
-  return `${sign}${metric.format(magnitude)}`
+  const text = amountOf(metric, Math.abs(value))
+  // What prints as nothing has no direction: two means of the same answers may differ in their last bit.
+  const sign = !/[1-9]/.test(text) ? '±' : value > 0 ? '+' : '−'
+  return `${sign}${text}`
+}
+
+function amountOf(metric: Metric, magnitude: number): string {
+  if (metric.delta === 'relative') return formatPercent(magnitude)
+  return metric.delta === 'points' ? `${(magnitude * 100).toFixed(2)} pp` : metric.format(magnitude)
 }
 
 /** "172–180 tok/s": the unit once where both ends have the same. */

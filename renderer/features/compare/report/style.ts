@@ -23,7 +23,7 @@ th:first-child,td:first-child{text-align:left}tbody th{font-weight:500}thead th{
 .not-comparable{color:var(--muted);text-decoration:underline dotted}
 .verdict{display:inline-block;padding:0 .4rem;border:1px solid currentColor;border-radius:4px;font-size:12px}
 .non-inferior{color:var(--good)}.worse{color:var(--bad)}.inconclusive{color:var(--muted)}
-svg{max-width:100%;height:auto;display:block}svg text{fill:var(--muted);font:11px system-ui,sans-serif}svg .label{fill:var(--text);font-weight:600}
+svg{max-width:100%;height:auto;display:block}svg text{fill:var(--muted);font:11px system-ui,sans-serif}svg .label{fill:var(--text);font-weight:600;paint-order:stroke;stroke:var(--page);stroke-width:4px;stroke-linejoin:round}
 .axis{stroke:var(--line)}.frontier{fill:none;stroke:var(--muted);stroke-dasharray:4 4}
 .bars{display:grid;grid-template-columns:repeat(auto-fill,minmax(18rem,1fr));gap:1rem 2rem}
 .bar{display:grid;grid-template-columns:9rem 1fr 6.5rem;gap:.5rem;align-items:center;font-size:12px}.bar span:last-child{text-align:right}
