@@ -6,6 +6,7 @@ import type { Capacity } from '../program.ts'
 import type { GpuDevice } from './device.ts'
 import type { Linear } from './kernels/linear.ts'
 import { planRowRange, takesMatrixUnits } from './kernels/linear-matrix.ts'
+import { rowsAt } from './kernels/prepare-input.ts'
 import type { LedgerAccount } from './ledger.ts'
 import { type MatrixMode, type MatrixPlan, paddedColumns, paddedElements } from './matrix-units.ts'
 import type { Dispatch, PlanContext, StepShape } from './plan.ts'
@@ -35,7 +36,7 @@ export async function planMatrixUnits(
   context: Pick<PlanContext, 'kernel' | 'variant' | 'nothing' | 'matrix'>,
 ): Promise<MatrixPlan> {
   const taken = linears.filter(takesMatrixUnits)
-  const columns = paddedColumns(mode, Math.max(capacity.tokens, capacity.rows))
+  const columns = paddedColumns(mode, Math.max(1, ...taken.map(({ x }) => rowsAt(x, capacity))))
   const elements = Math.max(mode.stage, ...taken.map(({ weight }) => paddedElements(mode, weight.cols)))
   const matrices = new Map<number, DeviceMatrix>(taken.map(({ weight }) => [weight.id, context.matrix(weight)]))
   const usage = GPUBufferUsage.STORAGE
@@ -70,19 +71,19 @@ export async function planMatrixUnits(
   }
 }
 
-/** One submit: a range is one reading of its weight. */
+/** A submit for each: a range is one reading of its weight, which a driver must not take for a hang. */
 function run(gpu: GpuDevice, dispatches: readonly Dispatch[]): void {
-  const encoder = gpu.device.createCommandEncoder({ label: 'row ranges' })
-  const pass = encoder.beginComputePass()
   const grid = new Uint32Array(3)
   for (const dispatch of dispatches) {
     const variant = dispatch.variants[dispatch.prepare(NO_STEP, grid)]
     if (variant === undefined) continue
+    const encoder = gpu.device.createCommandEncoder({ label: dispatch.kernel })
+    const pass = encoder.beginComputePass()
     pass.setPipeline(variant.pipeline)
     pass.setBindGroup(0, variant.bindGroup)
     pass.setImmediates(0, dispatch.immediates)
     pass.dispatchWorkgroups(grid[0] ?? 1, grid[1], grid[2])
+    pass.end()
+    gpu.device.queue.submit([encoder.finish()])
   }
-  pass.end()
-  gpu.device.queue.submit([encoder.finish()])
 }

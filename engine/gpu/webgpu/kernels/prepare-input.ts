@@ -53,7 +53,8 @@ export function inputScratchBytes(operations: readonly Operation[], capacity: Ca
   return { values, scales: rows * 4 }
 }
 
-function rowsAt(value: Value, capacity: Capacity): number {
+/** Most rows that a value has in a step. */
+export function rowsAt(value: Value, capacity: Capacity): number {
   return value.extent === 'tokens' ? capacity.tokens : value.extent === 'rows' ? capacity.rows : value.extent
 }
 
