@@ -254,6 +254,8 @@ export const contract = {
     messages: procedure.input(threadId).output(z.array(ChatMessageSchema)),
     /** A new thread with everything up to this message and the same settings; the old one stays as it is. */
     branch: procedure.input(threadId.extend({ messageId: z.string() })).output(ChatThreadSchema),
+    /** Takes back the last replacement of a thread: stops the new answer and brings back what it took the place of, as long as nothing follows it. */
+    restore: procedure.input(threadId).output(z.array(ChatMessageSchema)),
     /** Threads in which somebody said this, newest first, each with the last place. */
     search: procedure
       .input(z.object({ text: z.string().min(1).max(200) }))

@@ -293,3 +293,28 @@ describe('what is kept besides', () => {
     expect(await again.client.chat.drafts()).toEqual({ new: 'half a thought' })
   })
 })
+
+describe('what was replaced', () => {
+  it('comes back with its figures and the title of its thread, also while the new answer is written, and not once the chat has gone on', async () => {
+    const { client, model } = await start()
+    const thread = await client.chat.create({ modelId: model.id })
+    await all(await client.chat.send(request(thread.id, model.id, 'first')))
+    await all(await client.chat.send(request(thread.id, model.id, 'second')))
+    const before = await client.chat.messages({ threadId: thread.id })
+    await all(await client.chat.send(request(thread.id, model.id, 'another', { replaceFrom: before[0]!.id })))
+    expect((await client.chat.messages({ threadId: thread.id })).map((message) => message.content)[0]).toBe('another')
+    expect(await client.chat.restore({ threadId: thread.id })).toEqual(before)
+    expect((await client.chat.threads())[0]).toMatchObject({ title: 'first', messageCount: 4 })
+    await expect(client.chat.restore({ threadId: thread.id })).rejects.toMatchObject({ data: { code: 'chat.not-found' } })
+
+    const stream = await client.chat.send(request(thread.id, model.id, 'second again', { replaceFrom: before[2]!.id }))
+    expect((await stream[Symbol.asyncIterator]().next()).value).toMatchObject({ kind: 'accepted' })
+    expect(await client.chat.restore({ threadId: thread.id })).toEqual(before)
+    await all(stream)
+    expect(await client.chat.messages({ threadId: thread.id })).toEqual(before)
+
+    await all(await client.chat.send(request(thread.id, model.id, 'once more', { replaceFrom: before[2]!.id })))
+    await all(await client.chat.send(request(thread.id, model.id, 'and on')))
+    await expect(client.chat.restore({ threadId: thread.id })).rejects.toMatchObject({ data: { code: 'chat.not-found' } })
+  })
+})

@@ -61,11 +61,21 @@ interface ActiveAnswer {
   readonly ended: Promise<void>
 }
 
+interface Replaced {
+  /** The prompt that took its place. */
+  readonly by: string
+  readonly messages: readonly MessageRecord[]
+  /** Of the thread, which is named after its first prompt. */
+  readonly title: string
+}
+
 export class Chat {
   readonly #parts: ChatParts
   readonly #now: () => Date
   /** By thread. */
   readonly #active = new Map<string, ActiveAnswer>()
+  /** What the last replacement of each thread took away, until the engine ends. */
+  readonly #replaced = new Map<string, Replaced>()
 
   constructor(parts: ChatParts) {
     this.#parts = parts
@@ -113,6 +123,7 @@ export class Chat {
   async remove(threadId: string): Promise<void> {
     this.#thread(threadId)
     await this.#stop(threadId)
+    this.#replaced.delete(threadId)
     this.#parts.store.removeThread(threadId)
     this.#parts.store.saveDraft(threadId, '')
     this.#changed(threadId)
@@ -143,6 +154,22 @@ export class Chat {
     )
     this.#changed(copy.id)
     return publicThread(copy, kept.length)
+  }
+
+  /** Throws `chat.not-found` where nothing was replaced, or where the conversation has gone on since. */
+  async restore(threadId: string): Promise<ChatMessage[]> {
+    await this.#stop(threadId)
+    const thread = this.#thread(threadId)
+    const replaced = this.#replaced.get(threadId)
+    const messages = this.#parts.store.messages(threadId)
+    // The prompt that replaced it and its answer, and nothing after them.
+    if (replaced === undefined || messages.at(-2)?.id !== replaced.by)
+      throw new LatheError('chat.not-found', 'What was replaced can not be brought back any more.', 'The conversation has gone on since.')
+    this.#replaced.delete(threadId)
+    const title = thread.titledByUser ? thread.title : replaced.title
+    this.#parts.store.append({ ...thread, title }, replaced.by, replaced.messages)
+    this.#changed(threadId)
+    return this.messages(threadId)
   }
 
   search(text: string): { threadId: string; messageId: string; snippet: string }[] {
@@ -216,6 +243,8 @@ export class Chat {
       updatedAt: at,
     }
     this.#parts.store.append(updated, cut === null ? null : (before[cut]?.id ?? null), [userMessage, assistant])
+    if (cut === null) this.#replaced.delete(thread.id)
+    else this.#replaced.set(thread.id, { by: userMessage.id, messages: before.slice(cut), title: thread.title })
     this.#changed(thread.id)
     return { thread: updated, userMessage, assistant, history: promptHistory(kept) }
   }

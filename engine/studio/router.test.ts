@@ -270,6 +270,7 @@ describe('the contract', () => {
     expect(await client.chat.messages({ threadId })).toHaveLength(2)
     expect(await client.chat.threads()).toHaveLength(1)
     const last = (await client.chat.messages({ threadId })).at(-1)!
+    await expect(client.chat.restore({ threadId })).rejects.toMatchObject({ data: { code: 'chat.not-found' } })
     const branch = await client.chat.branch({ threadId, messageId: last.id })
     expect((await client.chat.search({ text: last.content.slice(0, 5) })).map((found) => found.threadId)).toContain(branch.id)
     await client.chat.saveDraft({ key: 'new', text: 'half' })

@@ -193,6 +193,7 @@ export function createRouter(parts: StudioParts): StudioRouter {
         return {}
       }),
       messages: os.chat.messages.handler(({ input }) => chat.messages(input.threadId)),
+      restore: os.chat.restore.handler(({ input }) => chat.restore(input.threadId)),
       branch: os.chat.branch.handler(({ input }) => chat.branch(input.threadId, input.messageId)),
       search: os.chat.search.handler(({ input }) => chat.search(input.text)),
       drafts: os.chat.drafts.handler(() => chat.drafts()),

@@ -115,6 +115,7 @@ export class FakeEngine implements Connection {
   readonly #held = new Set<() => void>()
   readonly #threads: ChatThread[] = []
   readonly #messages = new Map<string, ChatMessage[]>()
+  readonly #replaced = new Map<string, ChatMessage[]>()
   readonly #streams = new Set<(event: StudioEvent) => void>()
   #state: ConnectionState = { status: 'open', hasBeenOpen: true, attempt: 0 }
   readonly #stateListeners = new Set<() => void>()
@@ -795,6 +796,11 @@ export class FakeEngine implements Connection {
           return {}
         }),
         messages: os.chat.messages.handler(({ input }) => this.#messages.get(input.threadId) ?? []),
+        restore: os.chat.restore.handler(({ input }) => {
+          this.#messages.set(input.threadId, this.#replaced.get(input.threadId) ?? [])
+          this.emit({ kind: 'threads.changed', threadId: input.threadId })
+          return this.#messages.get(input.threadId) ?? []
+        }),
         branch: os.chat.branch.handler(({ input }) => {
           const from = this.#thread(input.threadId)
           const messages = this.#messages.get(from.id) ?? []
@@ -929,6 +935,7 @@ export class FakeEngine implements Connection {
     const cut = earlier.findIndex((message) => message.id === replaceFrom)
     // As in the engine: an answer is replaced together with the prompt before it.
     const kept = cut === -1 ? earlier : earlier.slice(0, earlier[cut]?.role === 'assistant' ? cut - 1 : cut)
+    if (cut !== -1) this.#replaced.set(threadId, earlier)
     const blank = { createdAt: this.now, stats: null, error: null }
     const userMessage: ChatMessage = { ...blank, id: `msg-${this.#nextId++}`, role: 'user', content, modelId: null }
     const open: ChatMessage = { ...blank, id: `msg-${this.#nextId++}`, role: 'assistant', content: '', modelId }

@@ -6,8 +6,9 @@ import type { QueryClient } from '@tanstack/react-query'
 import { assertNever, type ChatEvent, type ChatMessage, type ChatSend } from '../../../engine/contract/index.ts'
 import type { Engine } from '../../data/engine.tsx'
 import { DisconnectedError, toUiError } from '../../lib/errors.ts'
+import { showToast } from '../../ui/toast.tsx'
 import { editKey, readChats, readDrafts } from './chat-store.ts'
-import { announcementOf, messagesBefore } from './conversation.ts'
+import { announcementOf, keptBefore, messagesBefore } from './conversation.ts'
 
 export interface AnswerContext {
   readonly engine: Pick<Engine, 'client' | 'queries'>
@@ -36,6 +37,7 @@ export async function followAnswer({ engine, cache }: AnswerContext, request: Ch
   const { change } = readChats()
   const controller = new AbortController()
   controllers.set(threadId, controller)
+  const replaced = replacedBy({ engine, cache }, request)
   const text = gatherText((piece, tokens) =>
     change(threadId, (answer) => ({ text: answer.text + piece, tokens, phase: answer.phase === 'stopping' ? 'stopping' : 'writing' })),
   )
@@ -47,6 +49,7 @@ export async function followAnswer({ engine, cache }: AnswerContext, request: Ch
         case 'accepted':
           change(threadId, () => ({ userMessage: event.userMessage, assistantMessageId: event.assistantMessageId }))
           forgetDraft(request, draftKey)
+          offerUndo({ engine, cache }, threadId, replaced)
           break
         case 'loading':
           change(threadId, ({ phase }) => ({ loading: event, phase: phase === 'stopping' ? phase : 'loading' }))
@@ -89,6 +92,29 @@ function forgetDraft({ threadId, content, replaceFrom }: ChatSend, draftKey: str
   if (edited === undefined || edited !== replaceFrom) return
   setDraft(editKey(edited), '')
   setEditing(threadId, null)
+}
+
+/** The messages that an edit or another try takes the place of, as the page knows them. */
+function replacedBy({ engine, cache }: AnswerContext, { threadId, replaceFrom }: ChatSend): readonly ChatMessage[] {
+  const messages: readonly ChatMessage[] = cache.getQueryData(engine.queries.chat.messages.queryKey({ input: { threadId } })) ?? []
+  return replaceFrom === null ? [] : messages.slice(keptBefore(messages, replaceFrom).length)
+}
+
+/** Only where an answer is gone by it: to try again after a failure takes nothing away. */
+function offerUndo({ engine, cache }: AnswerContext, threadId: string, replaced: readonly ChatMessage[]): void {
+  if (!replaced.some((message) => message.role === 'assistant' && message.error === null && message.content !== '')) return
+  const restore = async (): Promise<void> => {
+    try {
+      await engine.client.chat.restore({ threadId })
+    } catch (error) {
+      showToast({ type: 'error', title: 'The earlier answer was not brought back', description: toUiError(error).message })
+    }
+    await cache.invalidateQueries({ queryKey: engine.queries.chat.messages.queryKey({ input: { threadId } }) })
+  }
+  showToast({
+    title: replaced.length > 2 ? `Replaced ${replaced.length} messages` : 'Replaced the earlier answer',
+    action: { title: 'Undo', onPress: () => void restore() },
+  })
 }
 
 /** At once, not when the engine is back: until then the page may be closed, reloaded, or used for the next prompt. */

@@ -220,6 +220,18 @@ describe('changing what was said', () => {
     expect(screen.getAllByRole('article').length).toBe(2)
   })
 
+  test('what was replaced comes back with Undo', async () => {
+    const { say, user, engine } = await start()
+    await say('Hello')
+    await ended(1)
+    const before = footer((await answers())[0]!)
+    engine.chatScript = { ...engine.chatScript, answer: 'Something much worse.' }
+    await user.click(screen.getByRole('button', { name: 'Regenerate answer' }))
+    await waitFor(() => expect(footer(screen.getAllByRole('article', { name: /^Answer of/ })[0]!)).toContain('much worse.TTFT'))
+    await user.click(await screen.findByRole('button', { name: 'Undo' }))
+    await waitFor(() => expect(footer(screen.getAllByRole('article', { name: /^Answer of/ })[0]!)).toBe(before))
+  })
+
   test('an edited prompt replaces what follows; Esc leaves everything as it was', async () => {
     const { say, user, sends } = await start()
     await say('one')
