@@ -18,7 +18,7 @@ import {
 } from './metrics.ts'
 import { axisDomain, niceTicks, paretoFrontier } from './pareto.ts'
 import { entriesOf } from './queries.ts'
-import { pointsOf } from './points.ts'
+import { pointsOf, restsOnChance, type Point } from './points.ts'
 import { entryTitle } from './series.tsx'
 import { taskMean } from './task-metrics.ts'
 import { storedName } from './tensor-pair.tsx'
@@ -188,7 +188,21 @@ describe('metrics', () => {
   })
 })
 
+function pointAt(id: string, x: number, y: number, error: number, onFrontier: boolean): Point {
+  return { id, entry: w4, title: id, x, y, error: [error, error], radius: 6, onFrontier }
+}
+
 describe('scatter', () => {
+  test('a point that is beaten within error bars only may be so by chance', () => {
+    const better = { x: 'down', y: 'up' } as const
+    expect(restsOnChance([pointAt('small', 3, 80.6, 5, true), pointAt('big', 9, 80, 5, false)], better)).toBe(true)
+    expect(restsOnChance([pointAt('small', 3, 80.6, 0.1, true), pointAt('big', 9, 80, 0.1, false)], better)).toBe(false)
+    expect(
+      restsOnChance([pointAt('small', 3, 90, 1, true), pointAt('mid', 4, 80.6, 5, false), pointAt('big', 9, 80, 5, false)], better),
+    ).toBe(false)
+    expect(restsOnChance([pointAt('small', 3, 80, 5, true), pointAt('big', 9, 80.6, 5, true)], better)).toBe(false)
+  })
+
   test('the frontier keeps what nothing beats on both axes', () => {
     const points = [
       { id: 'big', x: 9, y: 0 },

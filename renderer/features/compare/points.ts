@@ -54,3 +54,20 @@ export function pointsOf({ entries, baseline, source, metrics: { x, y, decode } 
   }))
   return { points: points.toSorted((one, other) => one.x - other.x), left }
 }
+
+/** Whether a point is off the frontier only for heights that another measurement could turn round: the error bars of all that beat it reach its own. */
+export function restsOnChance(points: readonly Point[], better: { readonly x: 'up' | 'down'; readonly y: 'up' | 'down' }): boolean {
+  return points.some((point) => {
+    if (point.onFrontier) return false
+    const beaters = points.filter(
+      (other) => other !== point && noWorse(other.x, point.x, better.x) && noWorse(other.y, point.y, better.y) && other.y !== point.y,
+    )
+    const reaches = (other: Point) =>
+      point.y - point.error[0] <= other.y + other.error[1] && other.y - other.error[0] <= point.y + point.error[1]
+    return beaters.length > 0 && beaters.every(reaches)
+  })
+}
+
+function noWorse(one: number, other: number, better: 'up' | 'down'): boolean {
+  return better === 'up' ? one >= other : one <= other
+}

@@ -19,7 +19,7 @@ import styles from './compare.module.css'
 import { placeLabels, type LabelPlace } from './label-places.ts'
 import { axisTitle, printReading, type Entry, type Metric } from './metrics.ts'
 import { axisDomain, niceTicks } from './pareto.ts'
-import { pointsOf, type Point } from './points.ts'
+import { pointsOf, restsOnChance, type Point } from './points.ts'
 import { useFitLimit } from './use-fit-limit.ts'
 import { seriesPath } from './series-path.ts'
 import { SeriesMark, seriesColor } from './series.tsx'
@@ -76,7 +76,9 @@ export function Scatter({ entries, baseline, source, metrics }: ScatterProps) {
       )}
       <p className={styles.caption}>
         Up is better, {x.better === 'down' ? 'left' : 'right'} is cheaper or faster; bubbles grow with decode speed; the line joins what
-        nothing else beats on both axes.{limit !== null && ` Weights beyond ${formatBytes(limit, 'memory')} leave no room on this machine.`}
+        nothing else beats on both axes.
+        {restsOnChance(points, { x: x.better, y: y.better }) && ' Where error bars overlap, being beaten may be chance.'}
+        {limit !== null && ` Weights beyond ${formatBytes(limit, 'memory')} leave no room on this machine.`}
         {left.length > 0 && ` Not shown: ${left.join('; ')}.`}
       </p>
     </Card>
