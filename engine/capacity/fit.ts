@@ -14,6 +14,8 @@ export interface FitInput {
   readonly activationBytes: number
   /** What is not there to be taken: driver, server, desktop. */
   readonly reserveBytes?: number
+  /** What loads on this device were measured to take besides, and how many loads. */
+  readonly overhead?: { readonly bytes: number; readonly loads: number } | null
   /** Other models that stay while this one is loaded. */
   readonly residentBytes?: number
   /** null where the platform does not say; the verdict is then `unknown`. */
@@ -25,14 +27,21 @@ export function marginBytes(budgetBytes: number): number {
   return Math.floor((1 - TIGHT_SHARE) * budgetBytes)
 }
 
-export function fitOf({ reserveBytes = 0, residentBytes = 0, ...input }: FitInput): Fit {
+export function fitOf({ reserveBytes = 0, residentBytes = 0, overhead = null, ...input }: FitInput): Fit {
+  const overheadBytes = Math.max(0, overhead?.bytes ?? 0)
   const { weightBytes, kvBytes, activationBytes, budgetBytes } = input
-  const fixedBytes = weightBytes + activationBytes + reserveBytes + residentBytes
+  const fixedBytes = weightBytes + activationBytes + overheadBytes + reserveBytes + residentBytes
   let verdict: Fit['verdict']
   if (budgetBytes === null) verdict = 'unknown'
   else if (fixedBytes > budgetBytes) verdict = 'weights'
   else if (fixedBytes + kvBytes > budgetBytes) verdict = 'context'
   else if (fixedBytes + kvBytes > TIGHT_SHARE * budgetBytes) verdict = 'tight'
   else verdict = 'fits'
-  return { ...input, ...(reserveBytes > 0 && { reserveBytes }), ...(residentBytes > 0 && { residentBytes }), verdict }
+  return {
+    ...input,
+    ...(overhead !== null && overheadBytes > 0 && { overheadBytes, overheadLoads: overhead.loads }),
+    ...(reserveBytes > 0 && { reserveBytes }),
+    ...(residentBytes > 0 && { residentBytes }),
+    verdict,
+  }
 }

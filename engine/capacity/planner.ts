@@ -23,6 +23,7 @@ import type { LimitsRange } from './machine.ts'
 import type { ModelShape } from './model-shape.ts'
 import { decodeTokensPerSecond, prefillSeconds } from './roofline.ts'
 import type { Placement } from './roofline.ts'
+import { type MeasuredOverhead, withOverhead } from './overhead.ts'
 import { planService } from './service.ts'
 import { STORAGE_SCHEMES, type StorageSchemeSpec, type WeightParts, cautionOn, totalBytes, weightPartsOf } from './storage-schemes.ts'
 import { PARALLEL_COUNTS, parallelObstacle } from './tensor-parallel.ts'
@@ -59,6 +60,8 @@ export interface PlanMachine {
   readonly freeBytes?: number | null
   /** What other models hold that are in use here, and stay. */
   readonly residentBytes?: number
+  /** What loads of Lathe took here beyond their prediction; absent or null = nothing was measured. */
+  readonly overhead?: MeasuredOverhead | null
   readonly software: boolean
 }
 
@@ -109,6 +112,7 @@ export function planCapacity(asked: CapacityRequest, subject: PlanSubject, machi
     },
     tensorParallel: { count, choices },
     parts,
+    ...(request.engine === 'lathe' && machine.overhead !== null && machine.overhead !== undefined && { overhead: machine.overhead }),
     fit,
     kv: { bytesPerToken: room.idealBytesPerToken, reservedBytesPerToken: room.bytesPerToken, tokens: room.tokens },
     limits: {
@@ -159,14 +163,15 @@ function layoutOf(request: PlanRequest, shape: ModelShape, weights: WeightParts,
     engine === 'lathe'
       ? latheStepMemory(shape, { contextTokens, sequences, keyDtype: request.kvElement, software })
       : vllmStepMemory(shape, { memoryBytes, tensorParallel: count })
-  const activationBytes = step.activationBytes + step.logitBytes
+  const overhead = engine === 'lathe' ? (machine.overhead ?? null) : null
+  const { activationBytes, overheadBytes } = withOverhead(step.activationBytes + step.logitBytes, overhead)
   const reserve = reserveBytes(engine, { tensorParallel: count, software })
   const budgetBytes = memoryBytes === null ? null : engine === 'vllm' ? Math.floor(memoryBytes * request.memoryShare) : memoryBytes
   const kvBytes =
     engine === 'lathe'
       ? latheKvBytes(bytesPerToken, contextTokens, concurrency, sequences)
       : vllmKvBytes(bytesPerToken, contextTokens, concurrency)
-  const fit = fitOf({ weightBytes, kvBytes, activationBytes, reserveBytes: reserve, residentBytes, budgetBytes, contextTokens })
+  const fit = fitOf({ weightBytes, kvBytes, activationBytes, overhead, reserveBytes: reserve, residentBytes, budgetBytes, contextTokens })
   const exactBytes = bytesPerToken * contextTokens * concurrency
   return {
     fit,
@@ -174,7 +179,8 @@ function layoutOf(request: PlanRequest, shape: ModelShape, weights: WeightParts,
       weightBytes,
       kvBytes,
       activationBytes,
-      logitBytes: step.logitBytes,
+      logitBytes: Math.min(step.logitBytes, activationBytes),
+      overheadBytes,
       reserveBytes: reserve,
       stagingBytes: stagingBytesOf(engine, reserve),
       residentBytes,
@@ -185,7 +191,7 @@ function layoutOf(request: PlanRequest, shape: ModelShape, weights: WeightParts,
     room: {
       ...kvRoom(engine, {
         bytesPerToken,
-        freeBytes: budgetBytes === null ? null : budgetBytes - weightBytes - activationBytes - reserve - residentBytes,
+        freeBytes: budgetBytes === null ? null : budgetBytes - weightBytes - activationBytes - overheadBytes - reserve - residentBytes,
         contextTokens,
         contextLimit: shape.contextLimit,
         bytesPerPosition: engine === 'lathe' ? latheBytesPerPosition(shape, sequences) : 0,

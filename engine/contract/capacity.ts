@@ -113,6 +113,8 @@ export const CapacityPartsSchema = z.object({
   reserveBytes: z.number(),
   /** Part of `reserveBytes`: what weights pass through on their way to the device, while they are loaded. */
   stagingBytes: z.number().default(0),
+  /** What earlier loads on this device took beyond their prediction; absent = none. */
+  overheadBytes: z.number().optional(),
   /** Other models that are loaded and in use; idle ones make room and are not counted. */
   residentBytes: z.number().default(0),
   /** Kept free by a good fit, so that another program's allocation does not push the model out; null where the budget is unknown. */
@@ -166,6 +168,11 @@ export const CapacityPlanSchema = z.object({
     choices: z.array(z.object({ count: z.number(), allowed: z.boolean(), reason: z.string().nullable(), fits: z.boolean().nullable() })),
   }),
   parts: CapacityPartsSchema,
+  /**
+   * Where the fixed overhead beside the parts that are computed is from: this many loads on this device, whose middle error is `bytes` (less than
+   * nothing: activations were predicted too large, and are smaller by that here). Absent = nothing was measured; only the reserve is assumed.
+   */
+  overhead: z.object({ bytes: z.number(), loads: z.number().int(), newestAt: z.string() }).optional(),
   /** The same as one bar. */
   fit: FitSchema,
   kv: z.object({

@@ -12,6 +12,9 @@ export const FitSchema = z.object({
   activationBytes: z.number(),
   /** What a driver, a server or the desktop keeps for itself; absent where nothing is reserved. */
   reserveBytes: z.number().optional(),
+  /** What earlier loads on this device took beyond their prediction, and how many loads say so; absent where nothing was measured or nothing is missing. */
+  overheadBytes: z.number().optional(),
+  overheadLoads: z.number().int().optional(),
   /** Other loads in use, which no load may push out: other models, readers of prompts; absent where there are none. */
   residentBytes: z.number().optional(),
   /** null where the platform does not say. */

@@ -45,10 +45,27 @@ export function fitWishOf({ context, concurrency, kv_dtype, scheme, device }: Fi
   }
 }
 
+/** Whether what is beside the computed parts was measured on this device, and by what. */
+function overheadBody(overhead: FitEstimate['plan']['overhead']): object {
+  if (overhead === undefined) return { source: 'assumed', bytes: 0, loads: 0, newest: null }
+  return { source: 'measured', bytes: overhead.bytes, loads: overhead.loads, newest: overhead.newestAt }
+}
+
 export function fitBody(name: string, { plan, kvDtype, measured, loaded }: FitEstimate): object {
   const { request, subject, gpu, parts, fit, kv, limits, schemes, bestSchemeId, notes } = plan
   const best = schemes.find((option) => option.scheme.id === bestSchemeId)
-  const { weightBytes, kvBytes, activationBytes, logitBytes, reserveBytes, stagingBytes, residentBytes, marginBytes, budgetBytes } = parts
+  const {
+    weightBytes,
+    kvBytes,
+    activationBytes,
+    logitBytes,
+    reserveBytes,
+    stagingBytes,
+    overheadBytes = 0,
+    residentBytes,
+    marginBytes,
+    budgetBytes,
+  } = parts
   return {
     model: name,
     title: subject.title,
@@ -66,10 +83,12 @@ export function fitBody(name: string, { plan, kvDtype, measured, loaded }: FitEs
       logit_bytes: logitBytes,
       staging_bytes: stagingBytes,
       overhead_bytes: reserveBytes - stagingBytes,
+      fixed_overhead_bytes: overheadBytes,
       resident_bytes: residentBytes,
-      total_bytes: weightBytes + kvBytes + activationBytes + reserveBytes + residentBytes,
+      total_bytes: weightBytes + kvBytes + activationBytes + overheadBytes + reserveBytes + residentBytes,
       margin_bytes: marginBytes,
     },
+    overhead: overheadBody(plan.overhead),
     kv_bytes_per_token: kv.reservedBytesPerToken,
     budget: { bytes: budgetBytes, free_bytes: gpu.freeBytes, source: gpu.memorySource },
     solves: {

@@ -10,9 +10,9 @@ import { TokenizerBinding } from './bindings/tokenizer.ts'
 import type { BindOptions, EnginePorts } from './ports.ts'
 
 /** Nothing is opened before it is used. */
-export function bindEngine({ adapterId, log, onModelsChanged }: BindOptions): EnginePorts {
+export function bindEngine({ adapterId, log, onModelsChanged, overheads }: BindOptions): EnginePorts {
   const gpu = new GpuBinding(adapterId, log)
-  const models = new ModelsBinding(gpu, onModelsChanged)
+  const models = new ModelsBinding(gpu, onModelsChanged, overheads)
   return {
     gpu,
     models,
@@ -25,7 +25,7 @@ export function bindEngine({ adapterId, log, onModelsChanged }: BindOptions): En
       makeRoom: () => models.unloadIdle(),
       reserve: (options) => models.reserve(options),
     }),
-    fit: bindFit(gpu),
+    fit: bindFit(gpu, overheads),
     close: async () => {
       await models.close()
       await gpu.close()

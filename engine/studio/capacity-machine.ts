@@ -3,6 +3,7 @@
  * the page, the command line and the server's own route plan for the same machine.
  */
 import { DEVICES, findDevice } from '../capacity/devices.ts'
+import type { MeasuredOverhead } from '../capacity/overhead.ts'
 import type { PlanMachine } from '../capacity/planner.ts'
 import { LatheError } from '../contract/index.ts'
 import type { HardwareBenchmark } from '../contract/index.ts'
@@ -12,10 +13,11 @@ export interface MachineHere {
   readonly gpu: Pick<GpuPort, 'state'>
   readonly models: Pick<ModelsPort, 'loaded'>
   readonly calibrationOf: (adapter: CurrentAdapter) => HardwareBenchmark | null
+  readonly overheadOf: (adapter: CurrentAdapter) => MeasuredOverhead | null
 }
 
 /** `modelId`: the model that is planned for, whose own load a new one replaces. Throws `gpu.no-adapter`. */
-export async function machineHere({ gpu, models, calibrationOf }: MachineHere, modelId: string | null): Promise<PlanMachine> {
+export async function machineHere({ gpu, models, calibrationOf, overheadOf }: MachineHere, modelId: string | null): Promise<PlanMachine> {
   const { adapters } = await gpu.state()
   const adapter = adapters.find((candidate) => candidate.selected)
   if (adapter === undefined)
@@ -30,6 +32,7 @@ export async function machineHere({ gpu, models, calibrationOf }: MachineHere, m
     memorySource: adapter.memory.source,
     freeBytes: adapter.memory.freeBytes,
     residentBytes: residents.reduce((sum, { weightBytes, kvBytes, otherBytes }) => sum + weightBytes + kvBytes + otherBytes, 0),
+    overhead: overheadOf(adapter),
     software,
   }
 }

@@ -18,6 +18,7 @@ import type { Library } from './library.ts'
 import type { CheckpointPort, CurrentAdapter, EnginePorts, GpuPort, ModelRef, ModelsPort } from './ports.ts'
 import type { Results } from './results.ts'
 import type { CalibrationStore } from './store/calibration-store.ts'
+import type { OverheadStore } from './store/overhead-store.ts'
 import type { StoredResult } from './store/result-store.ts'
 
 export interface CapacityParts {
@@ -27,6 +28,7 @@ export interface CapacityParts {
   readonly models: Pick<ModelsPort, 'loaded'>
   readonly results: Results
   readonly calibrations: CalibrationStore
+  readonly overheads: Pick<OverheadStore, 'get'>
 }
 
 export class Capacity {
@@ -58,11 +60,16 @@ export class Capacity {
 
   async plan(request: CapacityRequest): Promise<CapacityPlan> {
     requireScheme(request.schemeId)
-    const { gpu, models, calibrations } = this.#parts
+    const { gpu, models, calibrations, overheads } = this.#parts
     const { subject, deviceId } = request
     const planned = subject.kind === 'published' ? subjectOfPublished(subject.id) : await this.#subjectOf(subject.modelId)
     const own = subject.kind === 'model' ? subject.modelId : null
-    const here = { gpu, models, calibrationOf: (adapter: CurrentAdapter) => calibrations.get(adapter) }
+    const here = {
+      gpu,
+      models,
+      calibrationOf: (adapter: CurrentAdapter) => calibrations.get(adapter),
+      overheadOf: (adapter: CurrentAdapter) => overheads.get(adapter),
+    }
     return planCapacity(request, planned, deviceId === null ? await machineHere(here, own) : machineOfDevice(deviceId))
   }
 
@@ -122,7 +129,7 @@ export async function planForFolder(
   requireScheme(request.schemeId)
   const { deviceId } = request
   const subject = subjectOfFolder(name, await checkpoint.inspect(folder))
-  const here = { gpu, models, calibrationOf: () => null }
+  const here = { gpu, models, calibrationOf: () => null, overheadOf: () => null }
   const machine = deviceId === null ? await machineHere(here, modelId) : machineOfDevice(deviceId)
   if (readers === 0) return planCapacity(request, subject, machine)
   const { weightBytes, kvBytes, activationBytes } = planCapacity({ ...request, concurrency: 1 }, subject, machine).parts

@@ -27,7 +27,7 @@ import { JobQueue } from './jobs/queue.ts'
 import { Library } from './library.ts'
 import { ServerMonitor } from '../monitor/server-monitor.ts'
 import { Optimize } from './optimize.ts'
-import type { BindOptions, EnginePorts, Log } from './ports.ts'
+import type { BindOptions, EnginePorts, Log, OverheadPort } from './ports.ts'
 import { QualityWatcher } from './quality-watch.ts'
 import { Recipes } from './recipes.ts'
 import { Remotes } from './remotes.ts'
@@ -42,6 +42,7 @@ import { openDatabase } from './store/database.ts'
 import { JobStore } from './store/job-store.ts'
 import { KeyFile } from './store/key-file.ts'
 import { ModelStore } from './store/model-store.ts'
+import { OverheadStore } from './store/overhead-store.ts'
 import { ResultStore } from './store/result-store.ts'
 import { SettingsStore } from './store/settings-store.ts'
 
@@ -82,7 +83,23 @@ export async function composeStudio(options: StudioOptions, bind: (options: Bind
   moveKeyOut(settings, keyFile)
   const events = new EventHub({ runId: randomUUID() })
   const hardwareChanged = (): void => events.publishCoalesced('hardware', () => ({ kind: 'hardware.changed' }))
-  const ports = bind({ adapterId: options.adapterId ?? settings.get().adapter, log, onModelsChanged: hardwareChanged })
+  const overheads = new OverheadStore(database)
+  const overheadPort: OverheadPort = {
+    get: (adapter) => overheads.get(adapter),
+    add: (adapter, bytes) => {
+      try {
+        overheads.add(adapter, { bytes, measuredAt: new Date().toISOString() })
+      } catch (error) {
+        log('warn', `What a load took could not be remembered: ${String(error)}`)
+      }
+    },
+  }
+  const ports = bind({
+    adapterId: options.adapterId ?? settings.get().adapter,
+    log,
+    onModelsChanged: hardwareChanged,
+    overheads: overheadPort,
+  })
   const library = new Library({
     store: new ModelStore(database),
     events,
@@ -195,6 +212,7 @@ export async function composeStudio(options: StudioOptions, bind: (options: Bind
     models: ports.models,
     results,
     calibrations: new CalibrationStore(database),
+    overheads,
   })
   const watcher = new QualityWatcher({
     library,

@@ -2,6 +2,8 @@
 import { join } from 'node:path'
 import { afterEach, expect, test } from 'vitest'
 import { CAPACITY_DEFAULTS } from '../contract/index.ts'
+import type { BindOptions, OverheadPort } from './ports.ts'
+import { createFakeEngine } from './test/fake-engine.ts'
 import { openStudio, type OpenStudio } from './test/open-studio.ts'
 import { useTemporaryFolders } from './test/temporary-folder.ts'
 
@@ -23,7 +25,13 @@ async function refused(response: Response): Promise<unknown[]> {
 }
 
 test('tells what the page’s FitBar tells, for served models and for others of the library', async () => {
-  open = await openStudio(temporaryFolder())
+  const engine = createFakeEngine()
+  let overheads: OverheadPort | null = null
+  const bind = (options: BindOptions) => {
+    overheads = options.overheads ?? null
+    return engine.bind(options)
+  }
+  open = await openStudio(temporaryFolder(), { ...engine, bind })
   const { client } = open
   const demo = await client.models.import({ path: DEMO })
   const sample = await client.models.importSample()
@@ -64,6 +72,7 @@ test('tells what the page’s FitBar tells, for served models and for others of 
     kv_dtype: 'int8',
     verdict: fit.verdict,
     predicted: { weight_bytes: fit.weightBytes, kv_bytes: fit.kvBytes, logit_bytes: parts.logitBytes, resident_bytes: 0 },
+    overhead: { source: 'assumed', bytes: 0, loads: 0, newest: null },
     budget: { bytes: fit.budgetBytes, source: gpu.memorySource },
     solves: { context: limits.context, concurrency: limits.concurrency, scheme: best === undefined ? null : { id: best.scheme.id } },
     // the fake engine's load
@@ -72,6 +81,15 @@ test('tells what the page’s FitBar tells, for served models and for others of 
   const { total_bytes: total, margin_bytes: _margin, ...each } = usual.predicted
   expect(Object.values(each).reduce((sum, bytes) => sum + bytes, 0)).toBe(total)
   expect(each['activation_bytes']! + each['logit_bytes']!).toBe(fit.activationBytes)
+
+  // What loads on this adapter took beyond their plan, of another driver's nothing.
+  const { adapters } = await client.system.hardware()
+  const adapter = adapters.find((candidate) => candidate.selected)!
+  overheads!.add({ id: adapter.id, driver: 'an older one' }, 1e9)
+  for (const bytes of [5000, 1e12, 4000]) overheads!.add(adapter, bytes)
+  const learnt = (await (await get()).json()) as FitAnswer
+  expect(learnt).toMatchObject({ predicted: { fixed_overhead_bytes: 5000 }, overhead: { source: 'measured', bytes: 5000, loads: 3 } })
+  expect(learnt.predicted['total_bytes']).toBe(total! + 5000)
 
   // A model that is not served, by its name; the served one is in use and stays.
   const other = (await (

@@ -13,11 +13,11 @@ export async function targetInBytes(
 ): Promise<MixedTarget> {
   if (target.kind !== 'fits') return target
   const facts = await ports.checkpoint.inspect(folder)
-  const { kvBytes, activationBytes, reserveBytes = 0, budgetBytes } = await ports.fit.fit(facts, 0, target.contextTokens)
+  const { kvBytes, activationBytes, overheadBytes = 0, reserveBytes = 0, budgetBytes } = await ports.fit.fit(facts, 0, target.contextTokens)
   if (budgetBytes === null) {
     throw new LatheError('compress.invalid-recipe', 'This adapter does not say how much memory it has.', 'Give a size instead.')
   }
-  const bytes = TIGHT_SHARE * budgetBytes - kvBytes - activationBytes - reserveBytes
+  const bytes = TIGHT_SHARE * budgetBytes - kvBytes - activationBytes - overheadBytes - reserveBytes
   if (bytes > 0) return { kind: 'bytes', bytes }
   throw new LatheError(
     'compress.nothing-to-do',

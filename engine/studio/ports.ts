@@ -4,6 +4,7 @@
  * Ports know nothing of the store, of jobs or of transports.
  */
 import type { EnergyChoice } from '../benchmark/energy/energy-source.ts'
+import type { MeasuredOverhead } from '../capacity/overhead.ts'
 import type { StepParts } from '../gpu/step-costs.ts'
 import type { KvWish } from '../gpu/kv-format.ts'
 import type { RecipePlan } from '../compress/authoring/recipe-plan.ts'
@@ -206,6 +207,15 @@ export interface BindOptions {
   readonly log: Log
   /** A model was loaded, unloaded, or became busy or idle. */
   readonly onModelsChanged: () => void
+  /** Where measured loads are remembered; absent where nothing lasts. */
+  readonly overheads?: OverheadPort
+}
+
+/** By how much loads missed their prediction, for each adapter under its present driver. */
+export interface OverheadPort {
+  get(adapter: Pick<CurrentAdapter, 'id' | 'driver'>): MeasuredOverhead | null
+  /** Never throws: no load fails because of what is written about it. */
+  add(adapter: Pick<CurrentAdapter, 'id' | 'driver'>, bytes: number): void
 }
 
 /** Everything that the studio takes from the engine. */

@@ -20,7 +20,8 @@ export interface FitView {
 
 export function describeFit(fit: Fit): FitView {
   const residentBytes = fit.residentBytes ?? 0
-  const totalBytes = fit.weightBytes + fit.kvBytes + fit.activationBytes + (fit.reserveBytes ?? 0) + residentBytes
+  const totalBytes =
+    fit.weightBytes + fit.kvBytes + fit.activationBytes + (fit.overheadBytes ?? 0) + (fit.reserveBytes ?? 0) + residentBytes
   const budget = fit.budgetBytes
   const scaleBytes = Math.max(totalBytes, budget ?? 0, 1)
   const need = formatBytes(totalBytes, 'memory')

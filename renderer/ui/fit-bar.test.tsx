@@ -13,6 +13,14 @@ test('segments take their share of the budget and the verdict is spoken', () => 
   expect([...bar.children].map((child) => (child as HTMLElement).style.width)).toEqual(['60%', '30%'])
 })
 
+test('parts that are not computed say where they are from', () => {
+  const full: Fit = { ...fit, kvBytes: 100, overheadBytes: 30, overheadLoads: 3, reserveBytes: 50 }
+  const { container } = render(<FitBar fit={full} detail="full" />)
+  expect(screen.getByRole('img', { name: /Needs 780 B of/ })).toBeDefined()
+  expect(container.textContent).toContain('Overhead30 B(measured here over 3 loads)')
+  expect(container.textContent).toContain('Reserve50 B(assumed)')
+})
+
 test('what does not fit is marked beyond the limit', () => {
   render(<FitBar fit={{ ...fit, kvBytes: 1400, verdict: 'context' }} />)
   const bar = screen.getByRole('img', { name: /^Context too long/ })

@@ -17,11 +17,26 @@ const PARTS = [
   { key: 'weightBytes', name: 'Weights', style: 'weights' },
   { key: 'kvBytes', name: 'KV cache', style: 'kv' },
   { key: 'activationBytes', name: 'Activations', style: 'activations' },
+  { key: 'overheadBytes', name: 'Overhead', style: 'overhead' },
   { key: 'residentBytes', name: 'Other models in use', style: 'resident' },
   { key: 'reserveBytes', name: 'Reserve', style: 'reserve' },
 ] as const
 
-const TERMS = { weightBytes: null, kvBytes: 'kv', activationBytes: 'activations', residentBytes: null, reserveBytes: 'reserve' } as const
+const TERMS = {
+  weightBytes: null,
+  kvBytes: 'kv',
+  activationBytes: 'activations',
+  overheadBytes: 'overhead',
+  residentBytes: null,
+  reserveBytes: 'reserve',
+} as const
+
+/** Where a part is from that is not computed. */
+function sourceOf(key: (typeof PARTS)[number]['key'], { overheadLoads = 0 }: Fit): string | null {
+  if (key === 'reserveBytes') return 'assumed'
+  if (key !== 'overheadBytes' || overheadLoads === 0) return null
+  return `measured here over ${overheadLoads} ${overheadLoads === 1 ? 'load' : 'loads'}`
+}
 
 export function FitBar({ fit, detail = 'sentence' }: FitBarProps) {
   const view = describeFit(fit)
@@ -48,11 +63,13 @@ export function FitBar({ fit, detail = 'sentence' }: FitBarProps) {
         <div className={styles.legend}>
           {parts.map((part) => {
             const term = TERMS[part.key]
+            const source = sourceOf(part.key, fit)
             return (
               <span key={part.key} className={styles.key}>
                 <span className={classNames(styles.swatch, styles[part.style])} aria-hidden />
                 {term === null ? part.name : <Term name={term}>{part.name}</Term>}
                 <Bytes value={part.bytes} kind="memory" />
+                {source !== null && <span>({source})</span>}
               </span>
             )
           })}

@@ -16,6 +16,7 @@ const DEFINITIONS = {
   energy: 'Energy that the device used while it answered, prompt included, per token of the answers. 1 J is one watt for a second.',
   kv: 'Keys and values of every token in the context, kept so that they are not computed again. Grows with the context.',
   activations: 'Scratch memory for the step being computed.',
+  overhead: 'What earlier loads on this device took beyond their prediction: the middle of the newest few. Another driver starts anew.',
   reserve: 'Left to the driver, the server’s own buffers and the desktop; the model cannot have it.',
   'bits-per-weight': 'Average storage per parameter, scales and tensors left as they were included.',
   'group-size': 'How many neighbouring weights share one scale. Smaller groups follow the weights more closely and cost more bits.',

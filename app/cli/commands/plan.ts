@@ -135,5 +135,5 @@ async function thisMachine(context: CommandContext, withoutCalibration: boolean)
   if (!withoutCalibration) context.progress('timing this machine')
   const calibration = withoutCalibration ? null : await gpu.benchmark(context.signal)
   context.progress(null)
-  return machineHere({ gpu, models, calibrationOf: () => calibration }, null)
+  return machineHere({ gpu, models, calibrationOf: () => calibration, overheadOf: () => null }, null)
 }

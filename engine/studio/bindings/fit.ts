@@ -3,22 +3,25 @@ import { DEFAULT_SEQUENCES, latheStepMemory, reserveBytes } from '../../capacity
 import { fitOf } from '../../capacity/fit.ts'
 import { latheKvBytes } from '../../capacity/kv-room.ts'
 import { modelShapeOf } from '../../capacity/model-shape.ts'
+import { withOverhead } from '../../capacity/overhead.ts'
 import { LatheError } from '../../contract/index.ts'
 import { DEFAULT_KV_DTYPE } from '../../gpu/kv-format.ts'
-import type { FitPort, FolderFacts, GpuPort } from '../ports.ts'
+import type { FitPort, FolderFacts, GpuPort, OverheadPort } from '../ports.ts'
 
-export function bindFit(gpu: GpuPort): FitPort {
+export function bindFit(gpu: GpuPort, overheads?: Pick<OverheadPort, 'get'>): FitPort {
   return {
     fit: async (facts, weightBytes, contextTokens) => {
       const { gpuBudgetBytes, adapters } = await gpu.state()
-      const type = adapters.find((adapter) => adapter.selected)?.type
-      const software = type === 'software' || type === 'reference'
+      const adapter = adapters.find((candidate) => candidate.selected)
+      const overhead = adapter === undefined ? null : (overheads?.get(adapter) ?? null)
+      const software = adapter?.type === 'software' || adapter?.type === 'reference'
       const context = Math.min(contextTokens, facts.architecture.contextLength ?? contextTokens)
       return fitOf({
         weightBytes,
         kvBytes: latheKvBytes(facts.kvBytesPerToken ?? 0, context, 1),
         contextTokens: context,
-        activationBytes: activationsOf(facts, context, software),
+        activationBytes: withOverhead(activationsOf(facts, context, software), overhead).activationBytes,
+        overhead,
         reserveBytes: reserveBytes('lathe', { tensorParallel: 1, software }),
         budgetBytes: gpuBudgetBytes,
       })

@@ -1,11 +1,13 @@
 /** The models port over engine/runtime's manager: loads on the current backend, shares loads, and answers what a model holds of the device. */
+import { modelShapeOf } from '../../capacity/model-shape.ts'
+import { loadErrorBytes } from '../../capacity/overhead.ts'
 import { kvDtypesOf, kvRowBytes, resolveKvWish, type KvSetting } from '../../gpu/kv-format.ts'
 import { LatheError } from '../../contract/index.ts'
 import { createModelManager } from '../../runtime/manager.ts'
 import { openRuntime } from '../../runtime/open-runtime.ts'
 import { scorePair } from '../../runtime/pair.ts'
-import type { Disaggregation, MemoryReservation, ModelLease, ModelManager, ReserveOptions } from '../../runtime/types.ts'
-import type { AcquireModel, FolderFacts, ModelsPort } from '../ports.ts'
+import type { Disaggregation, MemoryReservation, ModelLease, ModelManager, ReserveOptions, RuntimeInfo } from '../../runtime/types.ts'
+import type { AcquireModel, FolderFacts, ModelsPort, OverheadPort } from '../ports.ts'
 import { inspectModelFolder } from './checkpoint.ts'
 import type { GpuBinding } from './gpu.ts'
 import { profileRuntime } from './profile.ts'
@@ -17,10 +19,12 @@ export class ModelsBinding implements ModelsPort {
   readonly scorePair = scorePair
   readonly #gpu: GpuBinding
   readonly #manager: ModelManager
+  readonly #overheads: Pick<OverheadPort, 'add'> | null
   #budgetBytes: number | null = null
 
-  constructor(gpu: GpuBinding, onChange: () => void) {
+  constructor(gpu: GpuBinding, onChange: () => void, overheads: Pick<OverheadPort, 'add'> | null = null) {
     this.#gpu = gpu
+    this.#overheads = overheads
     this.#manager = createModelManager({ budgetBytes: () => this.#budgetBytes, onChange })
     gpu.unloadAll = () => this.unloadAll()
   }
@@ -58,8 +62,8 @@ export class ModelsBinding implements ModelsPort {
       estimatedBytes: oneBytes === null ? null : oneBytes * (1 + (prefillAdapter === null ? prefillEngines : 0)),
       signal,
       onProgress,
-      open: async (options) =>
-        openRuntime({
+      open: async (options) => {
+        const runtime = await openRuntime({
           ...options,
           source: folder,
           backend: await this.#gpu.backend(),
@@ -72,8 +76,21 @@ export class ModelsBinding implements ModelsPort {
           matrixUnits,
           maxQueued,
           disaggregation: prefillEngines === 0 ? undefined : await this.#readers(prefillEngines, prefillAdapter),
-        }),
+        })
+        // Drafts, readers and matrix units hold memory of their own, which says nothing of a plain load.
+        const plain = (speculation ?? null) === null && prefillEngines === 0 && matrixUnits !== true
+        if (plain && facts !== null) await this.#remember(facts, runtime.info)
+        return runtime
+      },
     })
+  }
+
+  /** How far the plan of such a load was off. */
+  async #remember({ config }: FolderFacts, info: RuntimeInfo): Promise<void> {
+    const adapter = await this.#gpu.current().catch(() => null)
+    if (this.#overheads === null || adapter === null || adapter.id !== info.adapterId || adapter.type === 'reference') return
+    const { contextLimit: contextTokens, maxSequences: sequences, kvDtype, software, otherBytes } = info
+    this.#overheads.add(adapter, loadErrorBytes(modelShapeOf(config), { contextTokens, sequences, kvDtype, software, otherBytes }))
   }
 
   async #readers(prefillEngines: number, adapter: string | null): Promise<Disaggregation> {

@@ -179,4 +179,19 @@ export const MIGRATIONS: readonly Migration[] = [
       CREATE TABLE drafts (key TEXT PRIMARY KEY, text TEXT NOT NULL) STRICT;
     `,
   },
+  {
+    version: 6,
+    title: 'what loads took beyond their prediction',
+    sql: `
+      CREATE TABLE load_errors (
+        id INTEGER PRIMARY KEY,
+        adapter_id TEXT NOT NULL,
+        driver TEXT NOT NULL,
+        -- measured less predicted, without weights and cache
+        bytes INTEGER NOT NULL,
+        measured_at TEXT NOT NULL
+      ) STRICT;
+      CREATE INDEX load_errors_adapter ON load_errors(adapter_id, id);
+    `,
+  },
 ]
