@@ -1,7 +1,7 @@
 /**
  * out[column, outOffset + row] (+)= Σ_k weight[row, k] · x[column, k] (+ bias[row]), in two families chosen per adapter (tuning.ts):
  * linear-rows for CPUs, linear-lanes for GPUs. One dispatch per weight shard. The number of columns selects a tile width, never an order of
- * additions: every width gives the same bits.
+ * additions: every width gives the same bits. Matrix units, where somebody asks for them, take the wide steps instead (linear-matrix.ts).
  */
 import type { Operation, WeightSpec } from '../../program.ts'
 import type { BufferSlice } from '../kernel.ts'
