@@ -2,6 +2,7 @@
  * What is left for the cache: the device's memory less what an engine, a driver and a desktop take (specs/benchmark.md §7.3). Weights and cache
  * are exact; everything here is a reserve, stated with where it is from, generous where it is not known.
  */
+import type { InputElement } from '../contract/index.ts'
 import type { KvDtype } from '../gpu/program.ts'
 import { UPLOAD_STAGING_BYTES } from '../gpu/upload-staging.ts'
 import { type StepMemory, stepMemory } from '../gpu/webgpu/step-memory.ts'
@@ -55,19 +56,23 @@ export interface LatheLoad {
   /** Of cached keys. */
   readonly keyDtype: KvDtype
   readonly software: boolean
+  /** What inputs of products are rounded to; none where they are used as they are. */
+  readonly inputs: readonly InputElement[]
 }
 
 /** Buffers of Lathe's forward pass, by the rules that engine/gpu allocates by, for capacities as engine/runtime opens models. */
-export function latheStepMemory(shape: ModelShape, { contextTokens, sequences, keyDtype, software }: LatheLoad): StepMemory {
+export function latheStepMemory(shape: ModelShape, { contextTokens, sequences, keyDtype, software, inputs }: LatheLoad): StepMemory {
   const { attentionHeads: heads, headDim, vocabulary, layers } = shape
-  const { steps, logits } = decoderSteps({ ...shape, heads }, layers)
+  // products of integers have no gated form
+  const { steps, logits } = decoderSteps({ ...shape, heads }, layers, !inputs.includes('int8'))
+  const preparedWidth = inputs.length === 0 ? 0 : Math.max(shape.hiddenSize, heads * headDim, shape.intermediateSize)
   const capacity = {
     tokens: Math.max(software ? STEP_TOKENS.software : STEP_TOKENS.hardware, sequences),
     rows: latheLogitRows(vocabulary, sequences),
     sequences,
     blocksPerSequence: Math.ceil(contextTokens / BLOCK_TOKENS.lathe),
   }
-  const { activationBytes, logitBytes } = stepMemory({ steps, logits, heads, headDim, keyDtype, capacity, software })
+  const { activationBytes, logitBytes } = stepMemory({ steps, logits, heads, headDim, keyDtype, capacity, software, preparedWidth })
   return { activationBytes: activationBytes + contextTokens * rotationBytes(shape), logitBytes }
 }
 

@@ -2,6 +2,7 @@
  * Fixed overhead of a device, measured: what loads took there beyond what was predicted of everything but weights and cache (specs/runtime.md
  * §18). The middle one of the newest few counts, so that one odd load changes nothing.
  */
+import type { InputElement } from '../contract/index.ts'
 import { kvDtypesOf, type KvSetting } from '../gpu/kv-format.ts'
 import { latheStepMemory } from './budget.ts'
 import type { ModelShape } from './model-shape.ts'
@@ -40,6 +41,7 @@ export function loadErrorBytes(
     readonly sequences: number
     readonly kvDtype: KvSetting
     readonly software: boolean
+    readonly inputs: readonly InputElement[]
     readonly otherBytes: number
   },
 ): number {

@@ -7,6 +7,7 @@ import type {
   CapacityRequest,
   Estimate,
   HardwareBenchmark,
+  InputElement,
   KvElement,
   SchemeOption,
   StorageScheme,
@@ -34,6 +35,8 @@ interface StoredModel {
   readonly weights: WeightParts
   /** Of the program that runs it, each matrix by its own format; absent or null where there is none. */
   readonly parts?: StepParts | null
+  /** What inputs of its products are rounded to; absent = nothing. */
+  readonly inputs?: readonly InputElement[]
 }
 
 /** The model as it is, before any "what if". */
@@ -77,11 +80,13 @@ export function planCapacity(asked: CapacityRequest, subject: PlanSubject, machi
   }
   const chosen = STORAGE_SCHEMES.find((candidate) => candidate.id === request.schemeId)
   const current: StoredModel =
-    chosen === undefined ? subject.stored : { title: chosen.title, scheme: chosen, weights: weightPartsOf(subject.shape, chosen) }
+    chosen === undefined
+      ? subject.stored
+      : { title: chosen.title, scheme: chosen, weights: weightPartsOf(subject.shape, chosen), inputs: inputsOf(chosen) }
   const { shape } = subject
   const choices = parallelChoices(request, shape, current, machine)
   const count = chooseParallel(request, choices)
-  const layout = layoutOf(request, shape, current.weights, machine, count)
+  const layout = layoutOf(request, shape, current, machine, count)
   const limits = limitsFor(machine, current.scheme, request)
   const placement = { ...placementOf(request, shape, current.weights, count), parts: current.parts }
   const { fit, parts, room } = layout
@@ -151,7 +156,15 @@ function bytesPerElementOf({ engine, kvElement: key, kvValueElement: value = key
   return (each(key) + each(value)) / 2
 }
 
-function layoutOf(request: PlanRequest, shape: ModelShape, weights: WeightParts, machine: PlanMachine, count: number) {
+/** What inputs are rounded to under a scheme whose products are of that type. */
+function inputsOf({ computes }: StorageSchemeSpec): readonly InputElement[] {
+  if (computes === 'fp8') return ['e4m3']
+  return computes === 'int8' ? ['int8'] : []
+}
+
+type Stored = Pick<StoredModel, 'weights' | 'inputs'>
+
+function layoutOf(request: PlanRequest, shape: ModelShape, { weights, inputs = [] }: Stored, machine: PlanMachine, count: number) {
   const { engine, contextTokens, concurrency, exactConcurrency: exact } = request
   const { memoryBytes, software } = machine
   const residentBytes = engine === 'lathe' ? (machine.residentBytes ?? 0) : 0
@@ -161,7 +174,7 @@ function layoutOf(request: PlanRequest, shape: ModelShape, weights: WeightParts,
   const sequences = latheSequences(concurrency, exact)
   const step =
     engine === 'lathe'
-      ? latheStepMemory(shape, { contextTokens, sequences, keyDtype: request.kvElement, software })
+      ? latheStepMemory(shape, { contextTokens, sequences, keyDtype: request.kvElement, software, inputs })
       : vllmStepMemory(shape, { memoryBytes, tensorParallel: count })
   const overhead = engine === 'lathe' ? (machine.overhead ?? null) : null
   const { activationBytes, overheadBytes } = withOverhead(step.activationBytes + step.logitBytes, overhead)
@@ -217,19 +230,14 @@ function idealPerToken(
 
 type Choice = CapacityPlan['tensorParallel']['choices'][number]
 
-function parallelChoices(
-  request: PlanRequest,
-  shape: ModelShape,
-  current: { readonly scheme: StorageSchemeSpec; readonly weights: WeightParts },
-  machine: PlanMachine,
-): Choice[] {
+function parallelChoices(request: PlanRequest, shape: ModelShape, current: StoredModel, machine: PlanMachine): Choice[] {
   if (request.engine === 'lathe') return [{ count: 1, allowed: true, reason: null, fits: null }]
   const counts = new Set<number>([...PARALLEL_COUNTS, ...(request.tensorParallel === null ? [] : [request.tensorParallel])])
   return [...counts]
     .toSorted((one, other) => one - other)
     .map((count) => {
       const reason = parallelObstacle(shape, current.scheme, count)
-      const { verdict } = layoutOf(request, shape, current.weights, machine, count).fit
+      const { verdict } = layoutOf(request, shape, current, machine, count).fit
       return { count, allowed: reason === null, reason, fits: verdict === 'unknown' ? null : verdict === 'fits' || verdict === 'tight' }
     })
 }
@@ -274,7 +282,7 @@ function schemeOption(
   count: number,
 ): SchemeOption {
   const weights = weightPartsOf(shape, scheme)
-  const { fit, room } = layoutOf(request, shape, weights, machine, count)
+  const { fit, room } = layoutOf(request, shape, { weights, inputs: inputsOf(scheme) }, machine, count)
   const limits = limitsFor(machine, scheme, request)
   return {
     scheme: schemeFacts(scheme, shape),

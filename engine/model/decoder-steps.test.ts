@@ -15,8 +15,10 @@ test('the lives of values that the planner counts by are those of the program', 
   const spec = describeModel(checkpoint.config, checkpoint.generationConfig)
   const program = buildProgram(spec, checkpoint, 64)
   const capacity = { tokens: 100, rows: 30, sequences: 8, blocksPerSequence: 2 }
-  const operations = joinGates(program.operations, () => true)
-  const real = layoutArena({ operations, logits: program.logits }, capacity, false)
-  const { steps, logits } = decoderSteps(spec, spec.layers)
-  expect(layoutSteps(steps, logits, capacity, false).slotBytes).toEqual(real.slotBytes)
+  for (const joined of [true, false]) {
+    const operations = joined ? joinGates(program.operations, () => true) : program.operations
+    const real = layoutArena({ operations, logits: program.logits }, capacity, false)
+    const { steps, logits } = decoderSteps(spec, spec.layers, joined)
+    expect(layoutSteps(steps, logits, capacity, false).slotBytes).toEqual(real.slotBytes)
+  }
 })

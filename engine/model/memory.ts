@@ -74,11 +74,15 @@ export function activationShapes(spec: DecoderWidths) {
 }
 
 /**
- * What each operation of a forward pass reads and writes, from its widths alone: program-builder's operations with gates joined to their SwiGLU, as
- * the device runs them. Two layers stand for any greater number: the lives of values no longer change.
+ * What each operation of a forward pass reads and writes, from its widths alone: program-builder's operations. `joinsGates`: the gates' product and
+ * its SwiGLU are one operation on the device. Two layers stand for any greater number: the lives of values no longer change.
  */
-export function decoderSteps(widths: DecoderWidths, layers: number): { readonly steps: readonly ArenaStep[]; readonly logits: Value } {
-  const { hidden, normed, qkv, q, context, activated, lastHidden, lastNormed, logits } = makeValues(widths)
+export function decoderSteps(
+  widths: DecoderWidths,
+  layers: number,
+  joinsGates: boolean,
+): { readonly steps: readonly ArenaStep[]; readonly logits: Value } {
+  const { hidden, normed, qkv, q, context, gateUp, activated, lastHidden, lastNormed, logits } = makeValues(widths)
   const layer = [
     step(normed, hidden),
     step(qkv, normed),
@@ -86,7 +90,7 @@ export function decoderSteps(widths: DecoderWidths, layers: number): { readonly 
     step(context, q),
     step(hidden, context, hidden),
     step(normed, hidden),
-    step(activated, normed),
+    ...(joinsGates ? [step(activated, normed)] : [step(gateUp, normed), step(activated, gateUp)]),
     step(hidden, activated, hidden),
   ]
   const body = Array.from({ length: Math.min(layers, 2) }, () => layer).flat()

@@ -17,7 +17,13 @@ export function subjectOfFolder(title: string, facts: FolderFacts, measured: Pla
     title,
     shape,
     parameters: facts.parameters,
-    stored: { title: facts.scheme, scheme: nearestScheme(facts.scheme, shape, weights), weights, parts: facts.stepParts ?? null },
+    stored: {
+      title: facts.scheme,
+      scheme: nearestScheme(facts.scheme, shape, weights),
+      weights,
+      parts: facts.stepParts ?? null,
+      inputs: facts.inputElements,
+    },
     measured,
     kvElement: facts.kvCacheDtype ?? null,
   }

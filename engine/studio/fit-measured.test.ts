@@ -2,6 +2,7 @@
  * What is planned for a load, against the ledger of a real adapter after it: weights and cache to the byte, the rest to 0.3 %, and what is missing of
  * it learnt from the first load, so that the plan of another one is right to a few hundred bytes.
  */
+import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { measuredOverhead } from '../capacity/overhead.ts'
@@ -14,6 +15,8 @@ import { subjectOfFolder } from './capacity-subject.ts'
 import { planCapacity } from '../capacity/planner.ts'
 
 const DEMO = join(import.meta.dirname, '../../assets/demo-model')
+/** Made elsewhere: inputs of products are rounded, which takes buffers of its own. */
+const ROUNDED = join(import.meta.dirname, '../../../shared/data/models')
 const lavapipe = (await testBackends()).find(({ adapter }) => adapter === 'llvmpipe')
 
 test.skipIf(lavapipe === undefined)('a plan is what the device then holds, and learns what it lacked', async () => {
@@ -58,3 +61,23 @@ test.skipIf(lavapipe === undefined)('a plan is what the device then holds, and l
     await engine.close()
   }
 })
+
+test.skipIf(lavapipe === undefined || !existsSync(ROUNDED)).each(['llmcompressor-w8a8', 'llmcompressor-fp8-dynamic'])(
+  'the rounded inputs of %s are counted',
+  async (name) => {
+    const errors: number[] = []
+    const overheads = { get: () => null, add: (_adapter: object, bytes: number) => void errors.push(bytes) }
+    const engine = bindEngine({ adapterId: 'llvmpipe', log: () => {}, onModelsChanged: () => {}, overheads })
+    try {
+      const load = { modelId: name, name, folder: join(ROUNDED, name), contextTokens: 64, kvDtype: 'f16' } as const
+      using lease = await engine.models.acquire({ ...load, signal: new AbortController().signal })
+      expect(lease.runtime.info.otherBytes).toBeGreaterThan(1e6)
+    } finally {
+      await engine.models.unload(name)
+      await engine.close()
+    }
+    expect(errors).toHaveLength(1)
+    // the norms again
+    expect(Math.abs(errors[0]!)).toBeLessThan(8192)
+  },
+)

@@ -31,7 +31,7 @@ export function bindFit(gpu: GpuPort, overheads?: Pick<OverheadPort, 'get'>): Fi
 
 function activationsOf(facts: FolderFacts, contextTokens: number, software: boolean): number {
   try {
-    const load = { contextTokens, sequences: DEFAULT_SEQUENCES.lathe, keyDtype: DEFAULT_KV_DTYPE, software } as const
+    const load = { contextTokens, sequences: DEFAULT_SEQUENCES.lathe, keyDtype: DEFAULT_KV_DTYPE, software, inputs: [] } as const
     const { activationBytes, logitBytes } = latheStepMemory(modelShapeOf(facts.config), load)
     return activationBytes + logitBytes
   } catch (error) {

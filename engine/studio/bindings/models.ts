@@ -86,11 +86,11 @@ export class ModelsBinding implements ModelsPort {
   }
 
   /** How far the plan of such a load was off. */
-  async #remember({ config }: FolderFacts, info: RuntimeInfo): Promise<void> {
+  async #remember({ config, inputElements: inputs }: FolderFacts, info: RuntimeInfo): Promise<void> {
     const adapter = await this.#gpu.current().catch(() => null)
     if (this.#overheads === null || adapter === null || adapter.id !== info.adapterId || adapter.type === 'reference') return
     const { contextLimit: contextTokens, maxSequences: sequences, kvDtype, software, otherBytes } = info
-    this.#overheads.add(adapter, loadErrorBytes(modelShapeOf(config), { contextTokens, sequences, kvDtype, software, otherBytes }))
+    this.#overheads.add(adapter, loadErrorBytes(modelShapeOf(config), { contextTokens, sequences, kvDtype, software, inputs, otherBytes }))
   }
 
   async #readers(prefillEngines: number, adapter: string | null): Promise<Disaggregation> {
