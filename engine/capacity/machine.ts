@@ -33,7 +33,7 @@ const VLLM = {
   low: { memory: 0.62, arithmetic: 0.2, stepSeconds: 126e-6, layerSeconds: 32e-6 },
 } as const satisfies Record<string, Shares>
 
-/** Lathe's kernels on an H200 through Vulkan (README, one matrix of 14336 × 4096): shares of published bandwidth per kernel, and of shader arithmetic. */
+/** Lathe's kernels on an H200 through Vulkan (docs/gpu-throughput.md, one matrix of 14336 × 4096): shares of published bandwidth per kernel, and of shader arithmetic. */
 const LATHE_MEMORY: Readonly<Record<StorageSchemeSpec['kernel'], { readonly low: number; readonly high: number }>> = {
   bf16: { low: 0.4, high: 0.7 },
   int8: { low: 0.25, high: 0.55 },
