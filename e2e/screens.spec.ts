@@ -1,6 +1,6 @@
 /**
  * Pictures of every screen in both themes and at two sizes, in test-results/screens for people to look at; and what a machine can say about them:
- * nothing is wider than the window, and no button cuts off its words. LATHE_SAVE_SCREENSHOTS=1 renews the pictures of the README as well.
+ * nothing is wider than the window, and no button cuts off its words. LATHE_SAVE_SCREENSHOTS=1 renews the picture of the README as well.
  */
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
@@ -16,7 +16,7 @@ const SIZES = [
 ] as const
 const THEMES = ['dark', 'light'] as const
 const PICTURES = join(ROOT, 'test-results/screens')
-const README_PICTURES: Readonly<Record<string, string>> = { compare: 'compare.png', optimize: 'optimize.png' }
+const README_PICTURES: Readonly<Record<string, string>> = { compare: 'compare.png' }
 
 for (const { width, height } of SIZES) {
   for (const theme of THEMES) {

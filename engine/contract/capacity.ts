@@ -239,7 +239,6 @@ export type Estimate = z.infer<typeof EstimateSchema>
 export type CapacitySubject = z.infer<typeof CapacitySubjectSchema>
 export type CapacityRequest = z.infer<typeof CapacityRequestSchema>
 export type CapacityCatalog = z.infer<typeof CapacityCatalogSchema>
-export type CatalogDevice = z.infer<typeof CatalogDeviceSchema>
 export type StorageScheme = z.infer<typeof StorageSchemeSchema>
 export type SchemeOption = z.infer<typeof SchemeOptionSchema>
 export type CapacityParts = z.infer<typeof CapacityPartsSchema>

@@ -144,7 +144,6 @@ export const HardwareBenchmarkSchema = z.object({
 export type InputElement = z.infer<typeof InputElementSchema>
 export type Adapter = z.infer<typeof AdapterSchema>
 export type Hardware = z.infer<typeof HardwareSchema>
-export type LedgerEntry = z.infer<typeof LedgerEntrySchema>
 export type LoadedModel = z.infer<typeof LoadedModelSchema>
 export type KernelShare = z.infer<typeof KernelShareSchema>
 export type LinearRate = z.infer<typeof LinearRateSchema>

@@ -1,6 +1,6 @@
 /**
  * Perplexity of trained models on real text against figures made elsewhere (test/golden/perplexity.py: numpy in float64 and the `tokenizers` package).
- * Slices of the texts, which take seconds; the whole texts are bench/perplexity-whole.ts's, its table docs/perplexity-references.md.
+ * Slices of the texts, which take seconds; the whole texts are bench/perplexity-whole.ts's, its table is in docs/evaluation.md.
  */
 import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'

@@ -343,7 +343,6 @@ export interface OpenRuntimeOptions {
   readonly signal?: AbortSignal | undefined
   readonly onProgress?: ((progress: LoadProgress) => void) | undefined
 }
-export type OpenRuntime = (options: OpenRuntimeOptions) => Promise<Runtime>
 
 /** What a user of a model needs of it. A load with at least this context and the same dtype serves, whatever else it was made for. */
 export interface ModelKey {

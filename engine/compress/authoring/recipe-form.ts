@@ -5,7 +5,7 @@
 import type { RecipeAlgorithm, RecipeForm } from '../../contract/index.ts'
 import { RECIPE_ALGORITHMS } from '../../contract/index.ts'
 import { parseRecipeYaml } from '../recipe-yaml.ts'
-import { isStoringStep } from '../recipe.ts'
+import { IMATRIX_DEFAULTS, isStoringStep } from '../recipe.ts'
 import type { Observer, Recipe, RecipeStep, StoringStep } from '../recipe.ts'
 import { groupSizeOf, schemeId, schemeOf } from './scheme-names.ts'
 
@@ -23,7 +23,7 @@ const TEMPLATES: Readonly<Record<RecipeAlgorithm, string>> = {
 /** As the presets search (presets.ts says why); imatrix as LLM Compressor does. */
 const OBSERVERS: Readonly<Partial<Record<RecipeAlgorithm, Observer>>> = {
   mse: { kind: 'mse', maxShrink: 0.25, grid: 40, norm: 2 },
-  imatrix: { kind: 'imatrix', maxShrink: 0.95, grid: 20, norm: 3 },
+  imatrix: IMATRIX_DEFAULTS,
 }
 
 /** Throws `compress.invalid-recipe` for a scheme or a group size that does not exist. */
