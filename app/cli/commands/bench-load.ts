@@ -35,11 +35,15 @@ export const LOAD_OPTIONS: Readonly<Record<string, OptionSpec>> = {
   concurrency: { type: 'string', value: 'N,N…', help: 'streams of the concurrent profile, a run each (1,4)' },
   rate: { type: 'string', value: 'R,R…', help: 'requests per second of constant and poisson, a run each (1)' },
   'sweep-steps': { type: 'string', value: 'N', help: 'runs of a sweep, both ends included (6)' },
-  requests: { type: 'string', value: 'N', help: 'requests of each run' },
+  requests: { type: 'string', value: 'N', help: 'requests of each run (an address 32, a folder 16, on software adapters 4)' },
   'warmup-requests': { type: 'string', value: 'N', help: 'requests sent first and not counted (1)' },
   'max-seconds': { type: 'string', value: 'S', help: 'longest time of a run (120)' },
-  'prompt-tokens': { type: 'string', value: 'N', help: 'length of the prompt' },
-  'generate-tokens': { type: 'string', value: 'N', help: 'tokens generated per request' },
+  'prompt-tokens': { type: 'string', value: 'N', help: 'length of the prompt (an address 256, a folder by its size and the adapter)' },
+  'generate-tokens': {
+    type: 'string',
+    value: 'N',
+    help: 'tokens generated per request (an address 64, a folder by its size and the adapter)',
+  },
   'shared-prefix': { type: 'string', value: 'N', help: 'tokens that all prompts begin with; 0 = none, so that no cache helps (0)' },
   slo: {
     type: 'string',

@@ -24,8 +24,8 @@ export const bench: Command = {
   summary: 'speed of a model on this machine, or of a server, alone and under load',
   options: {
     ...LOAD_OPTIONS,
-    warmups: { type: 'string', value: 'N', help: 'for a folder: runs of the engine that are not counted' },
-    repeats: { type: 'string', value: 'N', help: 'for a folder: runs of the engine that are' },
+    warmups: { type: 'string', value: 'N', help: 'for a folder: runs of the engine that are not counted (by its size and the adapter)' },
+    repeats: { type: 'string', value: 'N', help: 'for a folder: runs of the engine that are (by its size and the adapter)' },
     baseline: { type: 'string', value: 'FOLDER', help: 'for a folder: another model measured in turn with it, for ratios' },
     parallel: {
       type: 'string',

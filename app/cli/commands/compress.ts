@@ -23,15 +23,15 @@ import type { FoundRecipe } from './compress-target.ts'
 
 export const compress: Command = {
   usage:
-    'lathe compress <folder> --preset <name> | --recipe <file> --out <folder> [--calibration <jsonl|txt>] [--samples N] [--seq N] [--seed N] [--base <folder>] [--resume]',
+    'lathe compress <folder> --preset <name> | --target <target> | --recipe <file> --out <folder> | --write-recipe <file> [--calibration <jsonl|txt>] [--samples N] [--seq N] [--seed N] [--base <folder>] [--resume]',
   summary: 'make a smaller model folder',
   options: {
     preset: {
       type: 'string',
       value: 'NAME',
-      help: listPresets()
+      help: `one of ${listPresets()
         .map((preset) => preset.id)
-        .join(', '),
+        .join(', ')}`,
     },
     recipe: { type: 'string', value: 'FILE', help: 'recipe.yaml in LLM Compressor’s form, instead of a preset' },
     ...TARGET_OPTIONS,

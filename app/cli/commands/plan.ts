@@ -23,7 +23,8 @@ import { planJson, planText } from './plan-output.ts'
 const DEFAULT_OUTPUT_TOKENS = 256
 
 export const plan: Command = {
-  usage: 'lathe plan <folder>|<published name> [--gpu NAME] [--context N] [--concurrency N]',
+  usage:
+    'lathe plan <folder>|<published name> [--gpu NAME] [--engine lathe|vllm] [--context N] [--concurrency N] [--scheme NAME] [--users N] [--cost MONEY]',
   summary: 'does it fit, how fast, for how many, at what cost (speeds are estimates)',
   options: {
     gpu: { type: 'string', value: 'NAME', help: 'a GPU by name, e.g. "RTX 4090"; this machine’s by default' },
@@ -41,7 +42,11 @@ export const plan: Command = {
       help: `elements of the cache: ${KV_ELEMENTS.join(', ')} (what the checkpoint names, else f16)`,
     },
     'tensor-parallel': { type: 'string', value: 'N', help: 'GPUs per copy of the model (the least that fits; vllm only)' },
-    'prompt-tokens': { type: 'string', value: 'N', help: 'prompt of the usual request' },
+    'prompt-tokens': {
+      type: 'string',
+      value: 'N',
+      help: `prompt of the usual request (${CAPACITY_DEFAULTS.promptTokens}, or what the context leaves)`,
+    },
     'output-tokens': { type: 'string', value: 'N', help: `answer of the usual request (${DEFAULT_OUTPUT_TOKENS})` },
     'slo-first-token': { type: 'string', value: 'MS', help: 'longest wait for the first token' },
     'slo-per-token': { type: 'string', value: 'MS', help: 'longest time per token after it' },
