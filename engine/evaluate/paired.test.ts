@@ -282,35 +282,6 @@ describe('several tasks', () => {
     expect(pooledStandardError(parts)).toBeCloseTo(0.0170929, 7)
   })
 
-  test('unpaired: all right on both sides is no certainty, and without any error there is no verdict', () => {
-    const options = { higherIsBetter: true, margin: 0.01, warnings: [], isShare: true }
-    const perfect = { value: 1, standardError: 0, n: 40 }
-    const both = compareUnpaired({ ...perfect, id: 'published' }, perfect, options)
-    expect(both).toMatchObject({ difference: 0, verdict: 'inconclusive' })
-    // Plus four: 42 of 44 right.
-    expect(both.standardError).toBeCloseTo(Math.SQRT2 * Math.sqrt(((42 / 44) * (2 / 44)) / 44), 12)
-    const unknown = compareUnpaired({ id: 'published', value: 0.975, standardError: null, n: 0 }, perfect, options)
-    expect(unknown).toMatchObject({ verdict: null, standardError: null, minimumDetectableDifference: null })
-    expect(unknown.warnings).toEqual([expect.stringContaining('no telling')])
-    expect(withMargin(unknown, 0.05, 40, true).verdict).toBeNull()
-    // Items alone give an error; what the file says of clusters is kept.
-    expect(compareUnpaired({ id: 'published', value: 0.7, standardError: null, n: 100 }, perfect, options).standardError).not.toBeNull()
-    const clustered = compareUnpaired({ id: 'published', value: 0.7, standardError: 0.2, n: 100 }, { ...perfect, n: 0 }, options)
-    expect(clustered.standardError).toBeNull()
-    expect(compareUnpaired({ id: 'p', value: 0.7, standardError: 0.2, n: 100 }, perfect, options).standardError).toBeGreaterThan(0.2)
-  })
-
-  test('no share differs by more than all items, and above chance nothing is certain where no answer flipped', () => {
-    expect(comparePaired({ ...binary(3, 0, 0, 1), margin: 0.01 }).minimumDetectableDifference).toBe(1)
-    const same = comparePaired({ ...binary(40, 0, 0, 38), margin: 0.01 })
-    expect(same).toMatchObject({ recovery: 1, adjustedRecovery: 1 })
-    const [low, high] = same.recoveryInterval!
-    // (r · 0.95 − 0.25) / 0.7
-    expect(same.adjustedRecoveryInterval![0]).toBeCloseTo((low * 0.95 - 0.25) / 0.7, 12)
-    expect(same.adjustedRecoveryInterval![1]).toBeCloseTo((high * 0.95 - 0.25) / 0.7, 12)
-    expect(high - low).toBeGreaterThan(0.1)
-  })
-
   test('clusters of equal items count once', () => {
     const values = [1, 1, 0, 0, 1, 1, 0, 0]
     const clusters = [0, 0, 1, 1, 2, 2, 3, 3]
