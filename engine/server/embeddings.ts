@@ -23,7 +23,7 @@ const MAX_INPUTS = 2048
 
 export function embeddingsRoute(service: ModelService): Handler {
   return async ({ request, response, signal }) => {
-    const body = parseBody(EmbeddingsSchema, await readJson(request))
+    const body = parseBody(EmbeddingsSchema, service.withModel(await readJson(request)))
     const inputs = inputsOf(body.input)
     if (inputs.length > MAX_INPUTS) throw badRequest('input', `There are ${inputs.length} inputs; at most ${MAX_INPUTS} are allowed.`)
     await service.use(body.model, signal, async ({ name, runtime, tokenizer }) => {

@@ -276,7 +276,7 @@ describe('refusals', () => {
     ['/v1/chat/completions', { ...CHAT, guided_regex: '(', stream: true }, 400, null],
     ['/v1/chat/completions', { ...CHAT, continue_final_message: true }, 400, 'continue_final_message'],
     ['/v1/chat/completions', { ...CHAT, truncate_prompt_tokens: 0 }, 400, 'truncate_prompt_tokens'],
-    ['/v1/responses', {}, 400, 'model'],
+    ['/v1/responses', {}, 400, 'input'],
     ['/v1/moderations', {}, 404, null],
     ['/sleep', {}, 501, null],
     ['/abort_requests', {}, 400, 'request_ids'],
@@ -389,6 +389,14 @@ describe('who may ask', () => {
 })
 
 describe('around the answers', () => {
+  test('a request that names no model is for the one that is served', async () => {
+    const { post } = await start()
+    const { model: _model, ...unnamed } = CHAT
+    expect(await (await post('/v1/chat/completions', unnamed)).json()).toMatchObject({ model: 'echo-1' })
+    expect(await (await post('/v1/completions', { model: null, prompt: 'ab', max_tokens: 2 })).json()).toMatchObject({ model: 'echo-1' })
+    expect(await (await post('/v1/responses', { input: 'hi' })).json()).toMatchObject({ model: 'echo-1' })
+  })
+
   test('models with aliases, tokenize and detokenize', async () => {
     const { call, post } = await start()
     const list = (await (await call('/v1/models')).json()) as { data: { id: string; root: string; max_model_len: number }[] }

@@ -97,6 +97,19 @@ export class ModelService {
     return name
   }
 
+  /**
+   * The body of a generation with its model named. vLLM's is optional: left out it can only mean the one that is served. Of several none is meant
+   * more than another, so that is an ApiError 400 with their names.
+   */
+  withModel(body: unknown): unknown {
+    if (typeof body !== 'object' || body === null || Array.isArray(body)) return body
+    const asked: unknown = 'model' in body ? body.model : null
+    if (asked !== null && asked !== undefined) return body
+    const names = this.models.cards().map(({ name }) => name)
+    if (names.length > 1) throw new ApiError(400, `Name a "model": this server has ${names.join(', ')}.`, { param: 'model' })
+    return { ...body, model: this.defaultName(null) }
+  }
+
   metricsOf(model: ServedModel): ServingMetrics {
     const known = this.#metrics.get(model.name)
     if (known !== undefined) {

@@ -101,7 +101,7 @@ export function serverRoutes(
       sendJson(response, 200, card)
     },
     'POST /v1/chat/completions': async (exchange) => {
-      const body = await readJson(exchange.request)
+      const body = service.withModel(await readJson(exchange.request))
       const fields = parseChatRequest(body)
       service.noteUnknown(body, CHAT_FIELDS)
       await service.run(exchange, fields.model, fields.requestId, 'chat', async (run) => {
@@ -111,7 +111,7 @@ export function serverRoutes(
       })
     },
     'POST /v1/completions': async (exchange) => {
-      const body = await readJson(exchange.request)
+      const body = service.withModel(await readJson(exchange.request))
       const fields = parseCompletionRequest(body)
       service.noteUnknown(body, COMPLETION_FIELDS)
       await service.run(exchange, fields.model, fields.requestId, 'completions', async (run) => {

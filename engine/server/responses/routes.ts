@@ -19,7 +19,7 @@ import type { AskedResponse, ResponsesRequest } from './responses-request.ts'
 export function responsesRoutes(service: ModelService): Readonly<Record<string, Handler>> {
   return {
     'POST /v1/responses': async (exchange) => {
-      const body = await readJson(exchange.request)
+      const body = service.withModel(await readJson(exchange.request))
       const request = parseResponsesRequest(body)
       service.noteUnknown(body, RESPONSES_FIELDS)
       const { fields } = request
@@ -30,7 +30,7 @@ export function responsesRoutes(service: ModelService): Readonly<Record<string, 
       })
     },
     'POST /v1/responses/input_tokens': async ({ request, response, signal }) => {
-      const { fields } = parseResponsesRequest(await readJson(request))
+      const { fields } = parseResponsesRequest(service.withModel(await readJson(request)))
       await service.use(fields.model, signal, async (model) => {
         const { promptTokens } = inResponsesTerms(() => prepareChat(model, fields))
         sendJson(response, 200, { object: 'response.input_tokens', input_tokens: promptTokens.length })
