@@ -3,11 +3,12 @@ import { LatheError } from '../contract/errors.ts'
 import type { Request } from './request.ts'
 import type { PlannedRequest } from './scheduler.ts'
 
+/** Reaches HTTP clients: the model's id, which may be its folder on this machine, is in `data` only. */
 export function nonFiniteError({ start, count }: PlannedRequest, modelId: string): LatheError {
   return new LatheError(
     'runtime.non-finite',
-    `The output of ${modelId} is not a number (NaN or infinity) after token ${start + count} of the sequence.`,
-    `The weights of ${modelId} are damaged or overflow in this scheme. Try the original model; if that works, compress again with a finer scheme.`,
+    `The model’s output is not a number (NaN or infinity) after token ${start + count} of the sequence.`,
+    'Its weights are damaged or overflow in this scheme. Try the original model; if that works, compress again with a finer scheme.',
     { data: { modelId, position: start + count } },
   )
 }

@@ -52,8 +52,9 @@ export async function embed(runtime: LocalRuntime, { tokens, pooling, signal }: 
   if (vector.every(Number.isFinite)) return vector
   throw new LatheError(
     'runtime.non-finite',
-    `The hidden state of ${info.modelId} is not a number.`,
-    'The weights are damaged or overflow. Use another variant.',
+    'The model’s hidden state is not a number (NaN or infinity).',
+    'Its weights are damaged or overflow. Use another variant.',
+    { data: { modelId: info.modelId } },
   )
 }
 

@@ -323,7 +323,7 @@ describe('failure', () => {
     const run = async (): Promise<void> => {
       for await (const event of runtime.generate(request())) seen.push(event)
     }
-    await expect(run()).rejects.toMatchObject({ code: 'runtime.non-finite', message: expect.stringContaining('fake') as string })
+    await expect(run()).rejects.toMatchObject({ code: 'runtime.non-finite', data: { modelId: 'fake' } })
     expect(seen.map((event) => (event.kind === 'tokens' ? event.text : event.kind))).toEqual(['prefill', 'a', 'b'])
   })
 

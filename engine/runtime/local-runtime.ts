@@ -6,6 +6,7 @@ import { LatheError } from '../contract/errors.ts'
 import type { Backend, KvCache } from '../gpu/program.ts'
 import { createStopMatcher } from '../tokenizer/stop-strings.ts'
 import type { Tokenizer } from '../tokenizer/tokenizer.ts'
+import { closedError } from './core-errors.ts'
 import type { RequestOutput } from './core-messages.ts'
 import type { Core } from './core.ts'
 import { embed } from './embed.ts'
@@ -71,7 +72,7 @@ export class LocalRuntime implements Runtime {
   }
 
   get failure(): Error | null {
-    return this.core.failure ?? (this.#disposed === null ? null : unloaded(this.info.modelId))
+    return this.core.failure ?? (this.#disposed === null ? null : closedError())
   }
 
   telemetry(): RuntimeTelemetry {
@@ -249,10 +250,6 @@ function deviceLost(adapter: string, reason: string): LatheError {
     `The graphics device (${adapter}) was lost: ${reason}`,
     'Lathe opens it again with the next request. If it happens again, use a smaller model or context, or update the graphics driver.',
   )
-}
-
-function unloaded(modelId: string): LatheError {
-  return new LatheError('runtime.aborted', `${modelId} was unloaded.`, 'Load it again and repeat the request.')
 }
 
 function aborted(what: string): LatheError {
