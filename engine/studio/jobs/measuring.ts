@@ -4,6 +4,7 @@
  */
 import type { Provenance } from '../../contract/index.ts'
 import type { OpenAiClient, RemoteModel } from '../../evaluate/remote/openai-client.ts'
+import type { RuntimeInfo } from '../../runtime/types.ts'
 import type { Library } from '../library.ts'
 import type { CurrentAdapter, GpuPort, ModelsPort, TokenizerPort } from '../ports.ts'
 import type { Remotes } from '../remotes.ts'
@@ -37,6 +38,18 @@ export interface ServerIdentity {
 
 export async function identityOf(client: OpenAiClient, model: RemoteModel, signal: AbortSignal): Promise<ServerIdentity> {
   return { baseUrl: client.baseUrl, model: model.id, software: await client.software(model, signal) }
+}
+
+/**
+ * What makes answers that are kept those of one engine: another version, driver or arithmetic answers anew (specs/evaluation.md §11). Measurements do
+ * not load models for matrix units; if one ever runs on them, its answers are apart.
+ */
+export function engineFingerprint(
+  { latheVersion }: Pick<MeasuringParts, 'latheVersion'>,
+  { driver }: Pick<CurrentAdapter, 'driver'>,
+  { matrixUnits }: Pick<RuntimeInfo, 'matrixUnits'>,
+): string {
+  return `lathe-${latheVersion}:${driver}${matrixUnits === true ? ':matrix-units' : ''}`
 }
 
 /** Of a figure measured now. */

@@ -25,7 +25,7 @@ import { refOf } from './evaluate-job.ts'
 import { evaluationPlan, fitPlan } from './evaluation-plan.ts'
 import type { EvaluationData } from './evaluation-plan.ts'
 import { keyWithCache } from './evaluator.ts'
-import { identityOf, measurable, provenanceOn } from './measuring.ts'
+import { engineFingerprint, identityOf, measurable, provenanceOn } from './measuring.ts'
 import type { MeasuringParts } from './measuring.ts'
 import type { JobContext } from './worker.ts'
 
@@ -121,7 +121,8 @@ export class RemoteTexts {
     const lease = stack.use(await models.acquire({ ...refOf(record), ...loadSettings(), signal: context.signal }))
     const codec = await tokenizers.open(record.path)
     const { contextLimit, kvDtype } = lease.runtime.info
-    const fingerprint = `${await modelFingerprint(record.path)}:${adapter.id}:kv-${kvDtype}`
+    const engine = engineFingerprint(this.#parts, adapter, lease.runtime.info)
+    const fingerprint = `${await modelFingerprint(record.path)}:${engine}:${adapter.id}:kv-${kvDtype}`
     return {
       record,
       source: cachedTextSource(localTextSource(record.name, lease.runtime, codec), fingerprint, cache),

@@ -27,7 +27,7 @@ import type { EvaluationTarget } from '../../evaluate/tasks/target.ts'
 import type { TaskConfig, TaskFile } from '../../evaluate/tasks/task-config.ts'
 import type { ModelRecord } from '../store/model-store.ts'
 import { refOf } from './evaluate-job.ts'
-import { identityOf, measurable, provenanceOn } from './measuring.ts'
+import { engineFingerprint, identityOf, measurable, provenanceOn } from './measuring.ts'
 import type { MeasuringParts } from './measuring.ts'
 import type { JobQueue } from './queue.ts'
 import type { JobContext } from './worker.ts'
@@ -160,8 +160,7 @@ export class TaskRuns {
     const lease = stack.use(await models.acquire({ ...refOf(record), ...this.#parts.loadSettings(), signal: context.signal }))
     const codec = await tokenizers.open(record.path)
     const fingerprint = await modelFingerprint(record.path)
-    // Answers of another version or driver are another engine's (specs/evaluation.md §11).
-    const engine = `lathe-${this.#parts.latheVersion}:${adapter.driver}`
+    const engine = engineFingerprint(this.#parts, adapter, lease.runtime.info)
     const target = createLocalTarget({ name: record.name, runtime: lease.runtime, codec, modelFingerprint: `${fingerprint}:${engine}` })
     const cache = await openCacheIn(this.#parts.cacheFolder, `${fingerprint}.jsonl`)
     return { target, cache, provenance: provenanceOn(this.#parts, adapter) }
