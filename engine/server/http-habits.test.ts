@@ -101,6 +101,26 @@ describe('what is told about an answer', () => {
   })
 })
 
+test('log-probabilities of no alternatives still list the sampled token, as vLLM does, streamed or not', async () => {
+  const { post } = await start()
+  const body = { model: 'echo', prompt: 'ab', logprobs: 0, max_tokens: 1 }
+  const logprobs = { tokens: ['a'], token_logprobs: [-0.5], top_logprobs: [{ a: -0.5 }], text_offset: [0] }
+  expect(await (await post('/v1/completions', body)).json()).toMatchObject({ choices: [{ logprobs }] })
+  const [first = ''] = (await (await post('/v1/completions', { ...body, stream: true })).text()).split('\n\n')
+  expect(JSON.parse(first.slice(6))).toMatchObject({ choices: [{ logprobs }] })
+})
+
+test('the id of a request is the one in its header, else the one in its body', async () => {
+  const { call, post } = await start()
+  const named = { ...CHAT, request_id: 'body-1' }
+  const ask = { method: 'POST', body: JSON.stringify(named), headers: { 'content-type': 'application/json', 'x-request-id': 'header-1' } }
+  expect((await post('/v1/chat/completions', named)).headers.get('x-request-id')).toBe('body-1')
+  expect((await call('/v1/chat/completions', ask)).headers.get('x-request-id')).toBe('header-1')
+  const streamed = await post('/v1/completions', { model: 'echo', prompt: 'a', max_tokens: 1, stream: true, request_id: 'body-2' })
+  expect(streamed.headers.get('x-request-id')).toBe('body-2')
+  await streamed.text()
+})
+
 describe('the log', () => {
   test('says which requests were refused, on one line each, and what is merely not built is no error', async () => {
     const said: [string, string][] = []

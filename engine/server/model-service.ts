@@ -54,6 +54,9 @@ export class ModelService {
     body: (run: RequestRun) => Promise<T>,
   ): Promise<T> {
     const id = requestId ?? exchange.requestId
+    // A client that named its request in the body alone looks for that name.
+    const { request, response } = exchange
+    if (request.headers['x-request-id'] === undefined && !response.headersSent) response.setHeader('x-request-id', id)
     const aborts = this.#running.get(id) ?? new Set()
     this.#running.set(id, aborts.add(exchange.abort))
     try {

@@ -37,7 +37,7 @@ export function noLogprobs(): CompletionLogprobs {
   return { tokens: [], token_logprobs: [], top_logprobs: [], text_offset: [] }
 }
 
-/** Completions: parallel lists. `offset` = characters of the answer before this piece. The sampled token is always among the top ones. */
+/** Completions: parallel lists. `offset` = characters of the answer before this piece. The sampled token is always among the top ones, also where none were asked for. */
 export function addPiece(into: CompletionLogprobs, tokenizer: ServedTokenizer, piece: ChoicePiece, count: number, offset: number): void {
   let at = offset
   for (const [index, id] of piece.ids.entries()) {
@@ -48,7 +48,7 @@ export function addPiece(into: CompletionLogprobs, tokenizer: ServedTokenizer, p
       .map((other): [string, number] => [tokenText(tokenizer, other.id), finite(other.logprob)])
     into.tokens.push(text)
     into.token_logprobs.push(logprob)
-    into.top_logprobs.push(count === 0 ? null : Object.fromEntries([...top, [text, logprob]]))
+    into.top_logprobs.push(Object.fromEntries([...top, [text, logprob]]))
     into.text_offset.push(at)
     at += [...text].length
   }
