@@ -201,7 +201,29 @@ describe('a server', () => {
     const url = await listen((_request, response) => response.end('<html>'))
     await expect(new ServerMonitor().read({ url, apiKey: null }, null)).rejects.toThrow(/in line 1/)
     await new Promise((resolve) => server?.close(resolve))
-    await expect(new ServerMonitor().read({ url, apiKey: null }, null)).rejects.toThrow(/can't be reached: ECONNREFUSED/)
+    await expect(new ServerMonitor().read({ url, apiKey: null }, null)).rejects.toThrow(/nothing listens at this address/)
+  })
+
+  test('whose port fetch forbids is told from one that is down', async () => {
+    await expect(new ServerMonitor().read({ url: 'http://127.0.0.1:6000', apiKey: null }, null)).rejects.toMatchObject({
+      code: 'monitor.unreachable',
+      message: expect.stringContaining('its port belongs to another protocol') as string,
+      hint: 'Start the server on another port, such as 8000.',
+    })
+  })
+
+  test('whose name is not known says so', async () => {
+    const cause = Object.assign(new Error('getaddrinfo ENOTFOUND nowhere'), { code: 'ENOTFOUND' })
+    const monitor = new ServerMonitor({ fetch: () => Promise.reject(new TypeError('fetch failed', { cause })) })
+    await expect(monitor.read({ url: 'http://nowhere', apiKey: null }, null)).rejects.toMatchObject({
+      message: "http://nowhere/metrics can't be reached: there is no host of this name (ENOTFOUND).",
+      hint: 'Check the spelling of the host.',
+    })
+  })
+
+  test('that sends elsewhere is not followed, and says so', async () => {
+    const url = await listen((_request, response) => response.writeHead(302, { location: '/login' }).end())
+    await expect(new ServerMonitor().read({ url, apiKey: null }, null)).rejects.toThrow(/sends elsewhere/)
   })
 
   test.each([

@@ -85,7 +85,7 @@ export class ServerMonitor {
     } catch (error) {
       if (error instanceof LatheError) throw error
       signal?.throwIfAborted()
-      throw unreachable(url, timeout.aborted ? `it did not answer within ${TIMEOUT_MS / 1000} s` : reasonOf(error), error)
+      throw unreachable(url, timeout.aborted ? [`it did not answer within ${TIMEOUT_MS / 1000} s`, ANY_HINT] : reasonOf(error), error)
     }
   }
 }
@@ -127,20 +127,36 @@ function refused(url: string, status: number): LatheError {
   return new LatheError('monitor.unreachable', `${url} answered with status ${status}.`, hint, { data: { status } })
 }
 
-function unreachable(url: string, why: string, cause: unknown): LatheError {
-  return new LatheError(
-    'monitor.unreachable',
-    `${url} can't be reached: ${why}.`,
-    'Check that the server runs and that the address is right.',
-    {
-      cause,
-    },
-  )
+type Reason = readonly [why: string, hint: string]
+
+const ANY_HINT = 'Check that the server runs and that the address is right.'
+
+/** By the code of the system's error. */
+const REASONS: Readonly<Record<string, Reason>> = {
+  ECONNREFUSED: ['nothing listens at this address (ECONNREFUSED)', 'Check the port, and that the server runs and listens on this address.'],
+  ENOTFOUND: ['there is no host of this name (ENOTFOUND)', 'Check the spelling of the host.'],
+  EAI_AGAIN: ['the name of the host could not be looked up (EAI_AGAIN)', 'Check the network, or give the address as a number.'],
+  ECONNRESET: ['the connection was closed without an answer (ECONNRESET)', 'Check that the port speaks HTTP, and whether it wants https.'],
+  UND_ERR_SOCKET: ['the connection was closed without an answer', 'Check that the port speaks HTTP, and whether it wants https.'],
+}
+
+/** By the words of fetch itself, which has no codes: ports that https://fetch.spec.whatwg.org/#port-blocking forbids, and what `redirect: error` does. */
+const FETCH_REASONS: Readonly<Record<string, Reason>> = {
+  'bad port': [
+    'its port belongs to another protocol, and HTTP clients refuse to ask it',
+    'Start the server on another port, such as 8000.',
+  ],
+  'unexpected redirect': ['it sends elsewhere, which is not followed', 'Give the address that it sends to.'],
+}
+
+function unreachable(url: string, [why, hint]: Reason, cause: unknown): LatheError {
+  return new LatheError('monitor.unreachable', `${url} can't be reached: ${why}.`, hint, { cause })
 }
 
 /** fetch hides the reason in its cause. */
-function reasonOf(error: unknown): string {
-  const cause = error instanceof Error ? error.cause : undefined
-  if (cause instanceof Error && 'code' in cause) return String(cause.code)
-  return error instanceof Error ? error.message : String(error)
+function reasonOf(error: unknown): Reason {
+  const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error
+  if (!(cause instanceof Error)) return [String(cause), ANY_HINT]
+  if ('code' in cause && typeof cause.code === 'string') return REASONS[cause.code] ?? [cause.code, ANY_HINT]
+  return FETCH_REASONS[cause.message] ?? [cause.message, ANY_HINT]
 }
