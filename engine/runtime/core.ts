@@ -118,7 +118,7 @@ export class Core {
       )
     }
     const queued = this.scheduler.waiting.length + this.#inbox.added
-    if (queued >= this.#maxQueued) {
+    if (queued >= this.#maxQueued && !this.#isWithOthers(request)) {
       const { sequences } = this.executable.capacity
       const retryAfterSeconds = this.#statistics.retryAfterSeconds(this.scheduler.waiting.length, sequences)
       throw new LatheError(
@@ -131,6 +131,12 @@ export class Core {
     this.#awaitMask(request)
     this.#requests.set(request.id, request)
     this.#inbox.add(request)
+  }
+
+  /** One client's request counts once, however many choices it asks for: none of them finds the queue full of the others. */
+  #isWithOthers({ work }: Request): boolean {
+    if (work.kind !== 'generate' || work.group === undefined) return false
+    return this.#requests.values().some((other) => other.work.kind === 'generate' && other.work.group === work.group)
   }
 
   /** Ends the request at the top of the loop, with an output whose end is `finished: aborted`. Unknown and ended ids are ignored. */

@@ -196,6 +196,7 @@ export class LocalRuntime implements Runtime {
         }),
         topCount: topLogprobs,
         priority,
+        group: request.group,
         fresh: promptLogprobs !== undefined,
       },
       performance.now(),

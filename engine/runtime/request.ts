@@ -21,6 +21,8 @@ export interface GenerateWork {
   readonly topCount?: number
   /** Lower first; default 0. */
   readonly priority?: number
+  /** Of requests that are let in together; see GenerationRequest. */
+  readonly group?: string | undefined
   /** The prompt was computed for this request alone, to score it: finding it in the cache is no saving. */
   readonly fresh?: boolean
 }

@@ -192,6 +192,17 @@ it('refuses more than may wait, and says when to come back', async () => {
   await harness.core.close()
 })
 
+it('lets in every choice of a request that found a place, and still refuses others', async () => {
+  const gate = createGate()
+  const harness = new Harness({ ...base, maxQueued: 1, maxSequences: 1, onStep: () => gate.wait() })
+  const choices = ['a', 'b', 'c', 'd'].map((id) => harness.generate(id, prompt, { maxTokens: 1, group: 'four' }))
+  expect(() => harness.generate('e', prompt)).toThrow(expect.objectContaining({ code: 'runtime.queue-full' }))
+  expect(() => harness.generate('f', prompt, { group: 'two' })).toThrow(expect.objectContaining({ code: 'runtime.queue-full' }))
+  gate.open()
+  expect((await Promise.all(choices)).map(({ end }) => end.kind)).toEqual(Array(4).fill('finished'))
+  await harness.core.close()
+})
+
 const missOf = async (harness: Harness, id: string, tokens: readonly number[], salt = ''): Promise<unknown> => {
   const { end } = await harness.generate(id, tokens, { maxTokens: 1, salt })
   return end.kind === 'finished' ? { cached: end.stats.cachedTokens, miss: end.stats.cacheMiss } : end

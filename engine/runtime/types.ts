@@ -90,6 +90,8 @@ export interface GenerationRequest {
   readonly mask?: TokenMaskProvider | undefined
   /** Prefixes are shared in the KV cache only between requests of equal salt. */
   readonly cacheSalt?: string | undefined
+  /** Of requests that one client asked for at once, as `n` choices: while one of them is in, the queue is never too full for the others. */
+  readonly group?: string | undefined
   /** Aborting ends the request within one step, with reason `aborted`. */
   readonly signal?: AbortSignal | undefined
 }

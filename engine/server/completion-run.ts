@@ -50,6 +50,8 @@ export interface RequestRun {
   readonly overlong: Overlong
   /** Of the request, from its body or its header. */
   readonly id: string
+  /** Drawn: what belongs to it is let in together. */
+  readonly group: string
 }
 
 export interface PromptRun {
@@ -132,6 +134,7 @@ export async function runChoices(run: RequestRun, fields: GenerationFields, prom
     stopTokenIds: fields.stopTokenIds,
     ignoreEos: fields.ignoreEos,
     cacheSalt: fields.cacheSalt,
+    group: run.group,
     ...(fields.minTokens !== undefined && { minTokens: fields.minTokens }),
     ...(prompt.topLogprobs > 0 && { topLogprobs: prompt.topLogprobs }),
     ...(fields.priority !== undefined && { priority: fields.priority }),

@@ -121,6 +121,15 @@ test('the id of a request is the one in its header, else the one in its body', a
   await streamed.text()
 })
 
+test('choices and prompts of one call are one group in the queue, those of two calls with one id are two', async () => {
+  const { post, runtime } = await start()
+  const body = { model: 'echo', prompt: ['a', 'b'], n: 2, temperature: 1, max_tokens: 1, request_id: 'same' }
+  for (const _ of [1, 2]) expect((await post('/v1/completions', body)).status).toBe(200)
+  const groups = runtime.requests.map(({ group }) => group)
+  expect([groups.length, groups.every((group) => group !== undefined)]).toEqual([8, true])
+  expect([new Set(groups.slice(0, 4)).size, new Set(groups.slice(4)).size, new Set(groups).size]).toEqual([1, 1, 2])
+})
+
 describe('the log', () => {
   test('says which requests were refused, on one line each, and what is merely not built is no error', async () => {
     const said: [string, string][] = []

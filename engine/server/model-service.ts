@@ -1,4 +1,5 @@
 /** Models as the routes use them: held while a request runs, with their metrics, live requests and the requests that can be aborted by id. */
+import { randomUUID } from 'node:crypto'
 import { ApiError } from './api-error.ts'
 import type { Exchange } from './http-exchange.ts'
 import type { Overlong, RequestRun } from './completion-run.ts'
@@ -68,6 +69,7 @@ export class ModelService {
           signal: exchange.signal,
           overlong: this.#overlong,
           id,
+          group: randomUUID(),
         }),
       )
     } finally {

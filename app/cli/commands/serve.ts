@@ -64,7 +64,11 @@ export const serve: Command = {
       help: 'a max_tokens that the context has no room for: reject, or clamp to what fits (reject)',
     },
     ...MATRIX_UNITS_OPTION,
-    'max-queue': { type: 'string', value: 'N', help: `requests that may wait before others get 429 (${DEFAULT_QUEUE})` },
+    'max-queue': {
+      type: 'string',
+      value: 'N',
+      help: `requests that may wait before others get 429; the n choices of one are let in together (${DEFAULT_QUEUE})`,
+    },
     'idle-unload': {
       type: 'string',
       value: 'SECONDS',

@@ -99,6 +99,7 @@ export class Harness {
       rules: options.rules ?? null,
       topCount: options.topCount ?? 0,
       priority: options.priority ?? 0,
+      group: options.group,
     }
     return this.#add(new Request(id, Uint32Array.from(prompt), work, performance.now(), options.salt))
   }
