@@ -62,8 +62,8 @@ export function AddressCard({ view }: { readonly view: ServerView }) {
         </div>
         <CodeBlock label={`Example in ${SNIPPET_TITLES[kind]}`}>{code}</CodeBlock>
         <p className={styles.quiet}>
-          Put the key into LATHE_API_KEY. It answers OpenAI’s chat, completions and embeddings, and Anthropic’s messages; figures are at
-          /metrics.
+          Put the key into LATHE_API_KEY. It answers OpenAI’s chat, responses, completions and embeddings, and Anthropic’s messages; figures
+          are at /metrics.
         </p>
       </div>
     </Card>
