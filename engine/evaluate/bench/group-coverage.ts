@@ -21,6 +21,12 @@ interface Task {
 
 const alike = (count: number, task: Task): Task[] => Array.from({ length: count }, () => task)
 
+const UNEQUAL: readonly Task[] = [
+  { n: 1000, lost: 0.03, gained: 0.01 },
+  { n: 200, lost: 0.05, gained: 0.03 },
+  { n: 50, lost: 0.11, gained: 0.09 },
+]
+
 /** Every group loses exactly the margin under its weights, or the rates of the last tasks are moved until it does. */
 const GROUPS: readonly { readonly name: string; readonly bySize: boolean; readonly tasks: readonly Task[] }[] = [
   { name: '4 tasks of 250, 6 % flips, by size', bySize: true, tasks: alike(4, { n: 250, lost: 0.04, gained: 0.02 }) },
@@ -29,20 +35,12 @@ const GROUPS: readonly { readonly name: string; readonly bySize: boolean; readon
   {
     name: 'sizes 1000, 200, 50, flips 4, 8, 20 %, by size',
     bySize: true,
-    tasks: [
-      { n: 1000, lost: 0.03, gained: 0.01 },
-      { n: 200, lost: 0.05, gained: 0.03 },
-      { n: 50, lost: 0.11, gained: 0.09 },
-    ],
+    tasks: UNEQUAL,
   },
   {
     name: 'the same, each alike',
     bySize: false,
-    tasks: [
-      { n: 1000, lost: 0.03, gained: 0.01 },
-      { n: 200, lost: 0.05, gained: 0.03 },
-      { n: 50, lost: 0.11, gained: 0.09 },
-    ],
+    tasks: UNEQUAL,
   },
   {
     name: 'one of 5 tasks of 200 takes the whole loss of 10 points',

@@ -6,6 +6,7 @@
 import { parseArgs } from 'node:util'
 import { partBytes } from '../check-program.ts'
 import { openBackend } from '../webgpu/backend.ts'
+import { repeatedBytes } from './synthetic.ts'
 import type {
   InputQuantization,
   IntegerBits,
@@ -81,19 +82,7 @@ const FORMATS: readonly Row[] = [
 /** 1 MiB of a 4-byte pattern, handed out again and again. */
 function pattern(byteLength: number, word: number, wordAt = (i: number): number => word + (i & 7)): WeightBytes {
   const block = new Uint8Array(Uint32Array.from({ length: 2 ** 18 }, (_, i) => wordAt(i) >>> 0).buffer)
-  return {
-    byteLength,
-    read: (offset, length) => {
-      const out = new Uint8Array(length)
-      for (let at = 0; at < length;) {
-        const from = (offset + at) % block.length
-        const piece = block.subarray(from, Math.min(block.length, from + length - at))
-        out.set(piece, at)
-        at += piece.length
-      }
-      return Promise.resolve(out)
-    },
-  }
+  return repeatedBytes(block, byteLength)
 }
 
 const BF16_PAIR = 0x3c003c00

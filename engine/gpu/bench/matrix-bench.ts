@@ -6,13 +6,14 @@
  */
 import { parseArgs } from 'node:util'
 import { partBytes } from '../check-program.ts'
-import type { Executable, KernelTiming, KvLayout, Program, Value, WeightBytes, WeightFormat, WeightPart, WeightSpec } from '../program.ts'
+import type { Executable, KernelTiming, KvLayout, Program, WeightBytes, WeightFormat, WeightPart, WeightSpec } from '../program.ts'
 import { decodeWeight } from '../reference/decode-weight.ts'
+import { linearProgramOf } from '../linear-program.ts'
 import { openNullDevice } from '../test/null-backend.ts'
 import { openBackend, WebGpuBackend } from '../webgpu/backend.ts'
 import { type MatrixMode, type MatrixTile, tileBytes } from '../webgpu/matrix-units.ts'
 import { gpuTuning } from '../webgpu/tuning.ts'
-import { stepOf } from './synthetic.ts'
+import { repeatedBytes, stepOf } from './synthetic.ts'
 
 const { positionals, values } = parseArgs({
   allowPositionals: true,
@@ -100,20 +101,7 @@ function randomBytes(byteLength: number, seed: number, fix: (words: Uint16Array)
     block[i] = state >>> 16
   }
   fix(block)
-  const bytes = new Uint8Array(block.buffer)
-  return {
-    byteLength,
-    read(offset, length) {
-      const out = new Uint8Array(length)
-      for (let at = 0; at < length;) {
-        const from = (offset + at) % bytes.length
-        const piece = bytes.subarray(from, Math.min(bytes.length, from + length - at))
-        out.set(piece, at)
-        at += piece.length
-      }
-      return Promise.resolve(out)
-    },
-  }
+  return repeatedBytes(new Uint8Array(block.buffer), byteLength)
 }
 
 /** Magnitudes from 2^-12 to 2^-5 of either sign, as bf16 or f16; scales are positive. */
@@ -178,20 +166,7 @@ function programOf(part: WeightPart, inputs: Float32Array<ArrayBuffer>): Program
     parts: [{ name: 'inputs', rows: mostTokens, cols, format: f32, values: whole, scale: null, zeroPoint: null }],
   }
   const weight: WeightSpec = { id: 1, name: 'weight', rows, cols, format, parts: [part] }
-  const x: Value = { id: 0, name: 'x', extent: 'tokens', width: cols }
-  const out: Value = { id: 1, name: 'out', extent: 'tokens', width: rows }
-  const last: Value = { id: 2, name: 'last', extent: 'rows', width: rows }
-  return {
-    operations: [
-      { op: 'embed', weight: input, scale: 1, out: x },
-      { op: 'linear', x, weight, bias: null, accumulate: false, outOffset: 0, out },
-      { op: 'gatherRows', x: out, out: last },
-    ],
-    weights: [input, weight],
-    ropes: [],
-    logits: last,
-    vocabulary: rows,
-  }
+  return linearProgramOf(input, [weight])
 }
 
 /** Milliseconds of the linear and of what it needs before it. */

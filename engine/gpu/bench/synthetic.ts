@@ -1,6 +1,7 @@
 /** Programs with made-up weights, for timing: shapes and formats are real, the numbers are one repeated block of small values. */
 import type { Operation, Program, RopeTable, StepInput, Value, WeightBytes, WeightFormat, WeightSpec } from '../program.ts'
 import { partBytes } from '../check-program.ts'
+import { linearProgramOf } from '../linear-program.ts'
 
 /** Read again and again: larger than a chunk of upload would be, made once. */
 const BLOCK_BYTES = 2 ** 20
@@ -9,6 +10,23 @@ for (let i = 0; i < block.length; i += 2) {
   // As bf16 0.0078…0.03, as f16 0.0005…0.005, as f32 0.01…0.03: sums of products of any length stay finite; as integers, anything.
   block[i] = (i * 37) & 0xff
   block[i + 1] = 0x3c
+}
+
+/** So many bytes of a block, which begins again at its end. */
+export function repeatedBytes(bytes: Uint8Array, byteLength: number): WeightBytes {
+  return {
+    byteLength,
+    read(offset, length) {
+      const out = new Uint8Array(length)
+      for (let at = 0; at < length;) {
+        const from = (offset + at) % bytes.length
+        const piece = bytes.subarray(from, Math.min(bytes.length, from + length - at))
+        out.set(piece, at)
+        at += piece.length
+      }
+      return Promise.resolve(out)
+    },
+  }
 }
 
 /** So many bytes of the block. */
@@ -44,21 +62,8 @@ export function syntheticWeight(id: number, rows: number, cols: number, format: 
 /** `count` different matrices against the same inputs: more bytes together than any cache holds. */
 export function linearProgram(count: number, rows: number, cols: number, format: WeightFormat, tokens: number): Program {
   const input = syntheticWeight(0, tokens, cols, { kind: 'dense', dtype: 'f32' })
-  const x: Value = { id: 0, name: 'x', extent: 'tokens', width: cols }
-  const out: Value = { id: 1, name: 'out', extent: 'tokens', width: rows }
-  const last: Value = { id: 2, name: 'last', extent: 'rows', width: rows }
   const weights = Array.from({ length: count }, (_, index) => syntheticWeight(index + 1, rows, cols, format))
-  return {
-    operations: [
-      { op: 'embed', weight: input, scale: 1, out: x },
-      ...weights.map((weight) => ({ op: 'linear', x, weight, bias: null, accumulate: false, outOffset: 0, out }) as const),
-      { op: 'gatherRows', x: out, out: last },
-    ],
-    weights: [input, ...weights],
-    ropes: [],
-    logits: last,
-    vocabulary: rows,
-  }
+  return linearProgramOf(input, weights)
 }
 
 export interface DecoderShape {

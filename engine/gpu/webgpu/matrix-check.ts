@@ -2,7 +2,8 @@
  * Are this device's matrix units right? One linear of every edge that tiles have, against f64 on the CPU, before the mode may be used: drivers have
  * given wrong results and crashed on such kernels (specs/dawn-node.md §7), and no test elsewhere covers this card. About ten megaflops.
  */
-import type { Capacity, KvLayout, Program, StepInput, Value, WeightBytes, WeightSpec } from '../program.ts'
+import { linearProgramOf } from '../linear-program.ts'
+import type { Capacity, KvLayout, Program, StepInput, WeightBytes, WeightSpec } from '../program.ts'
 import { WebGpuExecutable, type CompileContext } from './executable.ts'
 import { WebGpuKvCache } from './kv-cache.ts'
 import type { Ledger } from './ledger.ts'
@@ -85,20 +86,7 @@ function programOf(inputs: Float32Array<ArrayBuffer>, weights: Float32Array<Arra
   const halves = Uint16Array.from(new Uint32Array(weights.buffer), (bits) => bits >>> 16)
   const input = weightOf(0, TOKENS, 'f32', bytesOf(inputs))
   const weight = weightOf(1, ROWS, 'bf16', bytesOf(halves))
-  const x: Value = { id: 0, name: 'x', extent: 'tokens', width: COLS }
-  const out: Value = { id: 1, name: 'out', extent: 'tokens', width: ROWS }
-  const last: Value = { id: 2, name: 'last', extent: 'rows', width: ROWS }
-  return {
-    operations: [
-      { op: 'embed', weight: input, scale: 1, out: x },
-      { op: 'linear', x, weight, bias: null, accumulate: false, outOffset: 0, out },
-      { op: 'gatherRows', x: out, out: last },
-    ],
-    weights: [input, weight],
-    ropes: [],
-    logits: last,
-    vocabulary: ROWS,
-  }
+  return linearProgramOf(input, [weight])
 }
 
 const each = Uint32Array.from({ length: TOKENS }, (_, i) => i)
