@@ -1,12 +1,11 @@
 /** The fit port over engine/capacity: weights exactly, KV cache exactly, activations of one default step, against the adapter's memory. */
-import { DEFAULT_SEQUENCES, latheStepMemory, reserveBytes } from '../../capacity/budget.ts'
+import { DEFAULT_SEQUENCES, reserveBytes } from '../../capacity/budget.ts'
 import { fitOf } from '../../capacity/fit.ts'
 import { latheKvBytes } from '../../capacity/kv-room.ts'
-import { modelShapeOf } from '../../capacity/model-shape.ts'
 import { withOverhead } from '../../capacity/overhead.ts'
-import { LatheError } from '../../contract/index.ts'
 import { DEFAULT_KV_DTYPE } from '../../gpu/kv-format.ts'
-import type { FitPort, FolderFacts, GpuPort, OverheadPort } from '../ports.ts'
+import type { FitPort, GpuPort, OverheadPort } from '../ports.ts'
+import { activationsOf } from './load-estimate.ts'
 
 export function bindFit(gpu: GpuPort, overheads?: Pick<OverheadPort, 'get'>): FitPort {
   return {
@@ -16,27 +15,16 @@ export function bindFit(gpu: GpuPort, overheads?: Pick<OverheadPort, 'get'>): Fi
       const overhead = adapter === undefined ? null : (overheads?.get(adapter) ?? null)
       const software = adapter?.type === 'software' || adapter?.type === 'reference'
       const context = Math.min(contextTokens, facts.architecture.contextLength ?? contextTokens)
+      const load = { contextTokens: context, sequences: DEFAULT_SEQUENCES.lathe, keyDtype: DEFAULT_KV_DTYPE, software, inputs: [] } as const
       return fitOf({
         weightBytes,
         kvBytes: latheKvBytes(facts.kvBytesPerToken ?? 0, context, 1),
         contextTokens: context,
-        activationBytes: withOverhead(activationsOf(facts, context, software), overhead).activationBytes,
+        activationBytes: withOverhead(activationsOf(facts, load), overhead).activationBytes,
         overhead,
         reserveBytes: reserveBytes('lathe', { tensorParallel: 1, software }),
         budgetBytes: gpuBudgetBytes,
       })
     },
-  }
-}
-
-function activationsOf(facts: FolderFacts, contextTokens: number, software: boolean): number {
-  try {
-    const load = { contextTokens, sequences: DEFAULT_SEQUENCES.lathe, keyDtype: DEFAULT_KV_DTYPE, software, inputs: [] } as const
-    const { activationBytes, logitBytes } = latheStepMemory(modelShapeOf(facts.config), load)
-    return activationBytes + logitBytes
-  } catch (error) {
-    // a model that can't be run has no activations to count
-    if (error instanceof LatheError) return 0
-    throw error
   }
 }

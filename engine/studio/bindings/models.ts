@@ -1,7 +1,7 @@
 /** The models port over engine/runtime's manager: loads on the current backend, shares loads, and answers what a model holds of the device. */
 import { modelShapeOf } from '../../capacity/model-shape.ts'
 import { loadErrorBytes } from '../../capacity/overhead.ts'
-import { kvDtypesOf, kvRowBytes, resolveKvWish, type KvSetting } from '../../gpu/kv-format.ts'
+import { resolveKvWish } from '../../gpu/kv-format.ts'
 import { LatheError } from '../../contract/index.ts'
 import { createModelManager } from '../../runtime/manager.ts'
 import { openRuntime } from '../../runtime/open-runtime.ts'
@@ -10,19 +10,17 @@ import type { Disaggregation, MemoryReservation, ModelLease, ModelManager, Reser
 import type { AcquireModel, FolderFacts, ModelsPort, OverheadPort } from '../ports.ts'
 import { inspectModelFolder } from './checkpoint.ts'
 import type { GpuBinding } from './gpu.ts'
+import { loadEstimateBytes } from './load-estimate.ts'
 import { profileRuntime } from './profile.ts'
-
-/** Activations, pipelines and staging on top of weights and cache; the runtime reports what it really took. */
-const OVERHEAD_SHARE = 0.1
 
 export class ModelsBinding implements ModelsPort {
   readonly scorePair = scorePair
   readonly #gpu: GpuBinding
   readonly #manager: ModelManager
-  readonly #overheads: Pick<OverheadPort, 'add'> | null
+  readonly #overheads: OverheadPort | null
   #budgetBytes: number | null = null
 
-  constructor(gpu: GpuBinding, onChange: () => void, overheads: Pick<OverheadPort, 'add'> | null = null) {
+  constructor(gpu: GpuBinding, onChange: () => void, overheads: OverheadPort | null = null) {
     this.#gpu = gpu
     this.#overheads = overheads
     this.#manager = createModelManager({ budgetBytes: () => this.#budgetBytes, onChange })
@@ -50,7 +48,18 @@ export class ModelsBinding implements ModelsPort {
     // What can't be read the load itself explains.
     const facts = await inspectModelFolder(folder).catch(() => null)
     const kvDtype = resolveKvWish(kvWish, facts?.kvCacheDtype ?? null)
-    const oneBytes = facts === null ? null : estimateBytes(facts, contextTokens, kvDtype, kvTokens)
+    const adapter = await this.#gpu.current()
+    const oneBytes =
+      facts === null
+        ? null
+        : loadEstimateBytes(facts, {
+            contextTokens,
+            kvTokens,
+            sequences: maxSequences,
+            kvDtype,
+            software: adapter.type === 'software' || adapter.type === 'reference',
+            overhead: this.#overheads?.get(adapter) ?? null,
+          })
     return this.#manager.acquire({
       modelId,
       name,
@@ -146,19 +155,4 @@ export class ModelsBinding implements ModelsPort {
   async close(): Promise<void> {
     await this.#manager[Symbol.asyncDispose]()
   }
-}
-
-/** Decides only how much a scale weighs beside its codes. */
-const USUAL_HEAD_DIM = 128
-
-/** Weights and cache exactly, from headers; null for what is no model that can be run. */
-function estimateBytes(facts: FolderFacts, contextTokens: number, kvDtype: KvSetting, kvTokens: number | undefined): number | null {
-  if (facts.kvBytesPerToken === null) return null
-  const tokens = Math.max(kvTokens ?? 0, Math.min(contextTokens, facts.architecture.contextLength ?? contextTokens))
-  const { key, value } = kvDtypesOf(kvDtype)
-  // The facts are of f16, two bytes an element.
-  const headDim = facts.architecture.headDim ?? USUAL_HEAD_DIM
-  const share = (kvRowBytes(key, headDim) + kvRowBytes(value, headDim)) / (4 * headDim)
-  const kvBytes = facts.kvBytesPerToken * share * tokens
-  return Math.round((facts.weightBytes + kvBytes) * (1 + OVERHEAD_SHARE))
 }
