@@ -17,7 +17,7 @@ test('answers, stops, and loses nothing when the engine dies', async ({ studio }
   await composer.press('Enter')
   await expect(answers.nth(1)).toContainText(/\d+ tokens/)
   await page.keyboard.press('Escape')
-  await expect(answers.nth(1)).toContainText('stopped by you')
+  await expect(answers.nth(1)).toContainText('stopped early')
 
   await page.getByRole('button', { name: 'Regenerate answer' }).last().click()
   await expect(answers.nth(1)).toContainText(/\d+ tokens/)

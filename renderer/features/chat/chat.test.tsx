@@ -135,7 +135,7 @@ describe('stopping', () => {
     await user.keyboard('{Escape}')
     await ended(1)
     const [answer] = await answers()
-    expect(footer(answer!)).toContain('stopped by you')
+    expect(footer(answer!)).toContain('stopped early')
     expect(footer(answer!)).toContain('Gus keeps a hen')
     expect(screen.queryByRole('button', { name: 'Stop' })).toBeNull()
   })

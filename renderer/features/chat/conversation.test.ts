@@ -79,7 +79,7 @@ describe('words', () => {
       'finished',
       'stopped at the token limit',
       'stopped: context full',
-      'stopped by you',
+      'stopped early',
       'ended by an error',
     ])
   })

@@ -43,7 +43,8 @@ const STOP_REASONS = {
   stop: 'finished',
   length: 'stopped at the token limit',
   context: 'stopped: context full',
-  aborted: 'stopped by you',
+  // By Stop, or because the page was closed or loaded again: the engine sees a stream that nobody reads any more in each case.
+  aborted: 'stopped early',
   error: 'ended by an error',
 } as const satisfies Record<AnswerStats['stopReason'], string>
 
