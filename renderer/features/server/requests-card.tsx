@@ -146,7 +146,7 @@ function RequestRow({ request, onAbort }: { readonly request: LiveServerRequest;
   return (
     <Row data-state={request.state}>
       <Cell>
-        <span className={styles.requestId} title={request.id}>
+        <span className={styles.requestId} title={`${request.model}, ${request.id}`}>
           {request.endpoint} <span className={styles.quiet}>{request.model}</span>
         </span>
       </Cell>
