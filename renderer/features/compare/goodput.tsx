@@ -1,5 +1,15 @@
 /** How many requests a second each model takes while most of them still meet the service level: the rate that capacity may be planned with. */
-import { CartesianGrid, ComposedChart, Line, ReferenceLine, ResponsiveContainer, Tooltip, XAxis, YAxis } from 'recharts'
+import {
+  CartesianGrid,
+  ComposedChart,
+  Line,
+  ReferenceLine,
+  ResponsiveContainer,
+  Tooltip,
+  XAxis,
+  YAxis,
+  type DotItemDotProps,
+} from 'recharts'
 import type { ServiceLevel } from '../../../engine/contract/index.ts'
 import { formatPercent, formatSignificant } from '../../lib/format.ts'
 import { Card } from '../../ui/page.tsx'
@@ -8,6 +18,7 @@ import styles from './compare.module.css'
 import { goodputBoard, type GoodputPoint, type GoodputSeries } from './goodput-series.ts'
 import type { Entry } from './metrics.ts'
 import { axisDomain, niceTicks } from './pareto.ts'
+import { seriesPath } from './series-path.ts'
 import { SeriesMark, entryTitle, seriesColor } from './series.tsx'
 
 interface GoodputProps {
@@ -36,11 +47,19 @@ export function Goodput({ entries, source }: GoodputProps) {
           {series.map(({ entry, points, rate99, rate90 }) => (
             <Row key={entry.model.id}>
               <Cell>
-                <SeriesMark series={entry.series} size={10} /> {entryTitle(entry, source)}
+                <span className={styles.columnTitle} title={entryTitle(entry, source)}>
+                  <SeriesMark series={entry.series} size={10} /> <span className={styles.columnText}>{entryTitle(entry, source)}</span>
+                </span>
               </Cell>
               <Cell align="end">{rate(rate99)}</Cell>
               <Cell align="end">{rate(rate90)}</Cell>
-              <Cell>{points.map(({ load, share }) => `${load}: ${formatPercent(share)}`).join('; ')}</Cell>
+              <Cell>
+                {points.map(({ load, share }) => (
+                  <span key={load} className={styles.load}>
+                    {load}: {formatPercent(share)}
+                  </span>
+                ))}
+              </Cell>
             </Row>
           ))}
         </tbody>
@@ -115,7 +134,7 @@ function GoodputChart({ series, source }: { readonly series: readonly GoodputSer
               dataKey="share"
               stroke={seriesColor(entry.series)}
               strokeWidth={1.75}
-              dot={{ r: 4, fill: seriesColor(entry.series), strokeWidth: 0 }}
+              dot={dotOf(entry.series)}
               isAnimationActive={false}
             />
           ))}
@@ -123,6 +142,13 @@ function GoodputChart({ series, source }: { readonly series: readonly GoodputSer
         </ComposedChart>
       </ResponsiveContainer>
     </div>
+  )
+}
+
+/** A point as the mark of its series: colour is never alone. */
+function dotOf(series: number) {
+  return ({ key, cx, cy }: DotItemDotProps) => (
+    <path key={key} d={seriesPath(series, 4)} transform={`translate(${cx ?? 0} ${cy ?? 0})`} fill={seriesColor(series)} />
   )
 }
 

@@ -1,6 +1,8 @@
 /** The shape of a series as a path, so that colour is never alone; pure, for the page and for reports. */
 
 const SHAPES = ['square', 'circle', 'diamond', 'triangle', 'star', 'cross', 'pentagon', 'wedge'] as const
+/** Odd, so that eight rounds pass before a pair of colour and shape comes again. */
+const ROUND_SHIFT = 3
 
 function polygon(sides: number, radius: number, turn = -Math.PI / 2): string {
   return Array.from({ length: sides }, (_, index) => {
@@ -11,7 +13,9 @@ function polygon(sides: number, radius: number, turn = -Math.PI / 2): string {
 
 /** Path of a series' shape around the origin; areas are about equal for equal radii. */
 export function seriesPath(series: number, radius: number): string {
-  switch (SHAPES[series % SHAPES.length]) {
+  // Colours come again after eight: each round pairs them with other shapes.
+  const shape = (series + ROUND_SHIFT * Math.floor(series / SHAPES.length)) % SHAPES.length
+  switch (SHAPES[shape]) {
     case 'square':
       return `M${-radius * 0.85} ${-radius * 0.85}h${radius * 1.7}v${radius * 1.7}h${-radius * 1.7}Z`
     case 'diamond':
