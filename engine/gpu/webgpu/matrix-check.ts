@@ -4,7 +4,8 @@
  */
 import { linearProgramOf } from '../linear-program.ts'
 import type { Capacity, KvLayout, Program, StepInput, WeightBytes, WeightSpec } from '../program.ts'
-import { WebGpuExecutable, type CompileContext } from './executable.ts'
+import type { CompileContext } from './compile.ts'
+import { WebGpuExecutable } from './executable.ts'
 import { WebGpuKvCache } from './kv-cache.ts'
 import type { Ledger } from './ledger.ts'
 import type { MatrixMode } from './matrix-units.ts'
