@@ -1,6 +1,6 @@
 /** The whole board of one family. */
 import { useQuery } from '@tanstack/react-query'
-import { Download, Gauge, Globe, Pin, ScrollText } from 'lucide-react'
+import { Download, FolderX, Gauge, Globe, Pin, ScrollText } from 'lucide-react'
 import { DEFAULT_SETTINGS } from '../../../engine/contract/index.ts'
 import { useEngine } from '../../data/engine.tsx'
 import { classNames } from '../../lib/class-names.ts'
@@ -26,7 +26,7 @@ import { ErrorHeatmap } from './heatmap.tsx'
 import { Loads } from './loads.tsx'
 import { MeasureMore, useLoadExports } from './measure-more.tsx'
 import { metricsOf, type Entry } from './metrics.ts'
-import { isMeasured } from './queries.ts'
+import { canBeMeasured, isMeasured } from './queries.ts'
 import { ResultsTable } from './results-table.tsx'
 import { Samples } from './samples.tsx'
 import { Scatter } from './scatter.tsx'
@@ -137,7 +137,7 @@ function VariantChip({ entry, title, isBaseline, shown, onToggle, onPin }: Varia
       >
         <SeriesMark series={entry.series} />
         <span className={styles.chipText}>{title}</span>
-        <OriginMark origin={entry.model.origin} />
+        <OriginMark model={entry.model} />
       </button>
       <Tooltip text={isBaseline ? 'Everything is compared with this one' : `Compare everything with ${title}`}>
         <button type="button" className={styles.pin} aria-pressed={isBaseline} aria-label={`Use ${title} as the baseline`} onClick={onPin}>
@@ -148,12 +148,17 @@ function VariantChip({ entry, title, isBaseline, shown, onToggle, onPin }: Varia
   )
 }
 
-/** Where a line of the board is from, when it is not a folder here. */
-function OriginMark({ origin }: { readonly origin: Entry['model']['origin'] }) {
-  if (origin === 'folder') return null
-  const Icon = origin === 'remote' ? Globe : ScrollText
+/** Where a line of the board is from, when it is not a folder that is here. */
+function OriginMark({ model }: { readonly model: Entry['model'] }) {
+  if (model.origin === 'folder' && model.status !== 'missing') return null
+  const [Icon, text] =
+    model.origin === 'remote'
+      ? ([Globe, 'on a server'] as const)
+      : model.origin === 'published'
+        ? ([ScrollText, 'published results'] as const)
+        : ([FolderX, 'its folder is gone'] as const)
   return (
-    <span role="img" aria-label={origin === 'remote' ? 'on a server' : 'published results'} className={styles.origin}>
+    <span role="img" aria-label={text} title={model.statusReason?.message} className={styles.origin}>
       <Icon size={12} aria-hidden />
     </span>
   )
@@ -210,7 +215,7 @@ function BoardActions({ entries, baseline, source, margin }: BoardActionsProps) 
 function Unmeasured({ entries, baseline, source }: Pick<BoardActionsProps, 'entries' | 'baseline' | 'source'>) {
   const evaluate = useMeasure()
   const { running, queued } = useJobs()
-  const missing = entries.filter((entry) => !isMeasured(entry) && entry.model.origin !== 'published')
+  const missing = entries.filter((entry) => !isMeasured(entry) && canBeMeasured(entry))
   const underWay = [...running, ...queued].filter((job) =>
     entries.some((entry) => entry.model.id === job.modelId || entry.model.id === job.variantId),
   )

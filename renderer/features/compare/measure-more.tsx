@@ -15,6 +15,7 @@ import { showToast } from '../../ui/toast.tsx'
 import { saveFile } from './export.ts'
 import { FormDialog } from './form-dialog.tsx'
 import type { Entry } from './metrics.ts'
+import { canBeMeasured } from './queries.ts'
 
 export function MeasureMore({ entries }: { readonly entries: readonly Entry[] }) {
   const [open, setOpen] = useState<'tasks' | 'load' | null>(null)
@@ -42,7 +43,7 @@ interface MeasureDialogProps {
 
 /** Who can answer; the original is asked along with each of the others. */
 function askable(entries: readonly Entry[]): readonly string[] {
-  const able = entries.filter((entry) => entry.model.origin !== 'published')
+  const able = entries.filter(canBeMeasured)
   const others = able.filter((entry) => !entry.isSource)
   return (others.length > 0 ? others : able).map((entry) => entry.model.id)
 }
@@ -205,22 +206,20 @@ function LoadDialog({ entries, onClose }: MeasureDialogProps) {
     profile === 'trace' ? trace.trim() !== '' : lengths.every((value) => value !== null) && (!hasSteps || numbersOf(steps).length > 0)
   const start = () =>
     Promise.all(
-      entries
-        .filter((entry) => entry.model.origin !== 'published')
-        .map((entry) =>
-          client.benchmarks.start({
-            modelId: entry.model.id,
-            profile,
-            ...(hasRate ? { rates: numbersOf(steps) } : {}),
-            ...(profile === 'concurrent' ? { concurrency: numbersOf(steps).map(Math.round) } : {}),
-            requests: count ?? undefined,
-            promptTokens: promptTokens ?? undefined,
-            outputTokens: outputTokens ?? undefined,
-            sharedPrefixTokens: wholeNumber(prefix) ?? 0,
-            level: SERVICE_LEVELS.find(({ name }) => name === level) ?? null,
-            traceFile: profile === 'trace' ? trace.trim() : null,
-          }),
-        ),
+      entries.filter(canBeMeasured).map((entry) =>
+        client.benchmarks.start({
+          modelId: entry.model.id,
+          profile,
+          ...(hasRate ? { rates: numbersOf(steps) } : {}),
+          ...(profile === 'concurrent' ? { concurrency: numbersOf(steps).map(Math.round) } : {}),
+          requests: count ?? undefined,
+          promptTokens: promptTokens ?? undefined,
+          outputTokens: outputTokens ?? undefined,
+          sharedPrefixTokens: wholeNumber(prefix) ?? 0,
+          level: SERVICE_LEVELS.find(({ name }) => name === level) ?? null,
+          traceFile: profile === 'trace' ? trace.trim() : null,
+        }),
+      ),
     )
   return (
     <MeasureForm

@@ -36,3 +36,8 @@ export function isMeasured(entry: Entry): boolean {
     (result.perplexity !== null || result.throughput !== null || result.tasks.length > 0 || result.drift !== null || result.served !== null)
   )
 }
+
+/** Whether it can be asked anything: a results file can't, nor a folder that is gone. Its figures stay on the board. */
+export function canBeMeasured({ model }: Entry): boolean {
+  return model.origin !== 'published' && model.status !== 'missing'
+}

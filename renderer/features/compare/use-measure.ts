@@ -6,6 +6,7 @@ import { plural } from '../../lib/format.ts'
 import { useViewStore } from '../../shell/view-store.ts'
 import { showToast } from '../../ui/toast.tsx'
 import type { Entry } from './metrics.ts'
+import { canBeMeasured } from './queries.ts'
 
 interface Measure {
   readonly entries: readonly Entry[]
@@ -27,11 +28,10 @@ export function useMeasure() {
   return useMutation({
     mutationFn: async ({ entries, source, baseline, evaluate }: Measure): Promise<readonly Job[]> => {
       const idsOf = (origin: Entry['model']['origin']) =>
-        entries.filter((entry) => entry.model.origin === origin).map((entry) => entry.model.id)
+        entries.filter((entry) => entry.model.origin === origin && canBeMeasured(entry)).map((entry) => entry.model.id)
       const [folders, servers] = [idsOf('folder'), idsOf('remote')]
       const tasks = tasksOf(source)
-      // A results file can't be asked.
-      const baselineId = baseline.isSource || baseline.model.origin === 'published' ? null : baseline.model.id
+      const baselineId = baseline.isSource || !canBeMeasured(baseline) ? null : baseline.model.id
       const jobs: Job[] = []
       if (folders.length > 0) jobs.push(...(await client.results.evaluate({ modelIds: folders, evaluate, baselineId })))
       if (evaluate.perplexity && servers.length > 0) {
