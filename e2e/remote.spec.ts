@@ -3,6 +3,7 @@ import { expect, test } from './fixtures.ts'
 import { ComparePage } from './pages/compare.ts'
 import { JobsPage } from './pages/jobs.ts'
 import { ModelsPage } from './pages/models.ts'
+import { ServerPage } from './pages/server.ts'
 import { SettingsPage } from './pages/settings.ts'
 import { ShellPage } from './pages/shell.ts'
 
@@ -21,18 +22,7 @@ test('a server’s perplexity and drift stand in the rows of its original', asyn
   await page.waitForURL(/\/models\/[\w-]+$/)
   const sampleId = new URL(page.url()).pathname.split('/').at(-1) ?? ''
 
-  await page.getByRole('link', { name: 'Server', exact: true }).click()
-  await page.getByRole('button', { name: /^Model to serve/ }).click()
-  await page
-    .getByRole('option', { name: /Pebble/ })
-    .first()
-    .click()
-  await page.getByRole('textbox', { name: 'Port' }).fill('0')
-  const key = await page.getByLabel('API key').inputValue()
-  await page.getByRole('button', { name: 'Start server' }).click()
-  const address = page.getByText(/^http:\/\/127\.0\.0\.1:\d+\/v1$/)
-  await expect(address).toBeVisible({ timeout: 60_000 })
-  const url = await address.innerText()
+  const { url, key } = await new ServerPage(page).start(/Pebble/)
 
   await page.goto(`${studio.origin}/compare/${sampleId}`)
   await compare.addServer(url, key)

@@ -2,24 +2,15 @@
 import { AxeBuilder } from '@axe-core/playwright'
 import OpenAI from 'openai'
 import { expect, test } from './fixtures.ts'
+import { ServerPage } from './pages/server.ts'
 
 test('serves the sample to a client, shows its request, and stops', async ({ studio, shell }) => {
   const { page } = studio
   await page.getByRole('button', { name: 'Try the sample' }).click()
   await expect(page.getByRole('heading', { level: 1 })).toContainText('Pebble')
-  await page.getByRole('link', { name: 'Server', exact: true }).click()
-  await page.getByRole('button', { name: /^Model to serve/ }).click()
-  await page
-    .getByRole('option', { name: /Pebble/ })
-    .first()
-    .click()
-  await page.getByRole('textbox', { name: 'Port' }).fill('0')
-  const key = await page.getByLabel('API key').inputValue()
-  await page.getByRole('button', { name: 'Start server' }).click()
-  const address = page.getByText(/^http:\/\/127\.0\.0\.1:\d+\/v1$/)
-  await expect(address).toBeVisible({ timeout: 60_000 })
+  const { url, key } = await new ServerPage(page).start(/Pebble/)
 
-  const client = new OpenAI({ baseURL: await address.innerText(), apiKey: key, maxRetries: 0 })
+  const client = new OpenAI({ baseURL: url, apiKey: key, maxRetries: 0 })
   const model = (await client.models.list()).data[0]?.id ?? ''
   const schema = { type: 'object', properties: { pet: { enum: ['hen', 'cat'] } }, required: ['pet'] }
   const answer = await client.chat.completions.create({
