@@ -45,7 +45,7 @@ export function freeTextDrift(baselineId: string, pairs: readonly AnswerPair[], 
     }
     const before = unitsOf(baseline)
     const after = unitsOf(candidate)
-    const divergence = tracedDivergence(pair, encoders)
+    const divergence = tracedDivergence(pair, encode === null ? null : { before, after }, encoders.candidate)
     differences.push(encode !== null && divergence !== null ? divergence.place : firstDifference(before, after))
     if (divergence !== null && divergence.margin !== null) margins.push(divergence.margin)
     distances.push(normalizedEditDistance(before, after))
@@ -68,13 +68,19 @@ export function freeTextDrift(baselineId: string, pairs: readonly AnswerPair[], 
   }
 }
 
-function tracedDivergence({ baseline, candidate, baselineTrace, candidateTrace }: AnswerPair, encoders: Encoders) {
+/** `units`: both answers as the baseline's tokenizer splits them; null without one. */
+function tracedDivergence(
+  { baseline, candidate, baselineTrace, candidateTrace }: AnswerPair,
+  units: { readonly before: ArrayLike<number>; readonly after: ArrayLike<number> } | null,
+  encode: Encode | null,
+) {
   if (baselineTrace === null || baselineTrace === undefined || candidateTrace === null || candidateTrace === undefined) return null
-  const splitAlike = (text: string): boolean => {
-    const [before, after] = [encoders.baseline?.(text), encoders.candidate?.(text)]
-    return before !== undefined && after !== undefined && before.length === after.length && firstDifference(before, after) === before.length
+  const splitsAs = (known: ArrayLike<number>, text: string): boolean => {
+    const other = encode?.(text)
+    return other !== undefined && known.length === other.length && firstDifference(known, other) === known.length
   }
-  return divergenceOf(baselineTrace, candidateTrace, splitAlike(baseline) && splitAlike(candidate))
+  const isSame = units !== null && splitsAs(units.before, baseline) && splitsAs(units.after, candidate)
+  return divergenceOf(baselineTrace, candidateTrace, isSame)
 }
 
 function codePoints(text: string): number[] {

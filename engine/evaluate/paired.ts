@@ -204,7 +204,7 @@ export function compareUnpaired(
   const half = Z95 * (standardError ?? 0)
   const sign = options.higherIsBetter ? 1 : -1
   const [top, bottom] = options.higherIsBetter ? [candidate.value, baseline.value] : [baseline.value, candidate.value]
-  const detectable = standardError === null ? null : (Z95 + Z_POWER) * standardError
+  const detectable = minimumDetectableBy(standardError)
   return {
     baselineId: baseline.id,
     difference,

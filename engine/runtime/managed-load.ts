@@ -43,12 +43,18 @@ export class ManagedLoad {
     return weightBytes + kvBytes + otherBytes
   }
 
-  serves({ modelId, contextTokens, kvDtype, matrixUnits = false, room }: ModelKey): boolean {
+  /** The same model, computing the same numbers: there need not be two. */
+  isLike({ modelId, kvDtype, matrixUnits = false }: ModelKey): boolean {
     const { key } = this
+    return key.modelId === modelId && key.kvDtype === kvDtype && (key.matrixUnits ?? false) === matrixUnits
+  }
+
+  serves(asked: ModelKey): boolean {
+    const { key } = this
+    const { room } = asked
     const roomy =
       room === undefined || (key.room !== undefined && key.room.sequences >= room.sequences && key.room.kvTokens >= room.kvTokens)
-    const sameNumbers = key.kvDtype === kvDtype && (key.matrixUnits ?? false) === matrixUnits
-    return key.modelId === modelId && sameNumbers && key.contextTokens >= contextTokens && roomy
+    return this.isLike(asked) && key.contextTokens >= asked.contextTokens && roomy
   }
 
   /** As screens show it; null while it loads and once it closes. */

@@ -210,8 +210,7 @@ class Manager implements ModelManager {
   /** The same model with too little context or room has no use beside the one that is about to be loaded. */
   async #closeSmaller({ key }: ManagedLoad): Promise<void> {
     for (const other of this.#entries) {
-      const sameNumbers = other.key.kvDtype === key.kvDtype && (other.key.matrixUnits ?? false) === (key.matrixUnits ?? false)
-      if (other.idle && other.key.modelId === key.modelId && sameNumbers) await this.#close(other)
+      if (other.idle && other.isLike(key)) await this.#close(other)
     }
   }
 

@@ -1,6 +1,6 @@
 /** What can be read of a device's energy, whoever reads it. Implemented over nvidia-smi and over Linux' sysfs. */
 import type { Energy, EnergyScope } from '../../contract/index.ts'
-import type { EnergyWindow } from './energy-trace.ts'
+import { notMeasured, type EnergyWindow } from './energy-trace.ts'
 
 export interface EnergyRecording {
   /** Between two times of performance.now() since `record()` resolved; waits for the reading that covers the end, a second or so at most. */
@@ -27,8 +27,8 @@ export interface EnergyUse {
 
 export function energyOf(source: EnergySource, window: EnergyWindow, { outputTokens, requests }: EnergyUse): Energy {
   if (window.kind === 'not-measured') return window
-  if (!(window.joules > 0)) return { kind: 'not-measured', reason: `${source.counter} did not move during the run.` }
-  if (outputTokens === 0 || requests === 0) return { kind: 'not-measured', reason: 'No request was completed.' }
+  if (!(window.joules > 0)) return notMeasured(`${source.counter} did not move during the run.`)
+  if (outputTokens === 0 || requests === 0) return notMeasured('No request was completed.')
   const { joules, seconds, samples } = window
   const { scope, counter, method, intervalMs } = source
   return {

@@ -7,6 +7,7 @@ import { runOnce } from '../throughput.ts'
 import type { ThroughputOptions, ThroughputSubject } from '../throughput.ts'
 import { energyOf } from './energy-source.ts'
 import type { EnergyChoice, EnergySource } from './energy-source.ts'
+import { notMeasured } from './energy-trace.ts'
 
 /** Thirty readings: the edges are then a few per cent. */
 const MEASURE_MS = 3000
@@ -28,7 +29,7 @@ export async function measureEnergy(
 ): Promise<Energy[]> {
   const energies: Energy[] = []
   for (const subject of subjects) {
-    energies.push('reason' in choice ? { kind: 'not-measured', reason: choice.reason } : await energyOfSubject(subject, choice, options))
+    energies.push('reason' in choice ? notMeasured(choice.reason) : await energyOfSubject(subject, choice, options))
   }
   return energies
 }

@@ -15,6 +15,7 @@ import type { TraceEntry } from './schedule.ts'
 import { rateWithin, steadyWindow, summarizeRun, tokensWithin } from './summarize-load.ts'
 import { syntheticPrompts } from './synthetic-prompts.ts'
 import type { Tokenize } from './synthetic-prompts.ts'
+import { notMeasured } from '../energy/energy-trace.ts'
 
 export interface ServedBenchmarkOptions {
   readonly profile: LoadProfile
@@ -193,9 +194,9 @@ async function energyOfRun(
   records: readonly RequestRecord[],
   startMs: number,
 ): Promise<Energy> {
-  if ('reason' in choice) return { kind: 'not-measured', reason: choice.reason }
+  if ('reason' in choice) return notMeasured(choice.reason)
   const steady = steadyWindow(records)
-  if (recording === null || steady === null) return { kind: 'not-measured', reason: 'No request was completed.' }
+  if (recording === null || steady === null) return notMeasured('No request was completed.')
   const window = await recording.between(startMs + steady.fromMs, startMs + steady.toMs)
   const requests = records.filter((record) => !record.isWarmup && record.status === 'completed').length
   return energyOf(choice, window, { requests, outputTokens: tokensWithin(records, steady) })

@@ -43,13 +43,20 @@ export interface TextSource {
   score(tokens: Uint32Array, from: number, signal: AbortSignal | undefined): Promise<ScoredRows>
 }
 
+/** What a folder's tokenizer knows of its tokens. */
+function tokenFacts(codec: TextCodec): Pick<TextSource, 'bosToken' | 'eosToken' | 'tokenBytes'> {
+  return {
+    bosToken: codec.bosTokenId,
+    eosToken: codec.eosTokenId,
+    ...(codec.tokenBytes === undefined ? {} : { tokenBytes: (id: number) => codec.tokenBytes?.(id) ?? new Uint8Array() }),
+  }
+}
+
 export function localTextSource(name: string, runtime: Runtime, codec: TextCodec): TextSource {
   return {
     name,
-    bosToken: codec.bosTokenId,
-    eosToken: codec.eosTokenId,
+    ...tokenFacts(codec),
     encode: async (text) => codec.encode(text, { addSpecialTokens: false }),
-    ...(codec.tokenBytes === undefined ? {} : { tokenBytes: (id: number) => codec.tokenBytes?.(id) ?? new Uint8Array() }),
     async score(tokens, from, signal) {
       const listed = Math.min(TOP_TOKENS, runtime.info.vocabulary)
       const scored = await runtime.score({ tokens, from, topCount: listed, signal })
@@ -114,17 +121,7 @@ export async function withFolderTokenizer(
   const encode: TextSource['encode'] = async (asked, stop) => (asked === text ? tokens : source.encode(asked, stop))
   const isSame = sameTokens(tokens, codec.encode(text, { addSpecialTokens: false }))
   if (!isSame) return { source: { ...source, encode }, isSame }
-  const { tokenBytes } = codec
-  return {
-    isSame,
-    source: {
-      ...source,
-      encode,
-      bosToken: codec.bosTokenId,
-      eosToken: codec.eosTokenId,
-      ...(tokenBytes === undefined ? {} : { tokenBytes: (id: number) => codec.tokenBytes?.(id) ?? new Uint8Array() }),
-    },
-  }
+  return { isSame, source: { ...source, encode, ...tokenFacts(codec) } }
 }
 
 export function sameTokens(one: Uint32Array, other: Uint32Array): boolean {

@@ -65,7 +65,7 @@ function automaton(rules: GrammarRules, root: Node, markers: readonly string[]):
   const nodes = [root]
   for (const node of nodes) {
     for (const [character, child] of node.children) {
-      child.fallback = node.fallback === null ? root : (transitions(node.fallback).get(character) ?? root)
+      child.fallback = node.fallback === null ? root : follow(node.fallback, character, root)
       child.marker ??= child.fallback.marker
       if (child.marker !== null) continue
       child.rule = rules.reserve()
@@ -81,9 +81,21 @@ function newNode(): Node {
 
 /** Where each character leads that does not lead back to the root. */
 function transitions(node: Node): Map<string, Node> {
-  const next = node.fallback === null ? new Map<string, Node>() : transitions(node.fallback)
-  for (const [character, child] of node.children) next.set(character, child)
+  const ends: Node[] = []
+  for (let at: Node | null = node; at !== null; at = at.fallback) ends.push(at)
+  const next = new Map<string, Node>()
+  // Longer ends last: theirs is where a character leads.
+  for (const end of ends.toReversed()) for (const [character, child] of end.children) next.set(character, child)
   return next
+}
+
+/** Where one character leads: along a marker the fallbacks that are walked are no more than its characters, however they repeat. */
+function follow(from: Node, character: string, root: Node): Node {
+  for (let at: Node | null = from; at !== null; at = at.fallback) {
+    const next = at.children.get(character)
+    if (next !== undefined) return next
+  }
+  return root
 }
 
 function codeOf(character: string): number {

@@ -28,8 +28,6 @@ const MAX_CARD_BYTES = 256 * 1024
 /** tokenizer_config.json of large vocabularies reaches a few megabytes. */
 const MAX_TOKENIZER_CONFIG_BYTES = 16 * 1024 * 1024
 
-/** The default KV dtype of the settings; what FitBars assume before the user chooses another. */
-
 /** Throws what `openCheckpoint` throws; an architecture that can't be run is a fact, not an error. */
 export async function inspectModelFolder(folder: string): Promise<FolderFacts> {
   await using checkpoint = await openCheckpoint(folder, { inspectOnly: true })

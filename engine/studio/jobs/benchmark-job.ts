@@ -96,13 +96,14 @@ export class BenchmarkWorker implements JobWorker {
     const raw: RawFile = (await readRaw(path)) ?? { startedAt: new Date().toISOString(), runs: [], records: [] }
     if (raw.runs.length > 0) context.log('info', `${raw.runs.length} runs were done before.`)
     using stack = new DisposableStack()
-    const { target, tokenize, provenance, cache } = await this.#open(context, record, request, stack)
+    const load = { ...request, trace: await this.#trace(request) }
+    const { target, tokenize, provenance, cache } = await this.#open(context, record, load, stack)
     const finished: readonly ServedRun[] = [...raw.runs]
     // Raw files are written one after the other.
     let pending: Promise<void> = Promise.resolve()
     const { benchmark } = await runServedBenchmark(
       target,
-      { ...request, trace: await this.#trace(request), sharesGpu: sharesMachine(target) },
+      { ...load, sharesGpu: sharesMachine(target) },
       {
         tokenize,
         energy: target.kind === 'server' ? SERVER_ENERGY : await this.#parts.gpu.energy(),
@@ -180,7 +181,7 @@ export class BenchmarkWorker implements JobWorker {
   async #open(
     context: JobContext,
     record: ModelRecord,
-    request: StartServedBenchmark,
+    load: Parameters<typeof loadRoom>[0],
     stack: DisposableStack,
   ): Promise<{
     readonly target: LoadTarget
@@ -204,7 +205,7 @@ export class BenchmarkWorker implements JobWorker {
     context.working(`Loading ${record.name}`)
     const adapter = await this.#parts.gpu.current()
     const settings = this.#parts.loadSettings()
-    const { requestTokens, maxSequences, kvTokens } = loadRoom({ ...request, trace: await this.#trace(request) })
+    const { requestTokens, maxSequences, kvTokens } = loadRoom(load)
     const contextTokens = Math.max(settings.contextTokens, requestTokens)
     // A load that a chat left behind has the room of a chat: what would wait there is not what is asked here.
     const room = { sequences: maxSequences, kvTokens }
