@@ -3,7 +3,7 @@
  * share a buffer: a deep model needs a handful of buffers, not a handful per layer. The logits are kept, since drift reads them after the step.
  */
 import type { Capacity, Operation, Program, Value } from '../program.ts'
-import { strideOf } from './plan.ts'
+import { extentOf, strideOf } from './plan.ts'
 
 /** Where each value lives: index into `slotBytes`. */
 export interface ArenaLayout {
@@ -21,8 +21,7 @@ export interface ArenaStep {
 }
 
 export function valueBytes(value: Value, capacity: Pick<Capacity, 'tokens' | 'rows'>): number {
-  const rows = value.extent === 'tokens' ? capacity.tokens : value.extent === 'rows' ? capacity.rows : value.extent
-  return rows * strideOf(value.width) * Float32Array.BYTES_PER_ELEMENT
+  return extentOf(value, capacity) * strideOf(value.width) * Float32Array.BYTES_PER_ELEMENT
 }
 
 export function inputsOf(operation: Operation): readonly Value[] {

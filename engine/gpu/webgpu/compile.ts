@@ -20,14 +20,11 @@ import { WebGpuKvCache } from './kv-cache.ts'
 import type { LedgerAccount } from './ledger.ts'
 import { planMatrixUnits } from './matrix-plan.ts'
 import type { MatrixMode } from './matrix-units.ts'
-import { type Dispatch, type LogitsBuffers, type PlanContext, strideOf } from './plan.ts'
+import { type Dispatch, type LogitsBuffers, MAX_GRID, type PlanContext, strideOf } from './plan.ts'
 import { StepReadback } from './readback.ts'
 import { stepLayout, stepSlices, StepUpload } from './step-input.ts'
 import type { Tuning } from './tuning.ts'
 import { bitsOf, uploadWeights, valueBytesOf, widen } from './weights.ts'
-
-/** WebGPU's limit on workgroups in one dimension; tokens and rows are grid dimensions. */
-const MAX_GRID = 65535
 
 export interface CompileContext {
   readonly gpu: GpuDevice

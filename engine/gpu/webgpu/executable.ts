@@ -22,7 +22,7 @@ import type { GpuDevice } from './device.ts'
 import { RESULT_WORDS } from './kernels/logits.ts'
 import type { WebGpuKvCache } from './kv-cache.ts'
 import type { LedgerAccount } from './ledger.ts'
-import { type Dispatch, type LogitsBuffers, type StepShape, strideOf } from './plan.ts'
+import { type Dispatch, extentOf, type LogitsBuffers, type StepShape, strideOf } from './plan.ts'
 import { profileStep } from './profile.ts'
 import { readBuffer, type StepReadback } from './readback.ts'
 import { stepShape, type StepUpload } from './step-input.ts'
@@ -151,7 +151,7 @@ export class WebGpuExecutable implements StatefulExecutable {
         'Compile with keepValues to read every value.',
       )
     }
-    const rows = value.extent === 'tokens' ? shape.tokens : value.extent === 'rows' ? shape.rows : value.extent
+    const rows = extentOf(value, shape)
     const stride = strideOf(value.width)
     if (rows === 0) return new Float32Array(0)
     const padded = new Float32Array(await readBuffer(this.#gpu, this.#account, buffer, 0, rows * stride * 4))

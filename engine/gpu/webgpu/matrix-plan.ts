@@ -6,10 +6,9 @@ import type { Capacity } from '../program.ts'
 import type { GpuDevice } from './device.ts'
 import type { Linear } from './kernels/linear.ts'
 import { planRowRange, takesMatrixUnits } from './kernels/linear-matrix.ts'
-import { rowsAt } from './kernels/prepare-input.ts'
 import type { LedgerAccount } from './ledger.ts'
 import { type MatrixMode, type MatrixPlan, paddedColumns, paddedElements } from './matrix-units.ts'
-import type { Dispatch, PlanContext, StepShape } from './plan.ts'
+import { type Dispatch, extentOf, type PlanContext, type StepShape } from './plan.ts'
 import type { DeviceMatrix } from './weights.ts'
 
 /** A half, a float. */
@@ -36,7 +35,7 @@ export async function planMatrixUnits(
   context: Pick<PlanContext, 'kernel' | 'variant' | 'nothing' | 'matrix'>,
 ): Promise<MatrixPlan> {
   const taken = linears.filter(takesMatrixUnits)
-  const columns = paddedColumns(mode, Math.max(1, ...taken.map(({ x }) => rowsAt(x, capacity))))
+  const columns = paddedColumns(mode, Math.max(1, ...taken.map(({ x }) => extentOf(x, capacity))))
   const elements = Math.max(mode.stage, ...taken.map(({ weight }) => paddedElements(mode, weight.cols)))
   const matrices = new Map<number, DeviceMatrix>(taken.map(({ weight }) => [weight.id, context.matrix(weight)]))
   const usage = GPUBufferUsage.STORAGE

@@ -92,7 +92,7 @@ function fits({ limits }: Pick<GpuDevice, 'limits'>, units: MatrixUnits, tile: M
 }
 
 /** Halves in a place of workgroup memory. */
-const PLACE_HALVES = 8
+export const PLACE_HALVES = 8
 const PLACE_BYTES = 16
 
 export function workgroupOf({ lanes }: MatrixUnits, tile: MatrixTile): number {

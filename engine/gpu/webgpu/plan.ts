@@ -101,6 +101,14 @@ export function strideOf(width: number): number {
   return Math.ceil(width / 4) * 4
 }
 
+/** Rows of a value in a step, or the most of them at a capacity. */
+export function extentOf({ extent }: Pick<Value, 'extent'>, of: Pick<StepShape, 'tokens' | 'rows'>): number {
+  return extent === 'tokens' ? of.tokens : extent === 'rows' ? of.rows : extent
+}
+
+/** WebGPU's limit on workgroups in one dimension; tokens and rows are grid dimensions. */
+export const MAX_GRID = 65535
+
 export const NO_IMMEDIATES = new Uint32Array(0)
 
 /** Makes the compile functions below shorter: a kernel with one variant and a grid. */

@@ -5,8 +5,8 @@
  */
 import type { Operation } from '../../program.ts'
 import { SHARD_ROW_MULTIPLE } from '../accumulators.ts'
-import { type Dispatch, type PlanContext, single, strideOf } from '../plan.ts'
-import { extentOf, fill } from './rowwise.ts'
+import { type Dispatch, extentOf, type PlanContext, single, strideOf } from '../plan.ts'
+import { fill } from './rowwise.ts'
 
 type Op<K extends Operation['op']> = Extract<Operation, { op: K }>
 

@@ -5,21 +5,17 @@
  */
 import type { WeightSpec } from '../../program.ts'
 import type { BindingAccess, BufferSlice } from '../kernel.ts'
-import { type MatrixMode, type MatrixPlan, type MatrixTile, paddedElements, tileFor, workgroupOf } from '../matrix-units.ts'
-import { type Dispatch, type PlanContext, single, strideOf } from '../plan.ts'
+import { type MatrixMode, type MatrixPlan, type MatrixTile, paddedElements, PLACE_HALVES, tileFor, workgroupOf } from '../matrix-units.ts'
+import { type Dispatch, extentOf, MAX_GRID, type PlanContext, single, strideOf } from '../plan.ts'
 import type { ShaderConstants } from '../shader.ts'
 import { bitsOf, type DeviceMatrix } from '../weights.ts'
 import type { Linear } from './linear.ts'
 import { COMMON_IMMEDIATES, shardDispatch } from './linear-shard.ts'
 import { multipliesIntegers } from './prepare-input.ts'
-import { extentOf, fill } from './rowwise.ts'
+import { fill } from './rowwise.ts'
 import { type FormatFacts, formatBuffers, formatFacts, weightBytes } from './weight-format.ts'
 
-/** Halves in sixteen bytes. */
-const PLACE_HALVES = 8
 const RANGE_WORKGROUP = 64
-/** WebGPU's limit on workgroups in one dimension. */
-const MAX_GRID = 65535
 
 /**
  * Whether matrix units may multiply this linear. Not f32 weights, which would lose more than half of their bits; not 8-bit integers by 8-bit

@@ -3,7 +3,7 @@
  * with, the tile width that a step's columns take, and the cost. Knows no formats and no pipelines.
  */
 import type { Operation } from '../../program.ts'
-import { type Dispatch, type StepShape, strideOf } from '../plan.ts'
+import { type Dispatch, extentOf, type StepShape, strideOf } from '../plan.ts'
 import type { WeightShard } from '../weights.ts'
 
 type Linear = Extract<Operation, { op: 'linear' }>
@@ -36,7 +36,7 @@ export function shardDispatch(
   tiles: readonly TileVariant[],
 ): Pick<Dispatch, 'immediates' | 'prepare' | 'cost'> {
   const { weight, out, bias } = operation
-  const columnsOf = (step: StepShape): number => (out.extent === 'rows' ? step.rows : out.extent === 'tokens' ? step.tokens : out.extent)
+  const columnsOf = (step: StepShape): number => extentOf(out, step)
   const immediates = new Uint32Array([
     0,
     shard.firstRow,

@@ -142,9 +142,9 @@ export async function planLinear(context: PlanContext, operation: Linear): Promi
 /** Steps of many columns on matrix units, where that mode is on. */
 async function planByColumns(context: PlanContext, operation: Linear, input: BufferSlice): Promise<readonly Dispatch[]> {
   const { matrixUnits: mode } = context
-  const products = await planProducts(context, operation, input)
-  if (mode === null || !takesMatrixUnits(operation)) return products
-  return [...belowMatrixUnits(products, mode, operation), ...(await planMatrixProducts(context, mode, operation, input))]
+  if (mode === null || !takesMatrixUnits(operation)) return planProducts(context, operation, input)
+  const [products, wide] = await Promise.all([planProducts(context, operation, input), planMatrixProducts(context, mode, operation, input)])
+  return [...belowMatrixUnits(products, mode, operation), ...wide]
 }
 
 /** `input` is [columns, cols] in rows of whole vec4s. */

@@ -3,11 +3,11 @@
  * (InputQuantization). One dispatch ahead of the linear's own, into scratch memory that all linears share. As f32, q·s; or as packed int8 codes
  * with a scale per row, for linear-int8.wgsl.
  */
-import type { Capacity, InputQuantization, Operation, Value } from '../../program.ts'
+import type { Capacity, InputQuantization, Operation } from '../../program.ts'
 import type { BufferSlice } from '../kernel.ts'
-import { type Dispatch, type PlanContext, single, strideOf } from '../plan.ts'
+import { type Dispatch, extentOf, type PlanContext, single, strideOf } from '../plan.ts'
 import type { ShaderConstants } from '../shader.ts'
-import { extentOf, fill } from './rowwise.ts'
+import { fill } from './rowwise.ts'
 
 type Linear = Extract<Operation, { op: 'linear' }>
 
@@ -45,17 +45,12 @@ export function inputScratchBytes(operations: readonly Operation[], capacity: Ca
   let rows = 1
   for (const operation of operations) {
     if (operation.op !== 'linear' || !needsPreparation(operation)) continue
-    const count = rowsAt(operation.x, capacity)
+    const count = extentOf(operation.x, capacity)
     rows = Math.max(rows, count)
     // A row of codes is never longer than its row of f32, but for very short ones.
     values = Math.max(values, count * Math.max(strideOf(operation.x.width) * 4, UNIT_CODES))
   }
   return { values, scales: rows * 4 }
-}
-
-/** Most rows that a value has in a step. */
-export function rowsAt(value: Value, capacity: Capacity): number {
-  return value.extent === 'tokens' ? capacity.tokens : value.extent === 'rows' ? capacity.rows : value.extent
 }
 
 /** The dispatch, and the slices that the linear reads: `scales` only beside codes. */

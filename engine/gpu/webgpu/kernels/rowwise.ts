@@ -1,13 +1,9 @@
 /** The kernels that touch each activation once: embedding, RMS norm, SwiGLU and the gather before the head. All are memory-bound. */
-import type { Operation, Value } from '../../program.ts'
-import { type Dispatch, NO_IMMEDIATES, type PlanContext, single, type StepShape, strideOf } from '../plan.ts'
+import type { Operation } from '../../program.ts'
+import { type Dispatch, extentOf, NO_IMMEDIATES, type PlanContext, single, strideOf } from '../plan.ts'
 import { formatBuffers, formatFacts } from './weight-format.ts'
 
 type Op<K extends Operation['op']> = Extract<Operation, { op: K }>
-
-export function extentOf(value: Value, shape: StepShape): number {
-  return value.extent === 'tokens' ? shape.tokens : value.extent === 'rows' ? shape.rows : value.extent
-}
 
 /** Bindings: weight shard, token ids, out, [scales, zero points]. One workgroup per token. */
 export async function planEmbed(context: PlanContext, { weight, scale, out }: Op<'embed'>): Promise<readonly Dispatch[]> {
