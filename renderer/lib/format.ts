@@ -92,6 +92,11 @@ export function formatPercent(fraction: number, fractionDigits = 1): string {
   return `${(fraction * 100).toFixed(fractionDigits).replace('-', '−')} %`
 }
 
+/** A difference of shares: 0.025 → "2.50 pp", with a true minus sign. */
+export function formatPoints(fraction: number, fractionDigits = 2): string {
+  return `${(fraction * 100).toFixed(fractionDigits).replace('-', '−')} pp`
+}
+
 /** Always signed, with a true minus sign; an exact zero is "±0". */
 export function formatDelta(value: number, format: (magnitude: number) => string = formatSignificant): string {
   if (!Number.isFinite(value)) return MISSING

@@ -19,7 +19,7 @@ import { goodputBoard, type GoodputPoint, type GoodputSeries } from './goodput-s
 import type { Entry } from './metrics.ts'
 import { axisDomain, niceTicks } from './pareto.ts'
 import { seriesPath } from './series-path.ts'
-import { SeriesMark, entryTitle, seriesColor } from './series.tsx'
+import { EntryName, entryTitle, seriesColor } from './series.tsx'
 
 interface GoodputProps {
   readonly entries: readonly Entry[]
@@ -47,9 +47,7 @@ export function Goodput({ entries, source }: GoodputProps) {
           {series.map(({ entry, points, rate99, rate90 }) => (
             <Row key={entry.model.id}>
               <Cell>
-                <span className={styles.columnTitle} title={entryTitle(entry, source)}>
-                  <SeriesMark series={entry.series} size={10} /> <span className={styles.columnText}>{entryTitle(entry, source)}</span>
-                </span>
+                <EntryName entry={entry} source={source} />
               </Cell>
               <Cell align="end">{rate(rate99)}</Cell>
               <Cell align="end">{rate(rate90)}</Cell>

@@ -3,7 +3,7 @@
  * which protocol it was measured. Charts, table and exports are all made from this list, so they cannot disagree.
  */
 import type { ModelSummary, Provenance, ResultSet } from '../../../engine/contract/index.ts'
-import { formatBytes, formatDuration, formatPercent, formatRate, formatSignificant } from '../../lib/format.ts'
+import { formatBytes, formatDuration, formatPercent, formatRate, formatSignificant, formatPoints } from '../../lib/format.ts'
 import type { TermName } from '../../ui/term.tsx'
 import { energyMetric } from './energy-metrics.ts'
 import { qualityMetrics } from './quality-metrics.ts'
@@ -245,7 +245,7 @@ export function formatDifference(metric: Metric, value: number): string {
 
 function amountOf(metric: Metric, magnitude: number): string {
   if (metric.delta === 'relative') return formatPercent(magnitude)
-  return metric.delta === 'points' ? `${(magnitude * 100).toFixed(2)} pp` : metric.format(magnitude)
+  return metric.delta === 'points' ? formatPoints(magnitude) : metric.format(magnitude)
 }
 
 /** "172–180 tok/s": the unit once where both ends have the same. */

@@ -4,7 +4,7 @@
  * engines tell of their most probable tokens is a lower bound of the divergence, and is never put beside a whole one.
  */
 import type { DriftResult } from '../../../engine/contract/index.ts'
-import { formatInteger, formatPercent, formatSignificant } from '../../lib/format.ts'
+import { formatInteger, formatPercent, formatSignificant, formatPoints } from '../../lib/format.ts'
 import type { Entry, Metric, Reading } from './metrics.ts'
 import { fact, measured, Z_95 } from './reading.ts'
 import { protocolReason } from './same-protocol.ts'
@@ -261,5 +261,5 @@ function driftDetails({ dataset, tokens, boundedByTop = null }: DriftResult): Re
 }
 
 function points(value: number): string {
-  return `${value < 0 ? '−' : '+'}${(Math.abs(value) * 100).toFixed(2)} pp`
+  return `${value < 0 ? '−' : '+'}${formatPoints(Math.abs(value))}`
 }

@@ -37,13 +37,20 @@ export function EntryHeaderCell({
   readonly source: Entry | undefined
   readonly align?: 'start' | 'end'
 }) {
-  const title = entryTitle(entry, source)
   return (
     <HeaderCell align={align}>
-      <span className={styles.columnTitle} title={title}>
-        <SeriesMark series={entry.series} size={10} />
-        <span className={styles.columnText}>{title}</span>
-      </span>
+      <EntryName entry={entry} source={source} />
     </HeaderCell>
+  )
+}
+
+/** A variant's mark and name: a long name is cut, and whole on hover. */
+export function EntryName({ entry, source }: { readonly entry: Entry; readonly source: Entry | undefined }) {
+  const title = entryTitle(entry, source)
+  return (
+    <span className={styles.columnTitle} title={title}>
+      <SeriesMark series={entry.series} size={10} />
+      <span className={styles.columnText}>{title}</span>
+    </span>
   )
 }

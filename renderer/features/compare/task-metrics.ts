@@ -1,6 +1,6 @@
 /** Scores of tasks as metrics of the board, with what the comparison on the same items says. */
 import type { TaskResult } from '../../../engine/contract/index.ts'
-import { formatInteger, formatPercent, formatSignificant } from '../../lib/format.ts'
+import { formatInteger, formatPercent, formatSignificant, formatPoints } from '../../lib/format.ts'
 import { leadOf } from './free-text-lead.ts'
 import type { Entry, Metric, Reading } from './metrics.ts'
 import { measured } from './reading.ts'
@@ -65,7 +65,7 @@ function pairedDetails(task: TaskResult): Record<string, string> {
     adjustedRecovery,
     logLikelihoodDifference,
   } = task.paired
-  const points = (value: number) => (isShareOf(task) ? `${(value * 100).toFixed(2)} pp` : formatSignificant(value))
+  const points = (value: number) => (isShareOf(task) ? formatPoints(value) : formatSignificant(value))
   return {
     [pairing === 'paired' ? 'Same items, paired' : 'Other items, unpaired']:
       pairing === 'unpaired' && standardError === null

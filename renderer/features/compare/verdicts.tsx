@@ -4,7 +4,7 @@
  */
 import { Check, CircleHelp, TriangleAlert } from 'lucide-react'
 import type { PairedComparison, Verdict } from '../../../engine/contract/index.ts'
-import { formatInteger, formatPercent, formatSignificant } from '../../lib/format.ts'
+import { formatInteger, formatPercent, formatSignificant, formatPoints } from '../../lib/format.ts'
 import { Badge } from '../../ui/badge.tsx'
 import { Select } from '../../ui/controls.tsx'
 import { Info } from '../../ui/info.tsx'
@@ -105,7 +105,7 @@ function VerdictCell({ judgement, name }: { readonly judgement: Judgement | unde
     )
   }
   const look = LOOKS[paired.verdict]
-  const unit = (value: number) => (isShare ? `${(value * 100).toFixed(1).replace('-', '−')} pp` : formatSignificant(value))
+  const unit = (value: number) => (isShare ? formatPoints(value, 1) : formatSignificant(value))
   const { minimumDetectableDifference: detectable, itemsNeeded } = paired
   return (
     <span className={styles.verdict}>

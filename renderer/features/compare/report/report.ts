@@ -2,7 +2,7 @@
  * The board as one web page to send: charts, tables, verdicts, the recipe of each variant, and all of the data. It opens from disk with the network
  * off, holds no script and refers to nothing outside itself. Paths of this computer stay here.
  */
-import { formatBytes, formatDateTime, formatInteger, formatSignificant } from '../../../lib/format.ts'
+import { formatBytes, formatDateTime, formatInteger, formatSignificant, formatPoints } from '../../../lib/format.ts'
 import { barTop } from '../bar-top.ts'
 import { bestOf, rivalsOf } from '../best.ts'
 import {
@@ -196,7 +196,7 @@ function verdictsTable({ entries, baseline, source, judgements = judgementsOf(en
                   const judgement = judgements.find((candidate) => candidate.task === task && candidate.modelId === entry.model.id)
                   const paired = judgement?.paired ?? null
                   if (judgement === undefined || paired === null || paired.verdict === null) return html`<td>—</td>`
-                  const unit = (value: number): string => (judgement.isShare ? `${(value * 100).toFixed(1)} pp` : formatSignificant(value))
+                  const unit = (value: number): string => (judgement.isShare ? formatPoints(value, 1) : formatSignificant(value))
                   const detectable = paired.minimumDetectableDifference
                   return html`<td>
                     <span class="verdict ${paired.verdict}">${VERDICTS[paired.verdict]}</span
